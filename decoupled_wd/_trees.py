@@ -1,0 +1,54 @@
+"""What is done to every leaf: widening, skipping what is not trainable, naming it by its path."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+
+
+def is_none(leaf: Any) -> bool:
+    """Marks None as a leaf, so that absent gradients keep their place in a map over trees."""
+    return leaf is None
+
+
+def is_inexact(leaf: Any) -> bool:
+    """Whether a leaf can be optimised: real or complex floating point, and not None, integer or key."""
+    return leaf is not None and jnp.issubdtype(getattr(leaf, "dtype", type(leaf)), jnp.inexact)
+
+
+def wide_dtype(leaf: Any) -> jnp.dtype:
+    """The dtype in which arithmetic on a leaf is done: its own, but at least float32."""
+    return jnp.promote_types(leaf.dtype, jnp.float32)
+
+
+def widen(leaf: Any) -> Any:
+    """The leaf in float32 or wider; what is not floating point stays as it is."""
+    return leaf.astype(wide_dtype(leaf)) if is_inexact(leaf) else leaf
+
+
+def cast_like(tree: optax.Updates, like: optax.Updates) -> optax.Updates:
+    """Each floating-point leaf of `tree` in the dtype of its twin in `like`."""
+
+    def leaf(new: Any, old: Any) -> Any:
+        return new.astype(old.dtype) if is_inexact(old) else new
+
+    return jax.tree.map(leaf, tree, like)
+
+
+def map_leaves(
+    function: Callable[..., tuple[Any, ...]], updates: Any, *states: Any
+) -> tuple[Any, ...]:
+    """Map ``(u, *s) -> (u', *s')`` over the floating-point leaves; the others keep update and state."""
+    treedef: Any
+    leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
+    rows = zip(leaves, *map(treedef.flatten_up_to, states), strict=True)
+    results = [function(*row) if is_inexact(row[0]) else row for row in rows]
+    columns = zip(*results, strict=True) if results else [()] * (1 + len(states))
+    return tuple(treedef.unflatten(column) for column in columns)
+
+
+def path_name(path: tuple[Any, ...]) -> str:
+    """A leaf's path as one string: ``("dense", "kernel")`` is ``dense/kernel``."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")

@@ -1,0 +1,352 @@
+"""The paper's optimisers by name: each is a composition of the pieces, and nothing else.
+
+`sgd` and `adam` put ``l2`` into the gradient; `sgdw` and `adamw` decay beside the step; `sgdwr` and `adamwr`
+add warm restarts with normalised decay. All of them step in float32 and emit the gradients' dtype.
+"""
+
+from typing import Any, TypeAlias
+
+import optax
+from jax.typing import DTypeLike
+
+from decoupled_wd._scalars import check_positive, check_scalar_or_schedule
+from decoupled_wd.coupling import PAPER, Coupling
+from decoupled_wd.masks import MaskLike, everything
+from decoupled_wd.preconditioners import scale_by_adam, scale_by_momentum
+from decoupled_wd.rules import Rule, towards_zero
+from decoupled_wd.schedules import warm_restarts
+from decoupled_wd.strengths import normalized_per_cycle, steps_of
+from decoupled_wd.transforms import add_decayed_weights, decouple, in_float32
+
+Optimizer: TypeAlias = optax.GradientTransformationExtraArgs
+
+
+def sgd(
+    learning_rate: optax.ScalarOrSchedule,
+    l2: optax.ScalarOrSchedule,
+    *,
+    momentum: Any = 0.9,
+    momentum_dtype: DTypeLike | None = None,
+    mask: MaskLike = everything(),
+) -> Optimizer:
+    """SGD with momentum and L2 regularisation: ``g ← g + λ'θ``, ``m ← β1·m + lr_t·g``, ``θ ← θ − m``.
+
+    Args:
+      learning_rate: lr_t = η_t·α, a number or a schedule, inside the momentum buffer.
+      l2: λ', the coefficient of ½·λ'·||θ||² in the loss, a number or a schedule.
+      momentum, momentum_dtype: as in `scale_by_momentum`.
+      mask: as in `add_decayed_weights`.
+
+    Returns:
+      An optimiser.
+
+    Raises:
+      TypeError, ValueError: an argument is out of range or does not fit the params.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> optimizer, params = sgd(0.5, 0.1), jnp.array([2.0])
+      >>> updates, _ = optimizer.update(jnp.array([1.0]), optimizer.init(params), params)
+      >>> round(float(updates[0]), 6)
+      -0.6
+
+    Source: arXiv 1711.05101, Algorithm 1 with the term of line 6.
+    """
+    step = scale_by_momentum(momentum, learning_rate=learning_rate, momentum_dtype=momentum_dtype)
+    return in_float32(optax.chain(add_decayed_weights(l2, mask), step, optax.scale(-1)))
+
+
+def sgdw(
+    learning_rate: optax.ScalarOrSchedule,
+    weight_decay: optax.ScalarOrSchedule,
+    *,
+    momentum: Any = 0.9,
+    momentum_dtype: DTypeLike | None = None,
+    peak_learning_rate: Any = None,
+    coupling: Coupling = PAPER,
+    rule: Rule = towards_zero(),
+    mask: MaskLike = everything(),
+    rounding: optax.GradientTransformation | None = None,
+) -> Optimizer:
+    """SGD with momentum and decoupled decay: ``m ← β1·m + lr_t·g``, ``θ ← θ − m − c_t·θ``.
+
+    For the form with the learning rate outside the buffer (optax, PyTorch), which differs under a
+    schedule, write ``decouple(optax.sgd(lr, momentum=0.9), weight_decay, learning_rate=lr, ...)``.
+
+    Args:
+      learning_rate: lr_t = η_t·α, a number or a schedule, inside the momentum buffer.
+      weight_decay: λ, a number or a schedule; ``c_t = λ·η_t`` with the default coupling.
+      momentum, momentum_dtype: as in `scale_by_momentum`.
+      peak_learning_rate, coupling, rule, mask, rounding: as in `decouple`.
+
+    Returns:
+      An optimiser.
+
+    Raises:
+      TypeError, ValueError: an argument is out of range or does not fit the params.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> optimizer, params = sgdw(0.5, 0.1), jnp.array([2.0])
+      >>> updates, _ = optimizer.update(jnp.array([1.0]), optimizer.init(params), params)
+      >>> round(float(updates[0]), 6)
+      -0.7
+
+    Source: arXiv 1711.05101, Algorithm 1 with the term of line 9.
+    """
+    step = scale_by_momentum(momentum, learning_rate=learning_rate, momentum_dtype=momentum_dtype)
+    return decouple(
+        optax.chain(step, optax.scale(-1)),
+        weight_decay,
+        learning_rate=learning_rate,
+        peak_learning_rate=peak_learning_rate,
+        coupling=coupling,
+        rule=rule,
+        mask=mask,
+        rounding=rounding,
+    )
+
+
+def adam(
+    learning_rate: optax.ScalarOrSchedule,
+    l2: optax.ScalarOrSchedule,
+    *,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    mu_dtype: DTypeLike | None = None,
+    nu_dtype: DTypeLike | None = None,
+    mask: MaskLike = everything(),
+) -> Optimizer:
+    """Adam with L2 regularisation: ``g ← g + λ'θ``, then ``θ ← θ − lr_t·m̂/(√v̂ + ε)``.
+
+    Args:
+      learning_rate: lr_t = η_t·α, a number or a schedule.
+      l2: λ', the coefficient of ½·λ'·||θ||² in the loss, a number or a schedule.
+      b1, b2, eps, mu_dtype, nu_dtype: as in `scale_by_adam`.
+      mask: as in `add_decayed_weights`.
+
+    Returns:
+      An optimiser.
+
+    Raises:
+      TypeError, ValueError: an argument is out of range or does not fit the params.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> optimizer, params = adam(0.5, 0.1), jnp.array([2.0])
+      >>> updates, _ = optimizer.update(jnp.array([1.0]), optimizer.init(params), params)
+      >>> round(float(updates[0]), 4)
+      -0.5
+
+    Source: arXiv 1711.05101, Algorithm 2 with the term of line 6.
+    """
+    step = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
+    return in_float32(optax.chain(add_decayed_weights(l2, mask), step, _scale(learning_rate)))
+
+
+def adamw(
+    learning_rate: optax.ScalarOrSchedule,
+    weight_decay: optax.ScalarOrSchedule,
+    *,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    mu_dtype: DTypeLike | None = None,
+    nu_dtype: DTypeLike | None = None,
+    peak_learning_rate: Any = None,
+    coupling: Coupling = PAPER,
+    rule: Rule = towards_zero(),
+    mask: MaskLike = everything(),
+    rounding: optax.GradientTransformation | None = None,
+) -> Optimizer:
+    """Adam with decoupled decay: ``θ ← θ − lr_t·m̂/(√v̂ + ε) − c_t·θ``.
+
+    With ``coupling=LR`` it is ``optax.adamw(learning_rate, weight_decay=weight_decay)``.
+
+    Args:
+      learning_rate: lr_t = η_t·α, a number or a schedule.
+      weight_decay: λ, a number or a schedule; ``c_t = λ·η_t`` with the default coupling.
+      b1, b2, eps, mu_dtype, nu_dtype: as in `scale_by_adam`.
+      peak_learning_rate, coupling, rule, mask, rounding: as in `decouple`.
+
+    Returns:
+      An optimiser.
+
+    Raises:
+      TypeError, ValueError: an argument is out of range or does not fit the params.
+
+    Example:
+      >>> import jax.numpy as jnp
+      >>> optimizer, params = adamw(0.5, 0.1), jnp.array([2.0])
+      >>> updates, _ = optimizer.update(jnp.array([1.0]), optimizer.init(params), params)
+      >>> round(float(updates[0]), 4)
+      -0.7
+
+    Source: arXiv 1711.05101, Algorithm 2 with the term of line 12.
+    """
+    step = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
+    return decouple(
+        optax.chain(step, _scale(learning_rate)),
+        weight_decay,
+        learning_rate=learning_rate,
+        peak_learning_rate=peak_learning_rate,
+        coupling=coupling,
+        rule=rule,
+        mask=mask,
+        rounding=rounding,
+    )
+
+
+def sgdwr(
+    learning_rate: Any,
+    normalized_weight_decay: Any,
+    *,
+    batch_size: float,
+    dataset_size: float,
+    first_cycle_epochs: float,
+    cycle_factor: float = 2.0,
+    momentum: Any = 0.9,
+    momentum_dtype: DTypeLike | None = None,
+    rule: Rule = towards_zero(),
+    mask: MaskLike = everything(),
+    rounding: optax.GradientTransformation | None = None,
+) -> Optimizer:
+    """`sgdw` with warm restarts: ``η_t = 0.5 + 0.5·cos(π·T_cur/T_i)``, ``λ_i = λ_norm·sqrt(b/(B·T_i))``.
+
+    Neither the momentum nor the step count is reset at a restart.
+
+    Args:
+      learning_rate: α, a number: the peak that every restart returns to.
+      normalized_weight_decay: λ_norm, a number.
+      batch_size, dataset_size, first_cycle_epochs, cycle_factor: as in `normalized_per_cycle`.
+      momentum, momentum_dtype: as in `scale_by_momentum`.
+      rule, mask, rounding: as in `decouple`.
+
+    Returns:
+      An optimiser.
+
+    Raises:
+      TypeError, ValueError: an argument is out of range or does not fit the params.
+
+    Example:
+      >>> optimizer = sgdwr(
+      ...     0.05, 0.025, batch_size=128, dataset_size=50_000, first_cycle_epochs=100
+      ... )
+
+    Source: arXiv 1711.05101, Algorithm 1 with appendices B.1 and B.2.
+    """
+    schedule, weight_decay = _restarts(
+        learning_rate,
+        normalized_weight_decay,
+        batch_size,
+        dataset_size,
+        first_cycle_epochs,
+        cycle_factor,
+    )
+    return sgdw(
+        schedule,
+        weight_decay,
+        momentum=momentum,
+        momentum_dtype=momentum_dtype,
+        peak_learning_rate=learning_rate,
+        rule=rule,
+        mask=mask,
+        rounding=rounding,
+    )
+
+
+def adamwr(
+    learning_rate: Any,
+    normalized_weight_decay: Any,
+    *,
+    batch_size: float,
+    dataset_size: float,
+    first_cycle_epochs: float,
+    cycle_factor: float = 2.0,
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    mu_dtype: DTypeLike | None = None,
+    nu_dtype: DTypeLike | None = None,
+    rule: Rule = towards_zero(),
+    mask: MaskLike = everything(),
+    rounding: optax.GradientTransformation | None = None,
+) -> Optimizer:
+    """`adamw` with warm restarts: ``η_t = 0.5 + 0.5·cos(π·T_cur/T_i)``, ``λ_i = λ_norm·sqrt(b/(B·T_i))``.
+
+    Neither the moments nor the step count of their bias correction is reset at a restart.
+
+    Args:
+      learning_rate: α, a number: the peak that every restart returns to.
+      normalized_weight_decay: λ_norm, a number.
+      batch_size, dataset_size, first_cycle_epochs, cycle_factor: as in `normalized_per_cycle`.
+      b1, b2, eps, mu_dtype, nu_dtype: as in `scale_by_adam`.
+      rule, mask, rounding: as in `decouple`.
+
+    Returns:
+      An optimiser.
+
+    Raises:
+      TypeError, ValueError: an argument is out of range or does not fit the params.
+
+    Example:
+      >>> optimizer = adamwr(
+      ...     1e-3, 0.025, batch_size=128, dataset_size=50_000, first_cycle_epochs=100
+      ... )
+
+    Source: arXiv 1711.05101, Algorithm 2 with appendices B.1 and B.2.
+    """
+    schedule, weight_decay = _restarts(
+        learning_rate,
+        normalized_weight_decay,
+        batch_size,
+        dataset_size,
+        first_cycle_epochs,
+        cycle_factor,
+    )
+    return adamw(
+        schedule,
+        weight_decay,
+        b1=b1,
+        b2=b2,
+        eps=eps,
+        mu_dtype=mu_dtype,
+        nu_dtype=nu_dtype,
+        peak_learning_rate=learning_rate,
+        rule=rule,
+        mask=mask,
+        rounding=rounding,
+    )
+
+
+def _scale(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+    """optax's link with a count even for a number, so that a checkpoint survives a change to a schedule."""
+    check_scalar_or_schedule("learning_rate", learning_rate)
+    constant = not callable(learning_rate)
+    return optax.scale_by_learning_rate(
+        optax.constant_schedule(learning_rate) if constant else learning_rate
+    )
+
+
+def _restarts(
+    learning_rate: Any,
+    normalized_weight_decay: Any,
+    batch_size: float,
+    dataset_size: float,
+    first_cycle_epochs: float,
+    cycle_factor: float,
+) -> tuple[optax.Schedule, optax.Schedule]:
+    """The schedules of lr_t and λ_t, with the same restarts."""
+    weight_decay = normalized_per_cycle(
+        normalized_weight_decay,
+        batch_size=batch_size,
+        dataset_size=dataset_size,
+        first_cycle_epochs=first_cycle_epochs,
+        cycle_factor=cycle_factor,
+    )
+    steps = steps_of(first_cycle_epochs, batch_size, dataset_size)
+    check_positive("learning_rate", learning_rate, "pass the peak that every restart returns to")
+    return warm_restarts(
+        learning_rate, first_cycle_steps=steps, cycle_factor=cycle_factor
+    ), weight_decay

@@ -1,0 +1,167 @@
+"""What the optimiser does with the gradient: the paper's momentum and Adam.
+
+All arithmetic is in float32 or wider whatever the parameters' dtype, and so are the moments unless their
+storage dtype is chosen. The update leaves these links in float32 or wider too: round it once, at the end.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.typing import DTypeLike
+
+from decoupled_wd._scalars import (
+    check_averaging_rate,
+    check_nonnegative,
+    check_scalar_or_schedule,
+    value_at,
+)
+from decoupled_wd._trees import is_inexact, map_leaves, wide_dtype, widen
+
+
+class ScaleByMomentumState(NamedTuple):
+    """Step count and momentum m."""
+
+    count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as in optax
+    momentum: optax.Updates
+
+
+class ScaleByAdamState(NamedTuple):
+    """Step count t, first moment m and second moment v."""
+
+    count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as in optax
+    mu: optax.Updates
+    nu: optax.Updates
+
+
+def scale_by_momentum(
+    momentum: Any = 0.9,
+    *,
+    learning_rate: optax.ScalarOrSchedule = 1.0,
+    momentum_dtype: DTypeLike | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Momentum with the learning rate inside its buffer: ``m ← β1·m + η_t·α·g``, emitting m.
+
+    That is Algorithm 1, to be followed by ``optax.scale(-1)``. With the learning rate left at 1 and
+    ``optax.scale_by_learning_rate(lr)`` behind, the learning rate stands outside the buffer, as in the
+    authors' released code, optax and PyTorch: the same steps while it is constant, others when it moves.
+
+    Args:
+      momentum: β1 in [0, 1).
+      learning_rate: η_t·α, a number or a schedule.
+      momentum_dtype: storage dtype of m for real parameters; by default theirs, at least float32.
+
+    Returns:
+      A link whose state holds a count and one m per weight.
+
+    Raises:
+      TypeError, ValueError: a number is out of range.
+
+    Example:
+      >>> link = scale_by_momentum(0.5, learning_rate=0.1)
+      >>> state = link.init(jnp.zeros(1))
+      >>> m, state = link.update(jnp.ones(1), state)
+      >>> m, state = link.update(jnp.ones(1), state)
+      >>> round(float(m[0]), 6)
+      0.15
+
+    Source: arXiv 1711.05101, Algorithm 1, line 8.
+    """
+    check_averaging_rate("momentum", momentum)
+    check_scalar_or_schedule("learning_rate", learning_rate)
+
+    def init(params: optax.Params) -> ScaleByMomentumState:
+        return ScaleByMomentumState(jnp.zeros([], jnp.int32), _zeros(params, momentum_dtype))
+
+    def update(
+        updates: optax.Updates, state: ScaleByMomentumState, params: Any = None, **extra: Any
+    ) -> tuple[optax.Updates, ScaleByMomentumState]:
+        del params, extra
+        lr = value_at(learning_rate, state.count)
+
+        def leaf(g: jax.Array, m: jax.Array) -> tuple[jax.Array, jax.Array]:
+            m_next = momentum * widen(m) + lr * widen(g)
+            return m_next, m_next.astype(m.dtype)
+
+        updates, m = map_leaves(leaf, updates, state.momentum)
+        return updates, ScaleByMomentumState(optax.safe_increment(state.count), m)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def scale_by_adam(
+    b1: Any = 0.9,
+    b2: Any = 0.999,
+    eps: Any = 1e-8,
+    *,
+    mu_dtype: DTypeLike | None = None,
+    nu_dtype: DTypeLike | None = None,
+) -> optax.GradientTransformationExtraArgs:
+    """Adam's direction ``m̂ / (√v̂ + ε)``, with ``m̂ = m/(1−β1^t)`` and ``v̂ = v/(1−β2^t)``.
+
+    ``m ← β1·m + (1−β1)·g``, ``v ← β2·v + (1−β2)·g²`` (|g|² for complex g). On float32 it is
+    ``optax.scale_by_adam`` bit for bit; on narrower dtypes it computes in float32 where optax does not.
+
+    Args:
+      b1: β1 in [0, 1).
+      b2: β2 in [0, 1).
+      eps: ε >= 0, outside the root and after the bias correction.
+      mu_dtype: storage dtype of m for real parameters; by default theirs, at least float32.
+      nu_dtype: storage dtype of v; by default the same. In bfloat16 v cannot follow a falling gradient.
+
+    Returns:
+      A link whose state holds a count and m and v per weight.
+
+    Raises:
+      TypeError, ValueError: a number is out of range.
+
+    Example:
+      >>> link = scale_by_adam()
+      >>> direction, state = link.update(jnp.array([4.0]), link.init(jnp.zeros(1)))
+      >>> round(float(direction[0]), 4)
+      1.0
+
+    Source: arXiv 1711.05101, Algorithm 2, lines 7 to 10; Kingma & Ba, arXiv 1412.6980, Algorithm 1.
+    """
+    check_averaging_rate("b1", b1)
+    check_averaging_rate("b2", b2)
+    check_nonnegative("eps", eps)
+
+    def init(params: optax.Params) -> ScaleByAdamState:
+        nu = jax.tree.map(jnp.real, _zeros(params, nu_dtype))  # |g|² is real
+        return ScaleByAdamState(jnp.zeros([], jnp.int32), _zeros(params, mu_dtype), nu)
+
+    def update(
+        updates: optax.Updates, state: ScaleByAdamState, params: Any = None, **extra: Any
+    ) -> tuple[optax.Updates, ScaleByAdamState]:
+        del params, extra
+        t = optax.safe_increment(state.count)
+        correction1, correction2 = 1 - b1**t, 1 - b2**t
+
+        def leaf(g: jax.Array, m: jax.Array, v: jax.Array) -> tuple[jax.Array, ...]:
+            g = widen(g)
+            m_next = (1 - b1) * g + b1 * widen(m)
+            v_next = (1 - b2) * (g * g.conj()).real + b2 * widen(v)
+            m_hat = m_next / correction1.astype(m_next.dtype)
+            v_hat = v_next / correction2.astype(v_next.dtype)
+            return m_hat / (jnp.sqrt(v_hat) + eps), m_next.astype(m.dtype), v_next.astype(v.dtype)
+
+        updates, mu, nu = map_leaves(leaf, updates, state.mu, state.nu)
+        return updates, ScaleByAdamState(t, mu, nu)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def _zeros(params: optax.Params, dtype: DTypeLike | None) -> optax.Updates:
+    """A zero per weight, and no state at all for a leaf that is not floating point."""
+
+    def leaf(p: Any) -> Any:
+        if not is_inexact(p):
+            return optax.MaskedNode()
+        keeps_own = dtype is None or jnp.iscomplexobj(
+            p
+        )  # a real dtype would drop the imaginary part
+        return jnp.zeros_like(p, dtype=wide_dtype(p) if keeps_own else dtype)
+
+    return jax.tree.map(leaf, params)

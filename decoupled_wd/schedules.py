@@ -1,0 +1,79 @@
+"""Learning-rate schedules that optax lacks: cosine annealing with warm restarts of growing length.
+
+The 1cycle schedule of fast.ai is ``optax.linear_onecycle_schedule(steps, peak, 0.4625, 0.925, 10, 100)``
+and a step drop is ``optax.piecewise_constant_schedule``: neither is repeated here.
+"""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from decoupled_wd._scalars import check_at_least_one, check_nonnegative
+
+_LAST_STEP = np.iinfo(np.int32).max  # optax counts steps in int32
+
+
+def warm_restarts(
+    peak: Any, *, first_cycle_steps: int, cycle_factor: float = 2.0, floor: float = 0.0
+) -> optax.Schedule:
+    """Cosine annealing from `peak` to `floor`, again and again, each cycle longer than the last.
+
+    ``lr_t = floor + (peak − floor) · (0.5 + 0.5·cos(π · T_cur / T_i))``, ``T_{i+1} = cycle_factor · T_i``
+
+    Args:
+      peak: α, the learning rate right after a restart.
+      first_cycle_steps: T_0 in optimiser steps (batches, not epochs).
+      cycle_factor: T_mult >= 1, by which each cycle is longer; lengths are rounded to whole steps.
+      floor: the learning rate that a cycle approaches at its end, in the units of `peak`.
+
+    Returns:
+      A schedule from the step count to the learning rate, both scalars.
+
+    Raises:
+      TypeError, ValueError: a number is out of range.
+
+    Example:
+      >>> schedule = warm_restarts(1.0, first_cycle_steps=100)
+      >>> [round(float(schedule(step)), 3) for step in (0, 50, 99, 100, 200, 300)]
+      [1.0, 0.5, 0.0, 1.0, 0.5, 1.0]
+
+    Source: arXiv 1711.05101, appendix B.2, eq. (14); the floor is that of SGDR, arXiv 1608.03983, eq. (5).
+    """
+    check_nonnegative("peak", peak)
+    check_nonnegative("floor", floor)
+
+    def schedule(step: Any) -> Any:
+        _, t_cur, t_i = cycle(step, first_cycle_steps, cycle_factor)
+        return floor + (peak - floor) * (0.5 + 0.5 * jnp.cos(jnp.pi * t_cur / t_i))
+
+    cycle_table(first_cycle_steps, cycle_factor)  # only for its checks
+    return schedule
+
+
+def cycle(step: Any, first_cycle_steps: int, cycle_factor: float) -> tuple[Any, Any, Any]:
+    """Which cycle `step` is in, the steps since its restart, and its length: ``(i, T_cur, T_i)``."""
+    if cycle_factor == 1:
+        return step // first_cycle_steps, step % first_cycle_steps, first_cycle_steps
+    starts, lengths = map(jnp.asarray, cycle_table(first_cycle_steps, cycle_factor))
+    index = jnp.searchsorted(starts, step, side="right") - 1
+    return index, step - starts[index], lengths[index]
+
+
+def cycle_table(first_cycle_steps: int, cycle_factor: float) -> tuple[np.ndarray, np.ndarray]:
+    """First step and length of every cycle that starts within the int32 range of step counts.
+
+    A table, and not the closed form with a logarithm, because float32 would miss restarts by a step.
+    """
+    check_at_least_one("first_cycle_steps", first_cycle_steps)
+    check_at_least_one("cycle_factor", cycle_factor)
+    if cycle_factor == 1:
+        return np.array([0]), np.array([float(first_cycle_steps)])
+    cycles = math.log1p(_LAST_STEP * (cycle_factor - 1) / first_cycle_steps) / math.log(
+        cycle_factor
+    )
+    lengths = np.rint(first_cycle_steps * float(cycle_factor) ** np.arange(math.ceil(cycles)))
+    starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
+    return starts.astype(np.int32), lengths

@@ -1,0 +1,187 @@
+"""How strong the decay is: weight decays λ from quantities that mean the same in every run."""
+
+import math
+from typing import Any
+
+import optax
+
+from decoupled_wd._scalars import check_at_least_one, check_nonnegative, check_positive
+from decoupled_wd.coupling import PAPER, Coupling
+from decoupled_wd.schedules import cycle, cycle_table
+
+
+def normalized(
+    normalized_weight_decay: Any, *, batch_size: float, dataset_size: float, epochs: float
+) -> Any:
+    """The paper's normalised decay: ``λ = λ_norm · sqrt(b / (B·T))``.
+
+    Args:
+      normalized_weight_decay: λ_norm, which stays near its best value when the budget changes.
+      batch_size: b, examples in a batch.
+      dataset_size: B, training examples.
+      epochs: T, passes over the training set in the whole run, or in the current restart cycle.
+
+    Returns:
+      λ for the `PAPER` coupling, a float.
+
+    Raises:
+      TypeError, ValueError: a number is out of range.
+
+    Example:
+      >>> f"{normalized(0.025, batch_size=128, dataset_size=50_000, epochs=100):.2e}"
+      '1.26e-04'
+
+    Source: arXiv 1711.05101, appendix B.1.
+    """
+    check_nonnegative("normalized_weight_decay", normalized_weight_decay)
+    check_positive("batch_size", batch_size)
+    check_positive("dataset_size", dataset_size)
+    check_positive("epochs", epochs)
+    return normalized_weight_decay * (batch_size / (dataset_size * epochs)) ** 0.5
+
+
+def normalized_per_cycle(
+    normalized_weight_decay: Any,
+    *,
+    batch_size: float,
+    dataset_size: float,
+    first_cycle_epochs: float,
+    cycle_factor: float = 2.0,
+) -> optax.Schedule:
+    """Normalised decay for warm restarts: ``λ_i = λ_norm · sqrt(b / (B·T_i))``, T_i the current cycle's.
+
+    Args:
+      normalized_weight_decay: λ_norm.
+      batch_size: b, examples in a batch.
+      dataset_size: B, training examples.
+      first_cycle_epochs: T_0, in epochs; a cycle takes T_i·B/b optimiser steps, rounded.
+      cycle_factor: T_mult >= 1, by which each cycle is longer than the one before.
+
+    Returns:
+      A schedule from the step count to λ for the `PAPER` coupling, both scalars.
+
+    Raises:
+      TypeError, ValueError: a number is out of range.
+
+    Example:
+      >>> weight_decay = normalized_per_cycle(0.1, batch_size=1, dataset_size=1, first_cycle_epochs=100)
+      >>> [round(float(weight_decay(step)), 5) for step in (0, 99, 100, 300)]
+      [0.01, 0.01, 0.00707, 0.005]
+
+    Source: arXiv 1711.05101, appendix B.2.
+    """
+    first = normalized(
+        normalized_weight_decay,
+        batch_size=batch_size,
+        dataset_size=dataset_size,
+        epochs=first_cycle_epochs,
+    )
+    first_cycle_steps = steps_of(first_cycle_epochs, batch_size, dataset_size)
+    cycle_table(first_cycle_steps, cycle_factor)  # only for its checks
+
+    def schedule(step: Any) -> Any:
+        index, _, _ = cycle(step, first_cycle_steps, cycle_factor)
+        return first * float(cycle_factor) ** (-index / 2)
+
+    return schedule
+
+
+def steps_of(epochs: float, batch_size: float, dataset_size: float) -> int:
+    """The optimiser steps in `epochs`, a batch each: ``T·B/b``, rounded; at least 1."""
+    check_positive("batch_size", batch_size)
+    check_positive("dataset_size", dataset_size)
+    check_positive("first_cycle_epochs", epochs)
+    return max(1, round(epochs * dataset_size / batch_size))
+
+
+def from_cost_penalty(penalty: float, *, dataset_size: float, learning_rate: float) -> float:
+    """The decay rate of SGD on a cost with an L2 penalty: ``λ = α·penalty / n``.
+
+    The cost is ``C = C_0 + penalty/(2n) · Σ w²``, whose gradient step multiplies w by ``1 − α·penalty/n``.
+
+    Args:
+      penalty: the coefficient of the penalty, as textbooks write it.
+      dataset_size: n, the training examples over which C_0 is averaged.
+      learning_rate: α of plain SGD; for Adam no such λ exists (Proposition 2).
+
+    Returns:
+      λ for the `PAPER` coupling, a float.
+
+    Raises:
+      TypeError, ValueError: a number is out of range.
+
+    Example:
+      >>> from_cost_penalty(5.0, dataset_size=50_000, learning_rate=0.5)
+      5e-05
+
+    Source: Nielsen, Neural Networks and Deep Learning, ch. 3, eqs. (87) and (92); arXiv 1711.05101, Proposition 1.
+    """
+    check_nonnegative("penalty", penalty)
+    check_positive("dataset_size", dataset_size)
+    check_nonnegative("learning_rate", learning_rate)
+    return learning_rate * penalty / dataset_size
+
+
+def from_timescale(
+    *, steps: float, learning_rate: float | None = None, coupling: Coupling = PAPER
+) -> float:
+    """The λ that forgets in `steps`: ``c · steps = 1`` at the peak, so ``λ = 1 / (steps · α^p)``.
+
+    AdamW averages its past updates with this timescale: after `steps` an update is worth 1/e.
+
+    Args:
+      steps: the timescale in optimiser steps, at least 1.
+      learning_rate: α, needed where the coupling's p is not 0.
+      coupling: the unit of the result.
+
+    Returns:
+      λ, a float.
+
+    Raises:
+      TypeError, ValueError: a number is out of range, or `learning_rate` is missing.
+
+    Example:
+      >>> from_timescale(steps=1000)
+      0.001
+
+    Source: Wang & Aitchison, arXiv 2405.13698.
+    """
+    check_at_least_one("steps", steps)
+    return _from_fraction(1 / steps, learning_rate, coupling)
+
+
+def from_half_life(
+    *, steps: float, learning_rate: float | None = None, coupling: Coupling = PAPER
+) -> float:
+    """The λ that halves an idle weight in `steps`: ``(1 − c)^steps = 1/2`` at the peak.
+
+    Args:
+      steps: the half-life in optimiser steps, at least 1.
+      learning_rate: α, needed where the coupling's p is not 0.
+      coupling: the unit of the result.
+
+    Returns:
+      ``λ = (1 − 2^(−1/steps)) / α^p``, a float.
+
+    Raises:
+      TypeError, ValueError: a number is out of range, or `learning_rate` is missing.
+
+    Example:
+      >>> from_half_life(steps=1)
+      0.5
+
+    Source: the definition of a half-life.
+    """
+    check_at_least_one("steps", steps)
+    return _from_fraction(-math.expm1(-math.log(2) / steps), learning_rate, coupling)
+
+
+def _from_fraction(fraction: float, learning_rate: float | None, coupling: Coupling) -> float:
+    if coupling.p == 0:
+        return fraction
+    if learning_rate is None:
+        raise ValueError(
+            f"{coupling} multiplies the decay by the learning rate; pass learning_rate="
+        )
+    check_positive("learning_rate", learning_rate, "pass the peak learning rate of the run")
+    return float(fraction / learning_rate**coupling.p)

@@ -1,0 +1,1 @@
+"""The learning rate × weight decay study."""
