@@ -1,6 +1,7 @@
-"""Hyperparameters, numbers or schedules, checked at the door: each message names the argument, what was got, and the remedy.
+"""Hyperparameters, numbers or schedules, checked at the door.
 
-A traced number (inside ``jit`` or ``vmap``) has no value yet, so only its shape and dtype are checked.
+Each message names the argument, what was got, and the remedy.
+A traced number (inside ``jit`` or ``vmap``) has no value yet: only its shape and dtype are checked.
 """
 
 import math

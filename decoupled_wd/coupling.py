@@ -69,7 +69,7 @@ class Coupling:
           0.125
         """
         self._check(weight_decay, learning_rate, peak_learning_rate)
-        alpha = peak_learning_rate
+        alpha: Any = peak_learning_rate
         if (
             alpha is None
         ):  # with a schedule p = s here: α^p·(lr_t/α)^s is lr_t^s, and 1 stands in for α
@@ -157,7 +157,8 @@ def convert_weight_decay(
     check_nonnegative("weight_decay", weight_decay)
     check_positive("learning_rate", learning_rate, "pass the peak learning rate of the run")
     p = _coupling("from_", from_).p - _coupling("to", to).p
-    return float(weight_decay * learning_rate**p)
+    converted: float = weight_decay * learning_rate**p
+    return converted
 
 
 def _coupling(name: str, framework: Coupling | str) -> Coupling:

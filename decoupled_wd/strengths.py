@@ -81,7 +81,7 @@ def normalized_per_cycle(
 
     def schedule(step: Any) -> Any:
         index, _, _ = cycle(step, first_cycle_steps, cycle_factor)
-        return first * float(cycle_factor) ** (-index / 2)
+        return first * float(cycle_factor) ** (-0.5 * index)
 
     return schedule
 
@@ -184,4 +184,5 @@ def _from_fraction(fraction: float, learning_rate: float | None, coupling: Coupl
             f"{coupling} multiplies the decay by the learning rate; pass learning_rate="
         )
     check_positive("learning_rate", learning_rate, "pass the peak learning rate of the run")
-    return float(fraction / learning_rate**coupling.p)
+    weight_decay: float = fraction / learning_rate**coupling.p
+    return weight_decay

@@ -1,0 +1,69 @@
+"""What the tests share: a noisy quadratic with several curvatures, and float64 on request."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+STEPS = 250
+
+
+class Problem(NamedTuple):
+    """Gradient ``curvature ⊙ (θ − optimum) + noise_t`` in a tree of two leaves, and flat in NumPy."""
+
+    theta: np.ndarray
+    curvature: np.ndarray
+    optimum: np.ndarray
+    noise: np.ndarray
+
+    def gradient(self, t, theta):
+        return self.curvature * (theta - self.optimum) + self.noise[t - 1]
+
+    def run(self, optimizer, *, steps=STEPS, dtype=None):
+        """Every θ of `optimizer`, flattened; compiled, as users run it."""
+
+        def step(carry, noise):
+            params, state = carry
+            gradients = jax.tree.map(
+                lambda h, p, o, n: h * (p - o) + n, curvature, params, optimum, noise
+            )
+            updates, state = optimizer.update(gradients, state, params)
+            params = optax.apply_updates(params, updates)
+            return (params, state), params
+
+        start, curvature, optimum = (
+            self.tree(x, dtype) for x in (self.theta, self.curvature, self.optimum)
+        )
+        noises = jax.tree.map(
+            lambda *rows: jnp.stack(rows), *(self.tree(n, dtype) for n in self.noise)
+        )
+        noises = jax.tree.map(lambda leaf: leaf[:steps], noises)
+        carry = (start, jax.jit(optimizer.init)(start))
+        _, path = jax.jit(lambda c: jax.lax.scan(step, c, noises))(carry)
+        rows = np.concatenate(
+            [path["kernel"].reshape(steps, -1), path["bias"].reshape(steps, -1)], axis=1
+        )
+        return np.concatenate([self.theta[None].astype(rows.dtype), rows])
+
+    @staticmethod
+    def tree(flat, dtype=None):
+        flat = jnp.asarray(flat, dtype)
+        return {"bias": flat[12:], "kernel": flat[:12].reshape(3, 4)}
+
+
+@pytest.fixture(scope="session")
+def problem():
+    rng = np.random.default_rng(0)
+    curvature = 10.0 ** rng.uniform(-2, 0, 16)
+    return Problem(
+        rng.normal(size=16), curvature, rng.normal(size=16), rng.normal(size=(STEPS, 16))
+    )
+
+
+@pytest.fixture
+def x64():
+    with jax.enable_x64(True):
+        yield

@@ -1,0 +1,49 @@
+"""Weight decays from the budget, a timescale or a penalty, against the paper's numbers and closed forms."""
+
+import numpy as np
+import pytest
+import reference
+
+import decoupled_wd as dwd
+
+
+@pytest.mark.parametrize(
+    ("epochs", "printed"), [(25, 2.53e-4), (100, 1.26e-4), (400, 6.3e-5), (1800, 3.0e-5)]
+)
+def test_normalized_gives_the_papers_check_values(epochs, printed):
+    got = dwd.normalized(0.025, batch_size=128, dataset_size=50_000, epochs=epochs)
+    assert got == pytest.approx(printed, rel=0.01)
+    assert got == pytest.approx(reference.normalized(0.025, 128, 50_000, epochs))
+
+
+def test_normalized_per_cycle_changes_at_each_restart():
+    """One batch an epoch: restarts at 100, 300, 700 and 1500 steps, as in the paper's figure 1."""
+    schedule = dwd.normalized_per_cycle(
+        0.025, batch_size=128, dataset_size=128, first_cycle_epochs=100
+    )
+    _, lengths = reference.warm_restarts(1600, 100, 2)
+    expected = [0.025 / np.sqrt(length) for length in lengths]
+    got = np.array([schedule(step) for step in range(1600)])
+    np.testing.assert_allclose(got, expected, rtol=1e-6)
+    assert list(np.flatnonzero(np.diff(got)) + 1) == [100, 300, 700, 1500]
+
+
+@pytest.mark.parametrize("steps", [1, 7, 1000.0])
+def test_timescale_and_half_life(steps):
+    assert dwd.from_timescale(steps=steps) * steps == pytest.approx(1)
+    assert (1 - dwd.from_half_life(steps=steps)) ** steps == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize("coupling", [dwd.PAPER, dwd.LR, dwd.CONSTANT, dwd.CORRECTED])
+def test_their_unit_is_the_couplings(coupling):
+    for strength in (dwd.from_timescale, dwd.from_half_life):
+        weight_decay = strength(steps=50, learning_rate=0.01, coupling=coupling)
+        fraction = coupling.fraction(weight_decay, 0.01)(0)
+        assert fraction == pytest.approx(strength(steps=50))
+
+
+def test_cycles_of_one_length():
+    schedule = dwd.normalized_per_cycle(
+        0.1, batch_size=1, dataset_size=1, first_cycle_epochs=10, cycle_factor=1
+    )
+    assert [float(schedule(step)) for step in (0, 9, 10, 95)] == pytest.approx([0.1 / 10**0.5] * 4)
