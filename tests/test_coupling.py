@@ -41,7 +41,7 @@ def test_the_peak_cancels_where_p_is_s(coupling):
 
 @pytest.mark.parametrize("coupling", [dwd.PAPER, dwd.CORRECTED])
 def test_the_peak_is_never_guessed(coupling):
-    with pytest.raises(ValueError, match="peak_learning_rate=.*highest"):
+    with pytest.raises(ValueError, match=r"peak_learning_rate=.*highest"):
         coupling.fraction(0.3, optax.linear_schedule(0.2, 0.0, 10))
 
 

@@ -45,8 +45,8 @@ def falling(dtype):
 def test_adam_in_bfloat16_is_adam_in_float32():
     state, ours = run(dwd.scale_by_adam(), falling(jnp.bfloat16), jnp.bfloat16)
     wide, expected = run(dwd.scale_by_adam(), falling(jnp.bfloat16).astype(jnp.float32))
-    chex.assert_trees_all_close(ours, expected, rtol=2e-5)
-    chex.assert_trees_all_close(state.nu, wide.nu, rtol=1e-5)
+    chex.assert_trees_all_close(ours, expected, rtol=1e-4)
+    chex.assert_trees_all_close(state.nu, wide.nu, rtol=1e-4)
     frozen, _ = run(optax.scale_by_adam(), falling(jnp.bfloat16), jnp.bfloat16)
     ratio = np.sqrt(np.float32(frozen.nu[0]) / state.nu[0])
     assert ratio > 2, "optax's v froze, which is why ours is float32"

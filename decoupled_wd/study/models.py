@@ -1,5 +1,6 @@
 """The study's network, in flax nnx: a small MLP with BatchNorm, as three pure functions."""
 
+import itertools
 from collections.abc import Callable
 from functools import partial
 from typing import Any, NamedTuple
@@ -26,7 +27,7 @@ class MLP(nnx.Module):
 
     def __init__(self, widths: tuple[int, ...], *, rngs: nnx.Rngs) -> None:
         """Widths from the input to the classes."""
-        pairs = list(zip(widths[:-2], widths[1:-1], strict=True))
+        pairs = list(itertools.pairwise(widths[:-1]))
         self.hidden = nnx.List([nnx.Linear(i, o, use_bias=False, rngs=rngs) for i, o in pairs])
         # momentum 0: a forward pass in training mode leaves the statistics of just that batch
         self.norms = nnx.List([nnx.BatchNorm(o, momentum=0.0, rngs=rngs) for _, o in pairs])
@@ -49,14 +50,15 @@ def mlp(features: int, classes: int, *, hidden: tuple[int, ...] = (64, 64)) -> M
       True
     """
     build = partial(MLP, (features, *hidden, classes))
-    graphdef, _, rest = nnx.split(build(rngs=nnx.Rngs(0)), nnx.Param, ...)
+    graphdef, _, rest = nnx.split(build(rngs=nnx.Rngs(0)), nnx.Param, ...)  # type: ignore[misc]
 
     def init(key: jax.Array) -> Any:
         return nnx.state(build(rngs=nnx.Rngs(key)), nnx.Param)
 
     def loss(params: Any, x: jax.Array, y: jax.Array) -> jax.Array:
         logits = nnx.merge(graphdef, params, rest, copy=True)(x)
-        return optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+        loss: jax.Array = optax.softmax_cross_entropy_with_integer_labels(logits, y).mean()
+        return loss
 
     def error(
         params: Any, train: tuple[jax.Array, jax.Array], test: tuple[jax.Array, jax.Array]

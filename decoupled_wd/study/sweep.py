@@ -8,7 +8,7 @@ import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -16,16 +16,17 @@ import numpy as np
 import optax
 import xarray as xr
 
-Arrays = tuple[Any, Any]
+Arrays: TypeAlias = tuple[Any, ...]
+Axis: TypeAlias = Sequence[float] | np.ndarray
 
 
 def sweep(
     make_optimizer: Callable[..., optax.GradientTransformation],
-    hyperparameters: Mapping[str, Sequence[float]],
+    hyperparameters: Mapping[str, Axis],
     *,
     init: Callable[[jax.Array], Any],
     loss: Callable[[Any, jax.Array, jax.Array], jax.Array],
-    metric: Callable[[Any, Arrays, Arrays], jax.Array],
+    metric: Callable[[Any, Any, Any], jax.Array],
     train: Arrays,
     test: Arrays,
     epochs: int,
@@ -83,13 +84,11 @@ def sweep(
     grid = list(itertools.product(*hyperparameters.values(), range(seeds)))
     values = _in_chunks(jax.vmap(cell), np.array(grid, np.float32), cells_per_chunk, progress)
     coordinates = {**hyperparameters, "seed": np.arange(seeds)}
-    shape = [len(axis) for axis in coordinates.values()]
+    shape = [*map(len, hyperparameters.values()), seeds]
     return xr.DataArray(values.reshape(shape), coords=coordinates, dims=list(coordinates))
 
 
-def _starts(
-    init: Any, rows: int, epochs: int, batch_size: int, seeds: int
-) -> tuple[Any, jax.Array]:
+def _starts(init: Any, rows: int, epochs: int, batch_size: int, seeds: int) -> Any:
     """The parameters and the row numbers of every batch, ``[seed, step, batch]``."""
 
     def start(key: jax.Array) -> tuple[Any, jax.Array]:
@@ -111,7 +110,7 @@ def _train(
     test: Arrays,
     starts: Any,
     cell: jax.Array,
-) -> jax.Array:
+) -> Any:
     """One training run, its hyperparameters and seed traced."""
     optimizer = make_optimizer(**dict(zip(names, cell[:-1], strict=True)))
     params, batches = jax.tree.map(lambda leaf: leaf[cell[-1].astype(int)], starts)
@@ -131,7 +130,7 @@ def _in_chunks(
 ) -> np.ndarray:
     """`function` over the cells, a chunk at a time, each chunk spread over all devices."""
     mesh = jax.make_mesh((jax.device_count(),), ("cell",))
-    spec = jax.P("cell")
+    spec = jax.P("cell")  # type: ignore[no-untyped-call]
     # no check of varying axes: optimisers start from constants, which do not vary until the first step
     program = jax.jit(
         jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
@@ -150,7 +149,7 @@ def _in_chunks(
     return np.concatenate(results)
 
 
-def _check(hyperparameters: Mapping[str, Sequence[float]], train: Arrays, **counts: int) -> None:
+def _check(hyperparameters: Mapping[str, Axis], train: Arrays, **counts: int) -> None:
     for name, axis in hyperparameters.items():
         if not len(axis) or not np.isfinite(np.asarray(axis, float)).all():
             raise ValueError(f"{name} must be a non-empty list of finite numbers, got {axis}")
