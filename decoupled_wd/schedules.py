@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from decoupled_wd._scalars import check_at_least_one, check_nonnegative
+from decoupled_wd._scalars import check_at_least_one, check_nonnegative, check_ordered
 
 _LAST_STEP = np.iinfo(np.int32).max  # optax counts steps in int32
 
@@ -44,6 +44,7 @@ def warm_restarts(
     """
     check_nonnegative("peak", peak)
     check_nonnegative("floor", floor)
+    check_ordered("floor", floor, "the peak", peak)
 
     def schedule(step: Any) -> Any:
         _, t_cur, t_i = cycle(step, first_cycle_steps, cycle_factor)

@@ -164,13 +164,13 @@ def _rich_table(records: list[dict[str, Any]], within: float) -> rich.table.Tabl
         caption=f"slope: d log λ*/d log α over the α within {within:g} points of the best error",
         box=rich.box.SIMPLE_HEAD,
     )
-    shown.add_column("optimizer")
+    shown.add_column("optimizer", no_wrap=True)
     for heading in ("error %", "α*", "λ*", "slope", "95 % interval", "top-10 corr."):
         shown.add_column(heading, justify="right", no_wrap=True)
     for row in records:
         low, high = (_number(row[f"ridge_slope_{end}"], "+.2f") for end in ("low", "high"))
         shown.add_row(
-            TITLES[row["optimizer"]],
+            TITLES[row["optimizer"]].removesuffix(" (decoupled)"),
             _number(row["best_error"], ".2f"),
             _number(row["learning_rate"], ".3g"),
             _number(row["weight_decay"], ".3g"),

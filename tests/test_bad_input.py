@@ -1,0 +1,156 @@
+"""Wrong calls, one a line: the type of the error and the words it must contain."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import decoupled_wd as dwd
+
+PARAMS = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+SCHEDULE = optax.linear_schedule(0.1, 0.0, 10)
+CYCLES = {"batch_size": 10, "dataset_size": 100, "first_cycle_epochs": 2}
+
+
+def init(optimizer, params=PARAMS):
+    return optimizer.init(params)
+
+
+def update_without_params(optimizer):
+    return optimizer.update(PARAMS, optimizer.init(PARAMS))
+
+
+def masked(mask):
+    return init(dwd.adamw(0.1, 0.1, mask=mask))
+
+
+WRONG = [
+    # λ
+    (
+        lambda: dwd.adamw(0.1, -0.1),
+        ValueError,
+        "weight_decay must be finite and >= 0, got -0.1; use 0",
+    ),
+    (lambda: dwd.adamw(0.1, float("nan")), ValueError, "weight_decay must be finite"),
+    (lambda: dwd.adamw(0.1, np.inf), ValueError, "weight_decay must be finite"),
+    (lambda: dwd.adamw(0.1, jnp.array(-1.0)), ValueError, "weight_decay must be finite"),
+    (lambda: dwd.adamw(0.1, "0.1"), TypeError, "weight_decay must be"),
+    (lambda: dwd.adamw(0.1, True), TypeError, "weight_decay must be"),
+    (lambda: dwd.adamw(0.1, None), TypeError, "weight_decay must be"),
+    (lambda: dwd.adamw(0.1), TypeError, "weight_decay"),
+    (lambda: dwd.sgd(0.1, -1), ValueError, "weight_decay must be finite and >= 0"),
+    (lambda: dwd.decouple(optax.lion(1e-4), -1), ValueError, "weight_decay must be"),
+    (lambda: dwd.decay_weights(1j), TypeError, "weight_decay must be a real number"),
+    (lambda: dwd.add_decayed_weights("1e-4"), TypeError, "weight_decay must be"),
+    # α
+    (lambda: dwd.adamw(-0.1, 0.1), ValueError, "learning_rate must be finite and >= 0, got -0.1"),
+    (lambda: dwd.sgdw(np.nan, 0.1), ValueError, "learning_rate must be finite"),
+    (lambda: dwd.adam("fast", 0.1), TypeError, "learning_rate must be a real number, got 'fast'"),
+    (lambda: dwd.adamw(SCHEDULE, 0.1), ValueError, "peak_learning_rate=, the highest value"),
+    (lambda: dwd.sgdw(SCHEDULE, 0.1), ValueError, "peak_learning_rate=, the highest value"),
+    (
+        lambda: dwd.adamw(SCHEDULE, 0.1, peak_learning_rate=0),
+        ValueError,
+        "peak_learning_rate must be",
+    ),
+    (lambda: dwd.adamw(SCHEDULE, 0.1, peak_learning_rate=SCHEDULE), TypeError, "no place here"),
+    (lambda: dwd.decay_weights(0.1, coupling=dwd.LR), ValueError, "pass learning_rate="),
+    (lambda: dwd.sgdwr(SCHEDULE, 0.1, **CYCLES), TypeError, "learning_rate must be a real number"),
+    (lambda: dwd.adamwr(0, 0.1, **CYCLES), ValueError, "learning_rate must be finite and > 0"),
+    (lambda: dwd.warm_restarts(-1, first_cycle_steps=5), ValueError, "peak must be"),
+    # other hyperparameters
+    (lambda: dwd.adamw(0.1, 0.1, b1=1.0), ValueError, "b1 must be in [0, 1), got 1.0"),
+    (lambda: dwd.adam(0.1, 0.1, b2=-0.1), ValueError, "b2 must be in [0, 1)"),
+    (lambda: dwd.scale_by_adam(eps=-1e-8), ValueError, "eps must be finite and >= 0"),
+    (lambda: dwd.scale_by_momentum("0.9"), TypeError, "momentum must be a real number"),
+    (lambda: dwd.scale_by_adam(b2=jnp.bfloat16(0.999)), TypeError, "hyperparam_dtype=jnp.float32"),
+    (lambda: dwd.warm_restarts(1, first_cycle_steps=0), ValueError, "first_cycle_steps must be"),
+    (
+        lambda: dwd.warm_restarts(1, first_cycle_steps=5, cycle_factor=0.5),
+        ValueError,
+        "cycle_factor must",
+    ),
+    (
+        lambda: dwd.warm_restarts(1, first_cycle_steps=5, floor=2),
+        ValueError,
+        "floor must be at most the peak",
+    ),
+    (lambda: dwd.adamwr(0.1, -1, **CYCLES), ValueError, "normalized_weight_decay must be"),
+    (lambda: dwd.adamwr(0.1, 0.1, **CYCLES | {"batch_size": 0}), ValueError, "batch_size must be"),
+    (
+        lambda: dwd.normalized(0.1, batch_size=1, dataset_size=-5, epochs=1),
+        ValueError,
+        "dataset_size",
+    ),
+    (
+        lambda: dwd.normalized(0.1, batch_size=1, dataset_size=5, epochs=0),
+        ValueError,
+        "epochs must be",
+    ),
+    (lambda: dwd.from_timescale(steps=0.5), ValueError, "steps must be finite and >= 1"),
+    (lambda: dwd.from_half_life(steps=9, coupling=dwd.LR), ValueError, "pass learning_rate="),
+    (
+        lambda: dwd.from_cost_penalty(1.0, dataset_size=0, learning_rate=0.1),
+        ValueError,
+        "dataset_size must be finite and > 0",
+    ),
+    # couplings and frameworks
+    (lambda: dwd.Coupling(-1, 0), ValueError, "p must be finite and >= 0"),
+    (
+        lambda: dwd.convert_weight_decay(0.1, from_="pytorch", to="paper", learning_rate=1e-3),
+        ValueError,
+        "did you mean 'torch'?",
+    ),
+    (
+        lambda: dwd.convert_weight_decay(0.1, from_="torch", to="mine", learning_rate=1e-3),
+        ValueError,
+        "to='mine' is not a known framework",
+    ),
+    (
+        lambda: dwd.convert_weight_decay(0.1, from_="torch", to="paper", learning_rate=0),
+        ValueError,
+        "learning_rate must be finite and > 0",
+    ),
+    (lambda: dwd.adamw(0.1, 0.1, coupling="paper"), TypeError, "coupling must be a Coupling"),
+    # masks, rules and params
+    (lambda: masked({"kernel": True}), ValueError, "mask must have the structure of the params"),
+    (lambda: masked({"kernel": "no_decay", "bias": True}), TypeError, "mask at 'kernel'"),
+    (lambda: masked({"kernel": -1.0, "bias": True}), ValueError, "mask at 'kernel'"),
+    (lambda: masked({"kernel": False, "bias": False}), ValueError, "mask selects no parameter"),
+    (lambda: masked(dwd.masks.matrices), TypeError, "call it"),
+    (
+        lambda: init(dwd.adamw(0.1, 0.1, mask=dwd.masks.matrices()), {"b": jnp.ones(2)}),
+        ValueError,
+        "selects no",
+    ),
+    (lambda: dwd.masks.matrices(stacked_axes=-1), ValueError, "stacked_axes must be"),
+    (
+        lambda: update_without_params(dwd.adamw(0.1, 0.1)),
+        ValueError,
+        "call update(gradients, state, params)",
+    ),
+    (
+        lambda: update_without_params(dwd.sgd(0.1, 0.1)),
+        ValueError,
+        "call update(gradients, state, params)",
+    ),
+    (lambda: dwd.decouple(optax.lion, 0.1), TypeError, "inner must be a finished optimiser"),
+    (lambda: dwd.adamw(0.1, 0.1, rule=dwd.rules.towards_zero), TypeError, "rule"),
+    (
+        lambda: jax.jit(lambda b2: dwd.scale_by_adam(b2=b2).init(1.0))(jnp.bfloat16(1)),
+        TypeError,
+        "b2 arrived",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "kind", "words"), WRONG, ids=[words for *_, words in WRONG])
+def test_wrong_call(call, kind, words):
+    with pytest.raises(kind) as caught:
+        call()
+    assert words in str(caught.value)
+
+
+def test_there_are_enough_of_them():
+    assert len(WRONG) >= 40
