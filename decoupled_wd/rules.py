@@ -1,15 +1,34 @@
 """Towards what the weights decay: each rule is an optax pair that emits the pull.
 
-``init(params) -> state`` and ``update(updates, state, params, *, gradients) -> (pull, state)``. A rule sees
-the optimiser's final updates Δ and the raw gradients, may keep state, and never sees a masked-out leaf.
-`decay_weights` subtracts ``c_t · m ⊙ pull``.
+``init(params) -> state`` and ``update(updates, state, params, *, gradients, fraction) -> (pull, state)``. A rule
+sees the optimiser's final updates Δ (optax's sign: they are added to the params), the raw gradients and the
+fraction c_t·m of each leaf, may keep state, and never sees a masked-out leaf: in its place there is an
+``optax.MaskedNode()``. `decay_weights` subtracts ``c_t · m ⊙ pull``.
 """
 
-from typing import Any, TypeAlias
+from collections.abc import Callable
+from typing import Any, NamedTuple, TypeAlias
 
+import jax
+import jax.numpy as jnp
 import optax
 
+from decoupled_wd._scalars import check_at_least_one, check_nonnegative
+from decoupled_wd._trees import path_name, wide_dtype, widen
+
 Rule: TypeAlias = optax.GradientTransformationExtraArgs
+
+
+class TowardsStartState(NamedTuple):
+    """The weights at init, θ_0."""
+
+    start: optax.Params
+
+
+class TowardsNormState(NamedTuple):
+    """The norms at init, kept whatever the radius: a checkpoint survives a change of it."""
+
+    norm: optax.Params
 
 
 def towards_zero() -> Rule:
@@ -27,9 +46,253 @@ def towards_zero() -> Rule:
 
     Source: arXiv 1711.05101, Algorithm 2, line 12.
     """
+    return _rule(optax.init_empty_state, lambda params, _state, **_: params)
+
+
+def towards_start() -> Rule:
+    """Decay towards the weights at init, for fine-tuning: ``pull(θ) = θ − θ_0``.
+
+    Returns:
+      A rule whose state holds a copy of each decayed weight, in its own dtype.
+
+    Example:
+      >>> rule = towards_start()
+      >>> pull, _ = rule.update(jnp.zeros(1), rule.init(jnp.ones(1)), jnp.array([3.0]), gradients=None)
+      >>> float(pull[0])
+      2.0
+
+    Source: L2-SP, Li et al., arXiv 1802.01483, section 3, made decoupled.
+    """
+
+    def init(params: optax.Params) -> TowardsStartState:
+        return TowardsStartState(jax.tree.map(jnp.copy, params))  # the params may be donated
+
+    def pull(params: optax.Params, state: TowardsStartState, **_: Any) -> Any:
+        return jax.tree.map(lambda p, p_0: widen(p) - widen(p_0), params, state.start)
+
+    return _rule(init, pull)
+
+
+def towards(target: Any) -> Rule:
+    """Decay towards given weights: ``pull(θ) = θ − target``.
+
+    Under ``jit`` the target is a constant of the program. Where it is the starting point of a large model,
+    `towards_start` keeps it as state instead, which is sharded, donated and saved like any other.
+
+    Args:
+      target: a tree with the structure of the whole params, masked-out leaves included, or a prefix of it.
+        Each leaf has the shape of its weights, or is one number for all of them: ``towards(1.0)`` suits the
+        scales of normalisation layers.
+
+    Returns:
+      A rule without state.
+
+    Raises:
+      TypeError, ValueError: at init, the target does not fit the params; the message names the path.
+
+    Example:
+      >>> rule = towards(1.0)
+      >>> pull, _ = rule.update(jnp.zeros(1), rule.init(jnp.ones(1)), jnp.array([3.0]), gradients=None)
+      >>> float(pull[0])
+      2.0
+
+    Source: arXiv 1802.01483, section 3, with any reference point.
+    """
+
+    def init(params: optax.Params) -> optax.EmptyState:
+        _targets(target, params)  # a target that does not fit is refused here, before training
+        return optax.EmptyState()
+
+    def leaf(p: jax.Array, t: Any) -> Any:
+        return widen(p) - jnp.asarray(t, wide_dtype(p))
+
+    def pull(params: optax.Params, _state: optax.EmptyState, **_: Any) -> Any:
+        return jax.tree.map(leaf, params, _targets(target, params))
+
+    return _rule(init, pull)
+
+
+def towards_norm(radius: Any = None, axis: int | tuple[int, ...] | None = None) -> Rule:
+    """Decay of the norm towards a radius, the direction untouched: ``pull(θ) = (1 − r/||θ||)·θ``.
+
+    With a radius of 0 it is `towards_zero`. A norm of 0 has no direction and stays.
+
+    Args:
+      radius: r >= 0 for every tensor; by default each one's own norm at init.
+      axis: the axes over which the norm is taken, one norm for each slice along the others; by default all.
+        ``axis=0`` gives each output of a (inputs, outputs) kernel its own norm.
+
+    Returns:
+      A rule whose state holds one norm per tensor or slice.
+
+    Raises:
+      TypeError, ValueError: `radius` is out of range, or, at init, `axis` does not fit a parameter.
+
+    Example:
+      >>> rule, params = towards_norm(1.0), jnp.array([3.0, 4.0])
+      >>> pull, _ = rule.update(jnp.zeros(2), rule.init(params), params, gradients=None)
+      >>> [round(float(p), 6) for p in pull]
+      [2.4, 3.2]
+
+    Source: weight norm control, Loshchilov, arXiv 2311.11446, section 2.
+    """
+    if radius is not None:
+        check_nonnegative("radius", radius, "use None for the norm at init")
+
+    def init(params: optax.Params) -> TowardsNormState:
+        return TowardsNormState(
+            jax.tree.map_with_path(lambda path, p: _norm(path, p, axis), params)
+        )
+
+    def leaf(path: Any, p: jax.Array, norm_0: jax.Array) -> Any:
+        r = norm_0 if radius is None else jnp.asarray(radius, norm_0.dtype)
+        norm = _norm(path, p, axis)
+        return (1 - r / jnp.where(norm > 0, norm, 1)) * widen(p)
+
+    def pull(params: optax.Params, state: TowardsNormState, **_: Any) -> Any:
+        return jax.tree.map_with_path(leaf, params, state.norm)
+
+    return _rule(init, pull)
+
+
+def lp(p: Any) -> Rule:
+    """Decay by ``||θ||_p^p / p``, stopping at zero: ``pull = sign(z)·min(|z|^(p−1), |z|/c)``, ``z = θ + Δ``.
+
+    The pull acts on the weight that the optimiser has reached, as proximal steps do. ``p = 1`` is the proximal
+    step itself, the soft threshold ``θ' = sign(z)·max(|z| − c, 0)``. ``p = 2`` is ``θ' = (1 − c)·z``, plain decay
+    but for the second-order term c·Δ. Every other p is the gradient step on the penalty, cut off at zero.
+    A weight cut off is zero but for the rounding of θ + Δ − c·pull, about 1e-7 of the terms in float32.
+
+    Args:
+      p: the exponent, at least 1, below which the penalty is not convex.
+
+    Returns:
+      A rule without state.
+
+    Raises:
+      TypeError, ValueError: `p` is out of range.
+
+    Example:
+      >>> rule, params = lp(1), jnp.array([3.0, -0.25])
+      >>> pull, _ = rule.update(jnp.zeros(2), rule.init(params), params, gradients=None, fraction=0.5)
+      >>> (params - 0.5 * pull).tolist()
+      [2.5, 0.0]
+
+    Source: iterative shrinkage-thresholding, Beck & Teboulle 2009, doi 10.1137/080716542, section 1.
+    """
+    check_at_least_one("p", p)
+
+    def leaf(theta: jax.Array, delta: Any, fraction: Any) -> jax.Array:
+        z = widen(theta) if delta is None else widen(theta) + widen(delta)
+        c, exponent = (jnp.asarray(x, z.real.dtype) for x in (fraction, p - 1))
+        to_zero = jnp.abs(z) / jnp.where(c > 0, c, 1)
+        return jnp.sign(z) * jnp.minimum(jnp.abs(z) ** exponent, to_zero)
+
+    def pull(
+        params: optax.Params, _state: Any, *, updates: Any, fraction: Any = None, **_: Any
+    ) -> Any:
+        if fraction is None:
+            raise ValueError("lp stops at zero, so it needs fraction=; use it in decay_weights")
+        return jax.tree.map(leaf, params, updates, jax.tree.broadcast(fraction, params))
+
+    return _rule(optax.init_empty_state, pull)
+
+
+def cautious(rule: Rule) -> Rule:
+    """Another rule's pull, where the step already goes that way: ``pull ⊙ [Δ·pull <= 0]``.
+
+    Δ is added and the pull subtracted, so they agree where their signs differ. Ties decay, and so does a weight
+    without a gradient, for which Δ = 0. For complex weights the product is ``Re(conj(Δ)·pull)``.
+
+    Args:
+      rule: any rule.
+
+    Returns:
+      A rule with the state of the inner one.
+
+    Raises:
+      TypeError: `rule` is not a rule.
+
+    Example:
+      >>> rule, params = cautious(towards_zero()), jnp.array([3.0, 3.0])
+      >>> pull, _ = rule.update(jnp.array([-1.0, 1.0]), rule.init(params), params, gradients=None)
+      >>> pull.tolist()
+      [3.0, 0.0]
+
+    Source: cautious weight decay, arXiv 2510.12402, in optax's sign.
+    """
+    check_rule(rule)
+
+    def update(
+        updates: Any, state: Any, params: Any = None, **extra: Any
+    ) -> tuple[Any, optax.OptState]:
+        pull, state = rule.update(updates, state, params, **extra)
+
+        def leaf(r: jax.Array, delta: Any) -> jax.Array:
+            # sign(Δ), and not Δ: the product of two small numbers would underflow to a tie
+            direction = 0 if delta is None else jnp.sign(widen(delta)).conj()
+            return jnp.where((direction * widen(r)).real <= 0, widen(r), 0)
+
+        return jax.tree.map(leaf, pull, updates), state
+
+    return Rule(rule.init, update)
+
+
+def check_rule(rule: Any) -> None:
+    """TypeError unless `rule` is an optax pair; the usual slip is a rule that was not called."""
+    if not isinstance(rule, optax.GradientTransformation):
+        name = getattr(rule, "__name__", None)
+        remedy = f"call it, as in {name}()" if name else "pass one of rules, as in towards_zero()"
+        raise TypeError(f"rule must be a rule, got {rule!r}; {remedy}")
+
+
+def _rule(init: Callable[[Any], Any], pull: Callable[..., Any]) -> Rule:
+    """A rule from ``pull(params, state, *, updates, ...)``, which leaves its state as it is."""
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        del updates, extra
-        return params, state
+        return pull(params, state, updates=updates, **extra), state
 
-    return Rule(optax.init_empty_state, update)
+    return Rule(init, update)
+
+
+def _is_skipped(leaf: Any) -> bool:
+    return leaf is None or isinstance(leaf, optax.MaskedNode)
+
+
+def _targets(target: Any, params: optax.Params) -> Any:
+    """The target of each leaf of `params`, and their own None or MaskedNode where there is no leaf."""
+    try:
+        full = jax.tree.broadcast(target, params, is_leaf=_is_skipped)
+    except ValueError as error:
+        raise ValueError(
+            "target must have the structure of the params, or a prefix of it; "
+            f"got {jax.tree.structure(target)}; {error}"
+        ) from error
+    return jax.tree.map_with_path(_checked_target, params, full, is_leaf=_is_skipped)
+
+
+def _checked_target(path: Any, p: Any, target: Any) -> Any:
+    if _is_skipped(p):
+        return p
+    name, dtype = f"target at {path_name(path)!r}", getattr(target, "dtype", type(target))
+    if not jnp.issubdtype(dtype, jnp.number):
+        raise TypeError(f"{name} must be a number or an array of numbers, got {target!r}")
+    if jnp.issubdtype(dtype, jnp.complexfloating) and not jnp.iscomplexobj(p):
+        raise TypeError(f"{name} is complex and its parameter is real; pass its real part")
+    if jnp.shape(target) not in ((), p.shape):
+        raise ValueError(
+            f"{name} has shape {jnp.shape(target)} for a parameter of shape {p.shape}; "
+            "pass that shape or a single number"
+        )
+    return target
+
+
+def _norm(path: Any, p: jax.Array, axis: Any) -> jax.Array:
+    """The L2 norm over `axis`, which keeps a length of 1."""
+    try:
+        return jnp.sqrt(jnp.sum(jnp.square(jnp.abs(widen(p))), axis, keepdims=True))
+    except (TypeError, ValueError, NameError) as error:
+        raise type(error)(
+            f"axis={axis!r} does not fit the parameter {path_name(path)!r} of shape {p.shape}: {error}; "
+            "pass an int or a tuple of ints that it has, or leave it out with a mask"
+        ) from error

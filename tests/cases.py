@@ -1,0 +1,98 @@
+"""Every public transformation once: a name, and a factory whose keywords can be overridden.
+
+``CASES["adamw"](weight_decay=0.0)`` makes one. A new rule is one line in RULES, a new transformation one in LINKS.
+"""
+
+import inspect
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import optax
+
+import decoupled_wd as dwd
+
+PARAMS = {
+    "dense": {"bias": jnp.array([0.5, -1.5]), "kernel": jnp.array([[1.0, -2.0], [0.25, 3.0]])},
+    "scale": jnp.array([1.0]),
+}
+ALPHA, LAMBDA = 0.1, 0.02
+RUN = {"batch_size": 1, "dataset_size": 3, "first_cycle_epochs": 1}
+
+RULES = {
+    "towards_zero": dwd.rules.towards_zero(),
+    "towards_start": dwd.rules.towards_start(),
+    "towards": dwd.rules.towards(jax.tree.map(lambda p: 1.5 * p - 0.1, PARAMS)),
+    "towards_norm": dwd.rules.towards_norm(0.5),
+    "lp": dwd.rules.lp(1.5),
+    "cautious": dwd.rules.cautious(dwd.rules.towards_start()),
+}
+LINEAR = {"towards_zero"}  # pull(θ) is θ, whatever Δ and the gradients are
+COUPLINGS = {
+    "PAPER": dwd.PAPER,
+    "LR": dwd.LR,
+    "CONSTANT": dwd.CONSTANT,
+    "CORRECTED": dwd.CORRECTED,
+}
+INNER = {
+    "sgd": optax.sgd(ALPHA, 0.9),
+    "rmsprop": optax.rmsprop(ALPHA),
+    "lion": optax.lion(ALPHA, weight_decay=0.0),
+}
+
+_DECAY = {"learning_rate": ALPHA, "weight_decay": LAMBDA}
+ALIASES = {
+    "sgd": partial(dwd.sgd, learning_rate=ALPHA, l2=LAMBDA),
+    "sgdw": partial(dwd.sgdw, **_DECAY),
+    "sgdwr": partial(dwd.sgdwr, learning_rate=ALPHA, normalized_weight_decay=LAMBDA, **RUN),
+    "adam": partial(dwd.adam, learning_rate=ALPHA, l2=LAMBDA),
+    "adamw": partial(dwd.adamw, **_DECAY),
+    "adamwr": partial(dwd.adamwr, learning_rate=ALPHA, normalized_weight_decay=LAMBDA, **RUN),
+}
+LINKS = {
+    "add_decayed_weights": partial(dwd.add_decayed_weights, weight_decay=LAMBDA),
+    "scale_by_adabound": partial(dwd.scale_by_adabound, learning_rate=ALPHA),
+    "scale_by_adam": partial(dwd.scale_by_adam),
+    "scale_by_momentum": partial(dwd.scale_by_momentum, learning_rate=ALPHA),
+}
+DECAY_WEIGHTS = {
+    f"decay_weights-{name}": partial(dwd.decay_weights, **_DECAY, rule=rule)
+    for name, rule in RULES.items()
+} | {
+    f"decay_weights-{name}": partial(dwd.decay_weights, **_DECAY, coupling=coupling)
+    for name, coupling in COUPLINGS.items()
+}
+DECOUPLE = {
+    f"decouple-{name}": partial(dwd.decouple, inner, **_DECAY) for name, inner in INNER.items()
+}
+CASES = ALIASES | LINKS | DECAY_WEIGHTS | DECOUPLE
+
+
+def strength_of(make):
+    """The keyword that holds the strength of the decay, or None where nothing decays."""
+    return next((name for name in make.keywords if name.endswith(("weight_decay", "l2"))), None)
+
+
+def takes(make, keyword):
+    """Whether the case can be made with `keyword`."""
+    return keyword in inspect.signature(make.func).parameters
+
+
+def only(keyword):
+    """The cases that take `keyword`."""
+    return {name: make for name, make in CASES.items() if takes(make, keyword)}
+
+
+DECAYING = {name: make for name, make in CASES.items() if strength_of(make)}
+DECOUPLED = only("rule")
+
+
+def public_transformations(module):
+    """The functions of a module's public face that return a transformation."""
+    return {
+        name
+        for name, function in vars(module).items()
+        if inspect.isfunction(function)
+        and not name.startswith("_")
+        and "GradientTransformation" in str(inspect.signature(function).return_annotation)
+    }

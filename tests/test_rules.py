@@ -1,0 +1,590 @@
+"""Every rule against its formula in NumPy float64, and the laws that tie the rules together."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import decoupled_wd as dwd
+from decoupled_wd.rules import (
+    cautious,
+    check_rule,
+    lp,
+    towards,
+    towards_norm,
+    towards_start,
+    towards_zero,
+)
+
+C = 0.3
+RNG = np.random.default_rng(0)
+START = {"kernel": RNG.normal(size=(3, 4)), "bias": RNG.normal(size=4), "scalar": RNG.normal()}
+THETA = jax.tree.map(lambda x: x + RNG.normal(size=np.shape(x)), START)
+DELTA = jax.tree.map(lambda x: RNG.normal(size=np.shape(x)), START)
+TARGET = jax.tree.map(lambda x: RNG.normal(size=np.shape(x)), START)
+
+
+def as_jax(tree, dtype=None):
+    return jax.tree.map(lambda x: jnp.asarray(x, dtype), tree)
+
+
+def pull_of(rule, *, start=START, theta=THETA, delta=DELTA, fraction=C, dtype=None):
+    """The pull of `rule` at theta, begun at start; compiled, as users run it."""
+    start, theta, delta = (as_jax(tree, dtype) for tree in (start, theta, delta))
+
+    def update(updates, state, params):
+        return rule.update(updates, state, params, gradients=updates, fraction=fraction)
+
+    state = jax.jit(rule.init)(start)
+    pull, after = jax.jit(update)(delta, state, theta)
+    chex.assert_trees_all_equal(state, after)
+    return pull
+
+
+def norm(x, axis=None):
+    return np.sqrt(np.sum(np.abs(x) ** 2, axis=axis, keepdims=True))
+
+
+def keep_where_agreed(pull):
+    return lambda theta, start, delta: np.where(
+        delta * pull(theta, start, delta) <= 0, pull(theta, start, delta), 0
+    )
+
+
+def lp_step(p):
+    """The gradient step on |z|^p/p from z = θ + Δ, cut off at zero, written as a pull."""
+
+    def pull(theta, start, delta):
+        z = theta + delta
+        new = np.sign(z) * np.maximum(np.abs(z) - C * np.abs(z) ** (p - 1), 0)
+        return (z - new) / C
+
+    return pull
+
+
+FORMULAS = {
+    "towards_zero": (towards_zero(), lambda theta, start, delta: theta),
+    "towards_start": (towards_start(), lambda theta, start, delta: theta - start),
+    "towards-number": (towards(0.7), lambda theta, start, delta: theta - 0.7),
+    "towards_norm": (
+        towards_norm(0.5),
+        lambda theta, start, delta: (1 - 0.5 / norm(theta)) * theta,
+    ),
+    "towards_norm-start": (
+        towards_norm(),
+        lambda theta, start, delta: (1 - norm(start) / norm(theta)) * theta,
+    ),
+    "lp-1": (lp(1), lp_step(1)),
+    "lp-1.5": (lp(1.5), lp_step(1.5)),
+    "lp-2": (lp(2), lambda theta, start, delta: theta + delta),
+    "lp-3": (lp(3), lp_step(3)),
+    "cautious": (cautious(towards_zero()), keep_where_agreed(lambda theta, start, delta: theta)),
+    "cautious-start": (
+        cautious(towards_start()),
+        keep_where_agreed(lambda theta, start, delta: theta - start),
+    ),
+    "cautious-lp": (cautious(lp(1)), keep_where_agreed(lp_step(1))),
+}
+RULES = {name: rule for name, (rule, _) in FORMULAS.items()}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+def test_the_pull_is_its_formula_in_float64(x64, name):
+    rule, formula = FORMULAS[name]
+    expected = jax.tree.map(lambda *x: formula(*x).reshape(np.shape(x[0])), THETA, START, DELTA)
+    chex.assert_trees_all_close(pull_of(rule), expected, rtol=1e-13, atol=1e-14)
+
+
+def test_towards_a_tree(x64):
+    expected = jax.tree.map(lambda theta, target: theta - target, THETA, TARGET)
+    chex.assert_trees_all_close(pull_of(towards(TARGET)), expected, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1, (0,), (0, 1), (-2, -1), ()])
+@pytest.mark.parametrize("radius", [0.5, None])
+def test_a_norm_for_each_slice(x64, axis, radius):
+    theta, start = THETA["kernel"], START["kernel"]
+    r = norm(start, axis) if radius is None else radius
+    got = pull_of(towards_norm(radius, axis), start=start, theta=theta, delta=theta)
+    np.testing.assert_allclose(got, (1 - r / norm(theta, axis)) * theta, rtol=1e-13, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", RULES)
+@pytest.mark.parametrize("dtype", [jnp.bfloat16, jnp.float16, jnp.float32])
+def test_narrow_params_are_pulled_in_float32(name, dtype):
+    narrow = [as_jax(as_jax(tree, dtype), jnp.float32) for tree in (START, THETA, DELTA)]
+    wide = pull_of(RULES[name], **dict(zip(("start", "theta", "delta"), narrow, strict=True)))
+    got = pull_of(RULES[name], dtype=dtype)
+    chex.assert_trees_all_close(as_jax(got, jnp.float32), wide, rtol=2e-6, atol=2e-6)
+    if name != "towards_zero":  # its pull is θ, which is exact in any dtype
+        assert {leaf.dtype for leaf in jax.tree.leaves(got)} == {jnp.dtype("float32")}
+
+
+# Fixed points and limits
+
+
+STILL = jax.tree.map(np.zeros_like, START)
+TARGETS = {
+    "towards_zero": (towards_zero(), STILL),
+    "towards_start": (towards_start(), START),
+    "towards-tree": (towards(TARGET), TARGET),
+    "towards-number": (towards(0.25), jax.tree.map(lambda x: np.full_like(x, 0.25), START)),
+    "towards_norm": (towards_norm(2.0), jax.tree.map(lambda x: 2 * x / norm(x).item(), THETA)),
+    "lp": (lp(1), STILL),
+    "cautious": (cautious(towards_start()), START),
+}
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_the_target_is_a_fixed_point(x64, name):
+    rule, target = TARGETS[name]
+    pull = pull_of(rule, theta=target, delta=STILL)
+    chex.assert_trees_all_close(pull, STILL, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_an_idle_weight_ends_at_the_target(x64, name):
+    """With its own direction where the target is a norm."""
+    rule, target = TARGETS[name]
+    optimizer = dwd.decay_weights(0.1, rule=rule)
+
+    def step(carry, _):
+        updates, state = optimizer.update(as_jax(STILL), carry[1], carry[0])
+        return (optax.apply_updates(carry[0], updates), state), None
+
+    carry = (as_jax(THETA), optimizer.init(as_jax(START)))
+    (params, _), _ = jax.lax.scan(step, carry, length=400)
+    chex.assert_trees_all_close(params, as_jax(target), rtol=0, atol=1e-14)
+
+
+@pytest.mark.parametrize("axis", [None, 0, 1])
+def test_a_norm_of_zero_is_plain_decay_bit_for_bit(axis):
+    theta = np.concatenate([RNG.normal(size=(50, 4)), np.zeros((2, 4)), 1e-30 * np.ones((1, 4))])
+    pair = (
+        pull_of(rule, start=theta, theta=theta, delta=theta, dtype=jnp.float32)
+        for rule in (towards_norm(0.0, axis), towards_zero())
+    )
+    chex.assert_trees_all_equal(*pair)
+
+
+@pytest.mark.parametrize("radius", [None, 0.0, 3.0])
+@pytest.mark.parametrize("axis", [None, 1])
+def test_a_norm_that_is_zero_stays_without_nan(radius, axis):
+    theta = jnp.zeros((2, 3)).at[0].set(1.0) if axis else jnp.zeros((2, 3))
+    pull = pull_of(towards_norm(radius, axis), start=theta, theta=theta, delta=theta)
+    assert bool(jnp.isfinite(pull).all())
+    assert not pull[1].any()
+
+
+# Laws
+
+
+@pytest.mark.parametrize(
+    "rule", [towards_zero(), towards_start(), towards(TARGET), towards_norm(1.0)]
+)
+def test_strengths_add(x64, rule):
+    """Two decays of λ1 and λ2 in one chain see the same params: they are one of λ1 + λ2."""
+    params, updates = as_jax(THETA), as_jax(DELTA)
+    both = optax.chain(dwd.decay_weights(0.1, rule=rule), dwd.decay_weights(0.02, rule=rule))
+    one = dwd.decay_weights(0.12, rule=rule)
+    got, _ = both.update(updates, both.init(as_jax(START)), params)
+    expected, _ = one.update(updates, one.init(as_jax(START)), params)
+    chex.assert_trees_all_close(got, expected, rtol=1e-14, atol=1e-15)
+
+
+def shifted(problem, shift):
+    return problem._replace(theta=problem.theta - shift, optimum=problem.optimum - shift)
+
+
+@pytest.mark.parametrize("make", [dwd.sgdw, dwd.adamw])
+def test_towards_start_is_plain_decay_on_the_shifted_problem(problem, x64, make):
+    start = problem.theta
+    ours = problem.run(make(0.01, 0.02, rule=towards_start()))
+    zero = shifted(problem, start).run(make(0.01, 0.02))
+    np.testing.assert_allclose(ours, zero + start, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("make", [dwd.sgdw, dwd.adamw])
+def test_towards_is_plain_decay_on_the_shifted_problem(problem, x64, make):
+    target = np.linspace(-1, 1, 16)
+    ours = problem.run(make(0.01, 0.02, rule=towards(problem.tree(target))))
+    zero = shifted(problem, target).run(make(0.01, 0.02))
+    np.testing.assert_allclose(ours, zero + target, rtol=0, atol=1e-12)
+    assert np.abs(ours - problem.run(make(0.01, 0.02))).max() > 0.01
+
+
+def test_lp_2_is_plain_decay_of_the_weight_reached(x64):
+    """(1 − c)(θ + Δ), which is plain decay less c·Δ."""
+    rule, plain = (dwd.decay_weights(C, rule=r) for r in (lp(2), towards_zero()))
+    params, delta = as_jax(THETA), as_jax(DELTA)
+    got, _ = rule.update(delta, rule.init(params), params)
+    expected, _ = plain.update(delta, plain.init(params), params)
+    expected = jax.tree.map(lambda u, d: u - C * d, expected, delta)
+    chex.assert_trees_all_close(got, expected, rtol=0, atol=1e-14)
+
+
+# The soft threshold
+
+
+def after_one_step(rule, theta, delta, c):
+    link = dwd.decay_weights(c, rule=rule)
+    theta, delta = jnp.asarray(theta), jnp.asarray(delta)
+    updates, _ = jax.jit(link.update)(delta, link.init(theta), theta)
+    return optax.apply_updates(theta, updates)
+
+
+def test_lp_1_is_the_soft_threshold(x64):
+    theta, delta = RNG.normal(size=(2, 2000))
+    z = theta + delta
+    expected = np.sign(z) * np.maximum(np.abs(z) - C, 0)
+    assert 0.1 < (expected == 0).mean() < 0.9
+    np.testing.assert_allclose(after_one_step(lp(1), theta, delta, C), expected, rtol=0, atol=1e-15)
+
+
+@pytest.mark.parametrize("c", [2.0**-3, 0.3, 1e-4])
+def test_what_the_soft_threshold_cuts_off_is_zero_to_the_rounding_of_its_terms(c):
+    theta, delta = (c * RNG.normal(size=(2, 20_000))).astype(np.float32)
+    cut = np.abs(np.float64(theta) + np.float64(delta)) <= c
+    new = np.abs(after_one_step(lp(1), theta, delta, c))[cut]
+    terms = (np.abs(theta) + np.abs(delta))[cut]
+    assert cut.mean() > 0.3
+    assert (new <= 2.0**-22 * terms).all()
+    assert (new == 0).mean() > 0.5
+
+
+def test_an_idle_weight_is_cut_off_to_exactly_zero():
+    """With a fraction that is a power of two nothing rounds, and zero stays zero."""
+    theta = jnp.array([0.1, -0.125, 0.126, 3.0, 0.0])
+    new = after_one_step(lp(1), theta, jnp.zeros(5), 0.125)
+    chex.assert_trees_all_equal(new == 0, jnp.array([True, True, False, False, True]))
+
+
+@pytest.mark.parametrize("p", [1, 1.5, 2])
+def test_a_strength_scheduled_to_zero_leaves_a_weight_of_zero_where_it_is(p):
+    new = after_one_step(lp(p), jnp.array([0.0, 1.0]), jnp.zeros(2), optax.constant_schedule(0.0))
+    assert new.tolist() == [0.0, 1.0]
+
+
+@pytest.mark.parametrize("p", [1, 1.2, 1.5, 2, 3, 50.0])
+@pytest.mark.parametrize("c", [0.0, 1e-3, 0.5, 5.0])
+def test_lp_never_crosses_zero(p, c):
+    theta, delta = (10 ** RNG.uniform(-8, 4, (2, 2000)) * RNG.choice([-1, 1], (2, 2000))).astype(
+        "f"
+    )
+    z, new = np.float64(theta) + delta, np.float64(after_one_step(lp(p), theta, delta, c))
+    rounding = 2.0**-22 * (np.abs(theta) + np.abs(delta))
+    assert np.isfinite(new).all()
+    assert (np.sign(z) * new >= -rounding).all()
+    assert (np.abs(new) <= np.abs(z) + rounding).all()
+
+
+def test_lp_1_finds_the_lasso_solution(x64):
+    """Proximal gradient descent on ½·h(θ − o)² + λ|θ| ends at the soft threshold of o by λ/h."""
+    curvature, optimum, lr, penalty = RNG.uniform(0.5, 2, 50), RNG.normal(size=50), 0.1, 0.4
+    optimizer = dwd.decouple(optax.sgd(lr), penalty, learning_rate=lr, coupling=dwd.LR, rule=lp(1))
+
+    def step(carry, _):
+        theta, state = carry
+        updates, state = optimizer.update(curvature * (theta - optimum), state, theta)
+        return (optax.apply_updates(theta, updates), state), None
+
+    theta = jnp.ones(50)
+    (theta, _), _ = jax.lax.scan(step, (theta, optimizer.init(theta)), length=2000)
+    expected = np.sign(optimum) * np.maximum(np.abs(optimum) - penalty / curvature, 0)
+    assert 5 < (expected == 0).sum() < 45
+    np.testing.assert_allclose(theta, expected, rtol=0, atol=1e-14)
+
+
+# Caution
+
+
+SIZES = st.sampled_from([-(2.0**-100), 0.0, 2.0**-100]) | st.floats(
+    -(2.0**100), 2.0**100, width=32, allow_subnormal=False
+)
+
+
+@settings(max_examples=200, deadline=None, database=None)
+@given(theta=SIZES, delta=SIZES)
+def test_cautious_never_decays_against_the_update_and_decays_on_ties(theta, delta):
+    rule = cautious(towards_zero())
+    params = jnp.float32(theta)
+    pull, _ = rule.update(jnp.float32(delta), rule.init(params), params, gradients=None)
+    agrees = np.sign(delta) * np.sign(theta) <= 0  # as signs, since a product underflows
+    assert float(pull) == (theta if agrees else 0)
+
+
+def test_a_weight_without_a_gradient_decays():
+    rule = cautious(lp(2))
+    params = {"a": jnp.array([1.0, -2.0]), "b": jnp.array([3.0])}
+    updates = {"a": jnp.zeros(2), "b": None}
+    pull, _ = rule.update(updates, rule.init(params), params, gradients=None, fraction=C)
+    chex.assert_trees_all_equal(pull, params)
+
+
+def test_cautious_keeps_the_update_where_it_decays_nothing(x64):
+    link = dwd.decay_weights(C, rule=cautious(towards_zero()))
+    params, delta = jnp.asarray(THETA["kernel"]), jnp.asarray(DELTA["kernel"])
+    updates, _ = link.update(delta, link.init(params), params)
+    shrinks = np.sign(params) * np.sign(delta) <= 0
+    assert 0 < shrinks.sum() < shrinks.size
+    np.testing.assert_allclose(updates, np.where(shrinks, delta - C * params, delta), rtol=1e-15)
+
+
+def test_cautious_looks_at_the_update_and_not_at_the_gradient():
+    rule, params = cautious(towards_zero()), jnp.array([1.0])
+    for gradient in (jnp.array([1.0]), jnp.array([-1.0]), None):
+        pull, _ = rule.update(-params, rule.init(params), params, gradients=gradient)
+        assert float(pull[0]) == 1
+
+
+def test_complex_weights(x64):
+    theta, start, delta = RNG.normal(size=(3, 2, 40)).view(np.complex128)
+    plane = {"start": start, "theta": theta, "delta": delta}
+    agrees = (delta.conj() * (theta - start)).real <= 0
+    z = theta + delta
+    shrunk = z / np.abs(z) * np.minimum(1, np.abs(z) / C)
+    for rule, expected in [
+        (towards_start(), theta - start),
+        (towards_norm(0.5, 1), (1 - 0.5 / norm(theta, 1)) * theta),
+        (cautious(towards_start()), np.where(agrees, theta - start, 0)),
+        (lp(1), shrunk),
+    ]:
+        chex.assert_trees_all_close(pull_of(rule, **plane), expected, rtol=1e-13)
+    narrow = {name: value.astype(np.complex64) for name, value in plane.items()}
+    assert pull_of(cautious(towards_norm()), **narrow).dtype == jnp.complex64
+
+
+# Masks, schedules, couplings
+
+
+MASK = {"kernel": True, "bias": False, "scalar": 0.5}
+
+
+def size_in_bytes(tree):
+    return sum(leaf.nbytes for leaf in jax.tree.leaves(tree))
+
+
+@pytest.mark.parametrize(
+    ("rule", "size"),
+    [
+        (towards_zero(), 0),
+        (towards_start(), 13 * 2),
+        (cautious(towards_start()), 13 * 2),
+        (towards(TARGET), 0),
+        (towards_norm(), 2 * 4),
+        (lp(1), 0),
+    ],
+)
+def test_masked_out_leaves_hold_no_state(rule, size):
+    """A kernel of 12 and a scalar in bfloat16; the norms in float32; nothing for the bias."""
+    params = as_jax(START, jnp.bfloat16)
+    init = dwd.decay_weights(0.1, rule=rule, mask=MASK).init
+    assert size_in_bytes(init(params).rule) == size
+    chex.assert_trees_all_equal_shapes_and_dtypes(init(params), jax.eval_shape(init, params))
+
+
+@pytest.mark.parametrize("name", [*RULES, "towards-tree"])
+def test_the_mask_scales_the_pull(x64, name):
+    rule = RULES.get(name, towards(TARGET))
+    params, delta = as_jax(THETA), as_jax(DELTA)
+    link = dwd.decay_weights(C, rule=rule, mask=MASK)
+    updates, _ = jax.jit(link.update)(delta, link.init(as_jax(START)), params)
+    c = {"kernel": C, "bias": 0.0, "scalar": 0.5 * C}
+    pull = {key: pull_of(rule, fraction=c[key])[key] for key in c} if "tree" not in name else None
+    pull = pull or pull_of(rule)
+    expected = {key: delta[key] - c[key] * pull[key] for key in c}
+    chex.assert_trees_all_close(updates, expected, rtol=0, atol=1e-14)
+    assert updates["bias"].tolist() == delta["bias"].tolist()
+
+
+COUPLINGS = [dwd.PAPER, dwd.LR, dwd.CONSTANT, dwd.CORRECTED]
+
+
+@pytest.mark.parametrize("coupling", COUPLINGS)
+def test_every_coupling_and_a_scheduled_strength(problem, x64, coupling):
+    """cautious(towards_start()) in full: η_t and λ_t scheduled, against the formula step by step."""
+    lr, steps = optax.cosine_decay_schedule(0.05, 50), 40
+    optimizer = dwd.decouple(
+        optax.sgd(lr),
+        lambda t: 0.2 / (1.0 + t),
+        learning_rate=lr,
+        peak_learning_rate=0.05,
+        coupling=coupling,
+        rule=cautious(towards_start()),
+    )
+    theta, path = problem.theta, [problem.theta]
+    for t in range(steps):
+        eta = 0.5 + 0.5 * np.cos(np.pi * t / 50)
+        delta = -0.05 * eta * problem.gradient(t + 1, theta)
+        pull = theta - problem.theta
+        c = 0.2 / (1 + t) * 0.05**coupling.p * eta**coupling.s
+        theta = theta + delta - c * np.where(delta * pull <= 0, pull, 0)
+        path.append(theta)
+    np.testing.assert_allclose(problem.run(optimizer, steps=steps), path, rtol=0, atol=1e-12)
+
+
+def test_the_soft_threshold_follows_the_schedule_and_the_mask(x64):
+    link = dwd.decay_weights(lambda t: 0.1 * (t + 1), rule=lp(1), mask={"a": 1.0, "b": 2.0})
+    params = {"a": jnp.full(1, 1.0), "b": jnp.full(1, 1.0)}
+    state, still = link.init(params), jax.tree.map(jnp.zeros_like, params)
+    for a, b in [(0.9, 0.8), (0.7, 0.4), (0.4, 0.0)]:
+        updates, state = link.update(still, state, params)
+        params = optax.apply_updates(params, updates)
+        chex.assert_trees_all_close(params, {"a": jnp.full(1, a), "b": jnp.full(1, b)}, atol=1e-15)
+
+
+# Transformations and odd trees
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_params_may_be_donated_and_rules_vmapped(name):
+    link = dwd.decay_weights(C, rule=RULES[name])
+    params, delta = as_jax(THETA, jnp.float32), as_jax(DELTA, jnp.float32)
+    expected, _ = link.update(delta, link.init(params), params)
+
+    def stack(tree):
+        return jax.tree.map(lambda x: jnp.stack([x, 2 * x]), tree)
+
+    batched = jax.vmap(lambda d, p: link.update(d, link.init(p), p)[0])(stack(delta), stack(params))
+    chex.assert_trees_all_close(jax.tree.map(lambda x: x[0], batched), expected, rtol=1e-6)
+    state = link.init(params)
+    step = jax.jit(lambda p, s: link.update(p, s, p)[0], donate_argnums=0)
+    step(jax.tree.map(jnp.array, params), state)
+    again, _ = link.update(delta, state, params)
+    chex.assert_trees_all_equal(again, expected)
+
+
+def test_the_start_is_a_copy_that_survives_the_donation_of_the_params():
+    params = {"w": jnp.ones(4)}
+    state = towards_start().init(params)
+    params["w"].delete()
+    assert state.start["w"].tolist() == [1.0] * 4
+
+
+@pytest.mark.parametrize("rule", [*RULES.values(), towards({})], ids=[*RULES, "towards-tree"])
+def test_an_empty_tree(rule):
+    pull, _ = rule.update({}, rule.init({}), {}, gradients=None, fraction=C)
+    assert pull == {}
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_tensors_without_elements_and_absent_updates(name):
+    rule, params = RULES[name], {"empty": jnp.zeros((0, 3)), "w": jnp.ones(2)}
+    updates = {"empty": jnp.zeros((0, 3)), "w": None}
+    pull, _ = rule.update(updates, rule.init(params), params, gradients=None, fraction=C)
+    chex.assert_trees_all_equal_shapes(pull, params)
+    assert np.isfinite(pull["w"]).all()
+
+
+def test_a_radius_and_an_exponent_may_be_traced():
+    params = jnp.array([3.0, -4.0])
+
+    def step(radius, p):
+        link = optax.chain(
+            dwd.decay_weights(0.1, rule=towards_norm(radius)), dwd.decay_weights(0.1, rule=lp(p))
+        )
+        return link.update(params, link.init(params), params)[0]
+
+    radii, exponents = jnp.array([1.0, 2.0]), jnp.array([1.0, 3.0])
+    together = jax.jit(jax.vmap(step))(radii, exponents)
+    apart = [step(float(r), float(p)) for r, p in zip(radii, exponents, strict=True)]
+    np.testing.assert_allclose(together, apart, rtol=1e-6)
+
+
+def test_the_state_of_towards_norm_does_not_depend_on_its_radius():
+    params = as_jax(START)
+    states = [towards_norm(radius).init(params) for radius in (None, 0.0, 2.0)]
+    chex.assert_trees_all_equal(*states)
+
+
+def test_a_target_may_be_a_prefix_or_hold_what_the_params_lack():
+    params = {"a": {"x": jnp.ones(2), "y": jnp.ones(3)}, "b": None, "c": optax.MaskedNode()}
+    target = {"a": 0.25, "b": jnp.zeros(7), "c": jnp.zeros(9)}
+    rule = towards(target)
+    pull, _ = rule.update(params, rule.init(params), params, gradients=None)
+    chex.assert_trees_all_equal(
+        pull, {"a": {"x": jnp.full(2, 0.75), "y": jnp.full(3, 0.75)}, "b": None, "c": params["c"]}
+    )
+
+
+def test_a_wide_target_does_not_widen_narrow_params(x64):
+    params = jnp.ones(2, jnp.float32)
+    for rule in (towards(np.ones(2)), towards_norm(np.float64(2)), lp(np.float64(1.5))):
+        link = dwd.decay_weights(np.float64(0.1), rule=rule)
+        pull, _ = rule.update(
+            params, rule.init(params), params, gradients=None, fraction=jnp.float64(0.1)
+        )
+        assert pull.dtype == jnp.float32, rule
+        assert link.update(params, link.init(params), params)[0].dtype == jnp.float32
+
+
+# Errors
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "message"),
+    [
+        (lambda: towards_norm(-1.0), ValueError, "radius must be finite and >= 0, got -1.0"),
+        (lambda: towards_norm(float("nan")), ValueError, "radius must be finite"),
+        (lambda: towards_norm("start"), TypeError, "radius must be a real number, got 'start'"),
+        (lambda: towards_norm(lambda t: 1.0), TypeError, "radius .* schedule has no place"),
+        (lambda: lp(0.5), ValueError, "p must be finite and >= 1, got 0.5"),
+        (lambda: lp(float("inf")), ValueError, "p must be finite"),
+        (lambda: lp("1"), TypeError, "p must be a real number"),
+        (lambda: cautious(towards_zero), TypeError, r"call it, as in towards_zero\(\)"),
+        (lambda: cautious("zero"), TypeError, "rule must be a rule, got 'zero'; pass one of rules"),
+        (lambda: cautious(None), TypeError, "rule must be a rule, got None"),
+        (lambda: check_rule(lp), TypeError, r"call it, as in lp\(\)"),
+        (lambda: dwd.decay_weights(0.1, rule=towards_start), TypeError, r"as in towards_start\(\)"),
+    ],
+)
+def test_a_wrong_argument_is_refused_at_the_door(make, error, message):
+    with pytest.raises(error, match=message):
+        make()
+
+
+PARAMS = {"dense": {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(3)}}
+
+
+@pytest.mark.parametrize(
+    ("target", "error", "message"),
+    [
+        ({"dense": {"kernel": jnp.ones((2, 3))}}, ValueError, r"\['dense'\](.|\n)*bias"),
+        ({"dense": {"kernel": 1.0, "scale": 1.0}}, ValueError, r"\['dense'\](.|\n)*scale"),
+        ([1.0], ValueError, "target must have the structure of the params"),
+        ({"dense": jnp.ones((2, 3))}, ValueError, r"'dense/bias' has shape \(2, 3\) .* \(3,\)"),
+        (
+            {"dense": {"kernel": jnp.ones(3), "bias": 1.0}},
+            ValueError,
+            r"'dense/kernel' has shape \(3,\) for a parameter of shape \(2, 3\)",
+        ),
+        ({"dense": {"kernel": 1.0, "bias": "zero"}}, TypeError, "'dense/bias' must be a number"),
+        ({"dense": {"kernel": None, "bias": 1.0}}, TypeError, "'dense/kernel' must be a number"),
+        (None, TypeError, "'dense/bias' must be a number"),
+        (1j, TypeError, "'dense/bias' is complex"),
+    ],
+)
+def test_a_target_that_does_not_fit_is_refused_before_training(target, error, message):
+    with pytest.raises(error, match=message):
+        dwd.decay_weights(0.1, rule=towards(target)).init(PARAMS)
+
+
+@pytest.mark.parametrize("axis", [1, (0, 0), (0, -2), 1.5, "rows"])
+def test_an_axis_that_does_not_fit_is_refused_before_training(axis):
+    link = dwd.decay_weights(0.1, rule=towards_norm(1.0, axis))
+    with pytest.raises((TypeError, ValueError, NameError), match=r"axis=.*'dense/(bias|kernel)'"):
+        link.init(PARAMS)
+
+
+def test_an_axis_that_only_the_masked_out_lack_is_fine():
+    link = dwd.decay_weights(0.1, rule=towards_norm(1.0, 1), mask=dwd.masks.matrices())
+    link.update(PARAMS, link.init(PARAMS), PARAMS)
+
+
+def test_lp_says_that_it_needs_the_fraction():
+    with pytest.raises(ValueError, match="needs fraction="):
+        lp(1).update(jnp.ones(1), optax.EmptyState(), jnp.ones(1), gradients=None)
