@@ -52,3 +52,24 @@ def map_leaves(
 def path_name(path: tuple[Any, ...]) -> str:
     """A leaf's path as one string: ``("dense", "kernel")`` is ``dense/kernel``."""
     return jax.tree_util.keystr(path, simple=True, separator="/")
+
+
+def named_leaves(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> list[tuple[str, Any]]:
+    """Each leaf with its path in one normal form, whichever library made the tree, boxed or not."""
+    leaves = jax.tree.leaves_with_path(unbox(tree), is_leaf=is_leaf)
+    return [(path_name(path), leaf) for path, leaf in leaves]
+
+
+def unbox(tree: Any) -> Any:
+    """The tree with the contents of flax's boxes in their place: ``a/kernel/value`` becomes ``a/kernel``."""
+
+    def contents(node: Any) -> Any:
+        return jax.tree.leaves(node, is_leaf=lambda child: child is not node)[0]
+
+    return jax.tree.map(lambda n: contents(n) if _is_box(n) else n, tree, is_leaf=_is_box)
+
+
+def _is_box(node: Any) -> bool:
+    """Whether flax wraps one value with metadata; told by its origin, as others too have a field `value`."""
+    boxes = ("flax.nnx.variablelib", "flax.core.meta")
+    return any(origin.__module__ in boxes for origin in type(node).__mro__)

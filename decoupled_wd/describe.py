@@ -1,0 +1,168 @@
+"""What will decay, and how fast: one row for every leaf, before anything is trained."""
+
+import html
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import optax
+
+from decoupled_wd import masks
+from decoupled_wd._resolution import Match, broadcast_leaves, is_absent, kind_of, matches
+from decoupled_wd._scalars import check_nonnegative
+from decoupled_wd._trees import is_inexact
+from decoupled_wd.coupling import PAPER, Coupling
+
+
+class Row(NamedTuple):
+    """One leaf: its parameters, the fraction c of them that a step at the peak removes, and why so."""
+
+    path: str
+    shape: tuple[int, ...]
+    dtype: str
+    parameters: int
+    multiplier: float
+    fraction: float
+    half_life: float
+    rule: str
+
+
+@dataclass(frozen=True)
+class Description:
+    """The rows that `describe` returns; it prints as a table, and shows as one in notebooks."""
+
+    rows: tuple[Row, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def total(self) -> int:
+        """How many parameters there are."""
+        return sum(row.parameters for row in self.rows)
+
+    @property
+    def decayed(self) -> int:
+        """How many of them decay."""
+        return sum(row.parameters for row in self.rows if row.fraction)
+
+    def __str__(self) -> str:
+        """Aligned columns, complete however long the model."""
+        table = [_HEADER, *map(_cells, self.rows)]
+        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
+        lines = ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in table]
+        return "\n".join([*lines, *self._remarks()])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        head, body = _html([_HEADER], "th"), _html(map(_cells, self.rows), "td")
+        remarks = "".join(f"<p>{html.escape(remark)}</p>" for remark in self._remarks())
+        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>{remarks}"
+
+    def _remarks(self) -> list[str]:
+        leaves = sum(row.fraction > 0 for row in self.rows)
+        totals = f"{self.decayed:,} of {self.total:,} parameters decay, in {leaves} of {len(self.rows)} leaves"
+        warning = "! fraction >= 1: one step removes the whole weight or overshoots zero; lower weight_decay"
+        overshot = [warning] if any(row.fraction >= 1 for row in self.rows) else []
+        return [totals, *overshot, *self.notes]
+
+
+def describe(
+    params: optax.Params,
+    weight_decay: Any,
+    *,
+    learning_rate: optax.ScalarOrSchedule | None = None,
+    peak_learning_rate: Any = None,
+    coupling: Coupling = PAPER,
+    mask: masks.MaskLike = masks.everything(),
+) -> Description:
+    """What `decay_weights` will do with these arguments: ``c = λ·α^p·m`` for each leaf, at the peak.
+
+    Args:
+      params: a tree of arrays, or of ``jax.ShapeDtypeStruct`` as ``jax.eval_shape`` makes it.
+      weight_decay: λ, a number, a tree of numbers, or a schedule. Of a schedule the value at step 0 is
+        taken, and a note says so: its highest is not known. For another step give the number.
+      learning_rate: a number or a schedule; None where it plays no part.
+      peak_learning_rate: α. Needed with a schedule, unless the coupling is free of it; it is never guessed.
+      coupling: how λ scales with the learning rate.
+      mask: which parameters, how much each; see `masks`.
+
+    Returns:
+      A `Description` with ``rows``, one for each leaf, and the numbers of parameters ``decayed`` and
+      ``total``. A row's half-life is ``ln 2 / −ln(1 − c)`` steps, ∞ where c = 0, and 0 where c >= 1.
+
+    Raises:
+      TypeError, ValueError: a number is out of range, α is missing, or a tree does not fit the params.
+
+    Example:
+      >>> params = {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}
+      >>> describe(params, 1e-3, mask=masks.matrices())
+      path    shape   dtype    parameters  multiplier  fraction  half-life  rule
+      bias    (4,)    float32  4           0           0         ∞          not a matrix
+      kernel  (3, 4)  float32  12          1           0.001     692.8      matrix
+      12 of 16 parameters decay, in 1 of 2 leaves
+
+    Source: arXiv 1711.05101, Algorithms 1 and 2: an idle weight is ``(1 − c)^t`` of itself after t steps.
+    """
+    unit = _fraction_of_one(coupling, learning_rate, peak_learning_rate)
+    scheduled = callable(weight_decay)
+    strengths = broadcast_leaves(
+        "weight_decay", weight_decay(0) if scheduled else weight_decay, params
+    )
+    found = zip(matches(mask, params), strengths, strict=True)
+    rows = tuple(_row(path, leaf, match, lam, unit) for (path, leaf, match), lam in found)
+    note = "weight_decay is a schedule: the fractions are those of its value at step 0"
+    return Description(rows, (note,) if scheduled else ())
+
+
+def _fraction_of_one(coupling: Coupling, learning_rate: Any, peak_learning_rate: Any) -> float:
+    """``α^p``, the fraction of λ = 1 at the peak, after the checks that training makes too."""
+    coupling.fraction(1.0, learning_rate, peak_learning_rate)
+    alpha = learning_rate if peak_learning_rate is None else peak_learning_rate
+    if callable(alpha) and coupling.p != 0:
+        raise ValueError(
+            f"learning_rate is a schedule, and {coupling} multiplies by its peak; pass peak_learning_rate="
+        )
+    return float(coupling.fraction(1.0, None if callable(alpha) else alpha)(0))
+
+
+def _row(path: str, leaf: Any, match: Match, weight_decay: Any, unit: float) -> Row:
+    shape = tuple(getattr(leaf, "shape", ()))
+    if not is_inexact(leaf):
+        dtype = "" if is_absent(leaf) else str(getattr(leaf, "dtype", kind_of(leaf)))
+        return Row(path, shape, dtype, 0, 0.0, 0.0, math.inf, match.rule)
+    check_nonnegative(f"weight_decay at {path!r}", weight_decay)
+    c = float(weight_decay) * unit * match.multiplier
+    dtype = str(jnp.result_type(leaf))
+    return Row(path, shape, dtype, math.prod(shape), match.multiplier, c, _half_life(c), match.rule)
+
+
+def _half_life(c: float) -> float:
+    if c == 0:
+        return math.inf
+    return 0.0 if c >= 1 else -math.log(2) / math.log1p(-c)
+
+
+_HEADER = tuple(field.replace("_", "-") for field in Row._fields)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    flag = " !" if row.fraction >= 1 else ""
+    numbers = (
+        f"{row.parameters:,}",
+        _text(row.multiplier),
+        _text(row.fraction) + flag,
+        _text(row.half_life),
+    )
+    return (row.path, str(row.shape), row.dtype, *numbers, row.rule)
+
+
+def _text(number: float) -> str:
+    return f"{number:.4g}".replace("inf", "∞")
+
+
+def _html(table: Iterable[tuple[str, ...]], tag: str) -> str:
+    """Rows of cells; the text is escaped, as paths and patterns may hold any character."""
+    rows = ("".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) for row in table)
+    return "".join(f"<tr>{row}</tr>" for row in rows)

@@ -1,0 +1,478 @@
+"""Which parameters decay: the same answer in every library, and nothing in silence."""
+
+import os
+import pickle
+import re
+import subprocess
+import sys
+import textwrap
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from flax import nnx
+from libraries import LIBRARIES, NNX, Nnx
+
+import decoupled_wd as dwd
+from decoupled_wd import masks
+from decoupled_wd._resolution import matches
+from decoupled_wd._trees import named_leaves
+
+
+def by_path(mask, params):
+    """Multipliers as a dict: from the tree, whose structure must be that of the params."""
+    tree = masks.multipliers(mask, params)
+    assert jax.tree.structure(tree) == jax.tree.structure(params)
+    return dict(named_leaves(tree))
+
+
+def layer(kernel=(2, 3)):
+    return {"bias": jnp.ones(kernel[-1:]), "kernel": jnp.ones(kernel)}
+
+
+EXPECTED = {
+    "everything": (masks.everything(), lambda kind: 1.0),
+    "no bias": (masks.without("bias"), lambda kind: float("bias" not in kind)),
+    "no norm": (masks.without("norm"), lambda kind: float("norm" not in kind)),
+    "usual": (
+        masks.without("bias", "norm"),
+        lambda kind: {"weight": 1.0, "embedding": 1.0}.get(kind, 0.0),
+    ),
+    "kernels": (masks.without("bias", "norm", "embedding"), lambda kind: float(kind == "weight")),
+    "matrices": (masks.matrices(), lambda kind: {"weight": 1.0, "embedding": 1.0}.get(kind, 0.0)),
+    "regex": (
+        masks.matching(("(?i).*(bias|offset|/b)", 0.0), ("(?i).*(norm|ln_f).*", 0.25), (".*", 2.0)),
+        lambda kind: 0.0 if "bias" in kind else 0.25 if kind == "norm" else 2.0,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_every_library_gives_the_same_answer(library, name):
+    params, kinds = LIBRARIES[library]()
+    mask, expected = EXPECTED[name]
+    answer = {path: expected(kind) for path, kind in kinds.items()}
+    assert by_path(mask, params) == answer
+    assert by_path(mask, jax.eval_shape(lambda: params)) == answer
+    assert by_path(mask, jax.tree.map(lambda p: p.astype(jnp.bfloat16), params)) == answer
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+def test_weights_shrink_by_the_fraction_times_the_multiplier(library):
+    params, kinds = LIBRARIES[library]()
+    mask, expected = EXPECTED["regex"]
+    optimizer = dwd.decouple(optax.sgd(1.0), 0.125, mask=mask)
+    params = jax.tree.map(lambda p: jnp.ones_like(p) * 3, params)
+    zeros = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = jax.jit(optimizer.update)(zeros, optimizer.init(params), params)
+    after = dict(named_leaves(optax.apply_updates(params, updates)))
+    for path, kind in kinds.items():
+        np.testing.assert_array_equal(after[path], 3 * (1 - 0.125 * expected(kind)))
+
+
+def nnx_masks(model):
+    state = nnx.state(model, nnx.Param)
+    return {
+        "policy": masks.without("bias", "norm", "embedding"),
+        "rules": masks.matching((".*/kernel", 1.0), (".*", 0.0)),
+        "static": jax.tree.map_with_path(
+            lambda path, _: "kernel" in jax.tree_util.keystr(path), state
+        ),
+        "static pure": jax.tree.map_with_path(
+            lambda path, _: "kernel" in jax.tree_util.keystr(path), nnx.as_pure(state)
+        ),
+        "callable": lambda params: jax.tree.map_with_path(
+            lambda path, _: "kernel" in jax.tree_util.keystr(path), params
+        ),
+    }
+
+
+@pytest.mark.parametrize("name", nnx_masks(Nnx(nnx.Rngs(0))))
+def test_in_nnx_optimizer(name):
+    model = Nnx(nnx.Rngs(0))
+    tx = dwd.adamw(0.0, 0.125, mask=nnx_masks(model)[name])
+    before = dict(named_leaves(nnx.state(model, nnx.Param)))
+    before = {path: np.asarray(leaf) for path, leaf in before.items()}
+    optimizer = nnx.Optimizer(model, tx, wrt=nnx.Param)
+
+    @nnx.jit
+    def step(model, optimizer):
+        gradients = jax.tree.map(jnp.ones_like, nnx.state(model, nnx.Param))
+        optimizer.update(model, gradients)
+
+    step(model, optimizer)
+    for path, after in named_leaves(nnx.state(model, nnx.Param)):
+        kept = 0.875 if NNX[path] == "weight" else 1.0
+        np.testing.assert_allclose(after, kept * before[path], rtol=1e-6)
+
+
+NAMES = {
+    "bias": "b Dense_0/bias mlp/~/linear/b rnn/bias_n lstm/in_proj/bias attn/rel_pos_bias norm/beta"
+    " decoder/relative_position_bias_table",
+    "norm": "scale LayerNorm_0/scale encoder/ln_1/scale ln_f/weight bn1/weight bn_init/scale norms/0/scale"
+    " RMSNorm_3/scale input_layernorm/weight q_norm/scale final_norm/weight group_norm/gamma BN_0/scale"
+    " blocks/3/norm1/weight logit_scale ls1/gamma layernorm_before/scale pre_norm/weight",
+    "embedding": "Embed_0/embedding embed/embeddings embed/weight wte/weight transformer/wpe/weight"
+    " pos_embedding encoder/pos_embed embedder/input_embedding token_embedding/weight embeds/0/weight",
+    None: "w kernel Dense_0/kernel layers/0/weight mlp/~/linear_0/w attn/query/kernel patch_embed/weight"
+    " lora/lora_b normals_head/weight weight_norm/layer/weight normalizer/weight beta_net/kernel"
+    " embed/kernel cell/weight_hh attn/weight gan/weight column/weight bias_net/kernel norm_head/kernel",
+}
+
+
+@pytest.mark.parametrize(
+    ("path", "kind"), [(path, kind) for kind, paths in NAMES.items() for path in paths.split()]
+)
+def test_names_are_told_by_kind(path, kind):
+    params = {path: jnp.ones((2, 3)), "other": jnp.ones(1)}
+    for name in ("bias", "norm", "embedding"):
+        norm_bias = name == "norm" and path == "norm/beta"
+        assert by_path(masks.without(name), params)[path] == float(name != kind and not norm_bias)
+
+
+def test_a_stack_of_norm_scales_is_not_a_matrix():
+    params = {
+        "scale": jnp.ones((12, 64)),
+        "kernel": jnp.ones((12, 64, 64)),
+        "head": jnp.ones((64, 9)),
+    }
+    assert by_path(masks.matrices(), params) == {"scale": 1.0, "kernel": 1.0, "head": 1.0}
+    stacked = by_path(masks.matrices(stacked_axes=1), params)
+    assert stacked == {"scale": 0.0, "kernel": 1.0, "head": 0.0}
+    assert by_path(masks.without("norm"), params) == {"scale": 0.0, "kernel": 1.0, "head": 1.0}
+
+
+def test_a_model_scanned_by_nnx_vmap():
+    make = nnx.vmap(lambda rngs: nnx.LayerNorm(4, rngs=rngs))
+    state = nnx.state(make(nnx.Rngs(0).split(12)), nnx.Param)
+    params = {"norms": state, "head": jnp.ones((2, 4, 3))}
+    assert all(leaf.shape == (12, 4) for leaf in jax.tree.leaves(state))
+    expected = {"head": 1.0, "norms/bias": 0.0, "norms/scale": 0.0}
+    assert by_path(masks.matrices(stacked_axes=1), params) == expected
+    assert by_path(masks.without("bias", "norm"), params) == expected
+
+
+def test_the_first_match_wins_and_a_pattern_matches_the_whole_path():
+    params = {"body": layer(), "head": layer(), "kernel": jnp.ones(2)}
+    mask = masks.matching(("head/.*", 0.5), (".*/bias", 0.0), ("kernel", 3), (".*", 1.0))
+    assert by_path(mask, params) == {
+        "body/bias": 0.0,
+        "body/kernel": 1.0,
+        "head/bias": 0.5,
+        "head/kernel": 0.5,
+        "kernel": 3.0,
+    }
+
+
+@pytest.mark.parametrize(
+    ("rules", "message"),
+    [
+        ([("kernel", 1.0), (".*", 0.0)], "'kernel' matches no .*'dense/kernel'.*remove the rule"),
+        ([("step", 0.0), (".*", 1.0)], "'step' matches no floating-point parameter"),
+        (
+            [(".*/kernel", 1.0)],
+            r"no pattern covers \['dense/bias'\]; add a rule, such as \('.\*', 1.0\)",
+        ),
+        ([(".*", 1.0), (".*/bias", 0.0)], r"'.\*/bias' has no effect: '.\*' comes first"),
+        ([(".*", 0.0)], "mask selects no parameter"),
+    ],
+)
+def test_rules_that_do_not_fit_the_params(rules, message):
+    params = {"dense": layer(), "step": jnp.array(3)}
+    for resolve in (
+        lambda: masks.multipliers(masks.matching(*rules), params),
+        lambda: dwd.adamw(0.1, 0.1, mask=masks.matching(*rules)).init(params),
+        lambda: dwd.sgd(0.1, 0.1, mask=masks.matching(*rules)).init(params),
+    ):
+        with pytest.raises(ValueError, match=message):
+            resolve()
+
+
+def test_a_last_rule_for_the_rest_may_have_nothing_left():
+    mask = masks.matching((".*/kernel", 1.0), (".*/bias", 0.5), (".*", 0.0))
+    assert by_path(mask, {"a": layer()}) == {"a/bias": 0.5, "a/kernel": 1.0}
+
+
+def test_a_long_list_of_uncovered_parameters_is_cut():
+    params = {f"layer_{index:02}": layer() for index in range(30)}
+    with pytest.raises(ValueError, match=re.escape("'layer_09/bias'] and 20 more")):
+        masks.multipliers(masks.matching((".*/kernel", 1.0)), params)
+
+
+@pytest.mark.parametrize(
+    ("rules", "error", "message"),
+    [
+        ((), ValueError, r"at least one rule.*everything\(\)"),
+        (([(".*", 1.0), ("b", 0.0)],), TypeError, "must be a pair"),
+        ((".*",), TypeError, "must be a pair"),
+        (("ab",), TypeError, "must be a pair"),
+        (((".*", 1.0, 2.0),), TypeError, "must be a pair"),
+        (((re.compile(".*"), 1.0),), TypeError, "with a string as pattern"),
+        ((("(", 1.0),), ValueError, r"'\(' is not a regular expression.*backslash"),
+        (((".*", -1.0),), ValueError, r"multiplier of '.\*' must be finite and >= 0, got -1.0"),
+        (((".*", float("nan")),), ValueError, "finite"),
+        (((".*", float("inf")),), ValueError, "finite"),
+        (((".*", "1"),), TypeError, "must be a real number"),
+        (((".*", None),), TypeError, "must be a real number"),
+    ],
+)
+def test_wrong_rules_are_refused_at_construction(rules, error, message):
+    with pytest.raises(error, match=message):
+        masks.matching(*rules)
+
+
+def test_traced_multipliers_are_refused():
+    with pytest.raises(TypeError, match=r"multiplier of '\.\*' is traced"):
+        jax.jit(lambda m: by_path(masks.matching((".*", m)), layer()))(1.0)
+    with pytest.raises(TypeError, match="mask at 'bias' is traced"):
+        jax.jit(lambda m: masks.multipliers({"bias": m, "kernel": True}, layer()))(1.0)
+
+
+def test_wrong_arguments_of_the_other_policies():
+    with pytest.raises(ValueError, match=r"'biases'.*matching"):
+        masks.without("norm", "biases")
+    with pytest.raises(ValueError, match="got none"):
+        masks.without()
+    with pytest.raises(ValueError, match="stacked_axes must be finite and >= 0"):
+        masks.matrices(stacked_axes=-1)
+    with pytest.raises(ValueError, match="stacked_axes must be whole"):
+        masks.matrices(stacked_axes=0.5)
+    with pytest.raises(TypeError, match="stacked_axes"):
+        masks.matrices(stacked_axes=layer())
+
+
+@pytest.mark.parametrize("name", ["everything", "matrices", "matching", "without"])
+def test_a_policy_that_is_not_called(name):
+    for optimizer in (dwd.adamw, dwd.adam):
+        with pytest.raises(TypeError, match=rf"call it, as in mask=masks\.{name}\("):
+            optimizer(0.1, 0.1, mask=getattr(masks, name)).init(layer())
+
+
+def test_a_policy_without_what_it_leaves_out_is_no_error_but_an_empty_selection_is():
+    assert by_path(masks.without("bias", "norm", "embedding"), {"w": jnp.ones(2)}) == {"w": 1.0}
+    with pytest.raises(
+        ValueError, match=r"selects no parameter of \['b'\]; use a weight decay of 0"
+    ):
+        masks.multipliers(masks.without("bias"), {"b": jnp.ones(2), "n": jnp.array(1)})
+
+
+VALUES = [
+    masks.everything,
+    masks.matrices,
+    lambda: masks.matrices(stacked_axes=1),
+    lambda: masks.without("bias"),
+    lambda: masks.without("bias", "norm"),
+    lambda: masks.matching((".*", 1.0)),
+    lambda: masks.matching([".*", True], ("a", 0)),
+]
+
+
+def test_masks_are_values():
+    assert len({make() for make in VALUES} | {make() for make in VALUES}) == len(VALUES)
+    for mask in (make() for make in VALUES):
+        assert not callable(mask)
+        assert pickle.loads(pickle.dumps(mask)) == mask
+        assert " at 0x" not in repr(mask)
+    assert masks.matching([".*", True], ("a", 0)) == masks.matching((".*", 1.0), ("a", 0.0))
+    with pytest.raises(AttributeError):
+        masks.everything().arguments = ()
+
+
+def test_inject_hyperparams_takes_a_mask_for_what_it_is():
+    mask = masks.matching((".*bias", 0.0), (".*", 1.0))
+    optimizer = optax.inject_hyperparams(dwd.adamw)(0.0, 0.125, mask=mask)
+    params = layer()
+    state = optimizer.init(params)
+    updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), state, params)
+    np.testing.assert_array_equal(updates["kernel"], -0.125)
+    np.testing.assert_array_equal(updates["bias"], 0.0)
+
+
+def decayed(mask, params, updates=None):
+    """What one step of decay 1/8 takes from each leaf, by path."""
+    link = dwd.add_decayed_weights(0.125, mask)
+    updates = jax.tree.map(jnp.zeros_like, params) if updates is None else updates
+    return link.update(updates, link.init(params), params)[0]
+
+
+TREES = {
+    "booleans": {"a": {"bias": False, "kernel": True}, "b": {"bias": False, "kernel": False}},
+    "numbers": {"a": {"bias": 0, "kernel": 0.5}, "b": {"bias": 0.0, "kernel": 2}},
+    "prefix": {"a": True, "b": False},
+    "prefix of numbers": {"a": 0.25, "b": {"bias": 0.0, "kernel": 1.0}},
+    "one": 0.5,
+    "none": None,
+    "numpy": {"a": np.bool_(True), "b": np.float32(0.5)},
+    "arrays": {"a": np.array(True), "b": np.array(0.5)},
+    "jax": {"a": jnp.array(False), "b": jnp.array(2)},
+    "callable": lambda params: {"a": params["a"]["kernel"].ndim > 1, "b": 0.5},
+    "callable that makes a policy": lambda params: masks.matrices(),
+}
+TAKEN = {  # multipliers of a/bias, a/kernel, b/bias, b/kernel
+    "booleans": (0, 1, 0, 0),
+    "numbers": (0, 0.5, 0, 2),
+    "prefix": (1, 1, 0, 0),
+    "prefix of numbers": (0.25, 0.25, 0, 1),
+    "one": (0.5, 0.5, 0.5, 0.5),
+    "none": (1, 1, 1, 1),
+    "numpy": (1, 1, 0.5, 0.5),
+    "arrays": (1, 1, 0.5, 0.5),
+    "jax": (0, 0, 2, 2),
+    "callable": (1, 1, 0.5, 0.5),
+    "callable that makes a policy": (0, 1, 0, 1),
+}
+
+
+@pytest.mark.parametrize("name", TREES)
+def test_optax_habits(name):
+    params = {"a": layer(), "b": layer()}
+    assert tuple(by_path(TREES[name], params).values()) == TAKEN[name]
+    taken = jax.tree.leaves(decayed(TREES[name], params))
+    for got, multiplier in zip(taken, TAKEN[name], strict=True):
+        np.testing.assert_array_equal(got, 0.125 * multiplier)
+
+
+@pytest.mark.parametrize(
+    ("mask", "error", "message"),
+    [
+        (
+            {"bias": "no_decay", "kernel": "decay"},
+            TypeError,
+            "mask at 'bias' must be a real number",
+        ),
+        ("no_decay", TypeError, "mask at 'bias' must be a real number, got 'no_decay'"),
+        ("float32", TypeError, "mask at 'bias' must be a real number"),
+        ({"bias": -0.5, "kernel": 1.0}, ValueError, "mask at 'bias' must be finite and >= 0"),
+        ({"bias": float("nan"), "kernel": 1.0}, ValueError, "mask at 'bias' must be finite"),
+        (
+            {"bias": None, "kernel": 1.0},
+            TypeError,
+            "mask at 'bias' must be a real number, got None",
+        ),
+        ({"bias": np.ones(3, bool), "kernel": True}, TypeError, "mask at 'bias'"),
+        ({"bias": np.ones(1, bool), "kernel": True}, TypeError, "mask at 'bias'"),
+        ({"kernel": True}, ValueError, "structure of the params, or a prefix of it"),
+        ({"bias": {"a": True}, "kernel": True}, ValueError, "structure of the params"),
+        ({"bias": False, "kernel": 0}, ValueError, "mask selects no parameter"),
+        (lambda params: "yes", TypeError, "mask at 'bias' must be a real number"),
+    ],
+)
+def test_trees_that_do_not_fit(mask, error, message):
+    with pytest.raises(error, match=message):
+        dwd.adamw(0.1, 0.1, mask=mask).init(layer())
+
+
+def test_a_callable_is_called_on_params_and_never_on_updates():
+    params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), layer())
+    updates = jax.tree.map(lambda p: jnp.zeros_like(p, jnp.float32), params)
+    seen = []
+
+    def narrow(tree):
+        seen.append({str(leaf.dtype) for leaf in jax.tree.leaves(tree)})
+        return jax.tree.map(lambda leaf: leaf.dtype == jnp.bfloat16, tree)
+
+    taken = decayed(narrow, params, updates)
+    assert all((np.asarray(leaf) == 0.125).all() for leaf in jax.tree.leaves(taken))
+    assert seen == [{"bfloat16"}] * 2
+
+
+MIXED = {
+    "absent": None,
+    "flag": jnp.array([True, False]),
+    "key": jax.random.key(0),
+    "kernel": jnp.ones((2, 2)),
+    "old_key": jax.random.PRNGKey(0),
+    "steps": jnp.array([1, 2, 3]),
+}
+NO_GRADIENT = dict.fromkeys(MIXED) | {"kernel": jnp.zeros((2, 2))}
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        masks.everything(),
+        masks.without("bias"),
+        masks.matrices(),
+        masks.matching((".*", 1.0)),
+        masks.matching(("kernel", 1.0)),
+        dict.fromkeys(MIXED, True),
+        lambda params: jax.tree.map(lambda _: True, params),
+    ],
+)
+def test_what_does_not_train_is_left_untouched(mask):
+    m = masks.multipliers(mask, MIXED)
+    assert m == dict.fromkeys(MIXED, 0.0) | {"absent": None, "kernel": 1.0}
+    updates = decayed(mask, MIXED, NO_GRADIENT)
+    np.testing.assert_array_equal(updates["kernel"], 0.125)
+    assert all(updates[name] is None for name in MIXED if name != "kernel")
+    words = {path: match.rule for path, _, match in matches(mask, MIXED) if path != "kernel"}
+    assert words == {
+        "absent": "None: untouched",
+        "flag": "boolean: untouched",
+        "key": "key: untouched",
+        "old_key": "integer: untouched",
+        "steps": "integer: untouched",
+    }
+
+
+def test_what_optax_hides_is_skipped():
+    params = {"body": layer(), "head": layer()}
+    mask = masks.matching(("head/.*", 0.5), (".*/bias", 0.0), (".*", 1.0))
+    hidden = {"body": layer(), "head": optax.MaskedNode()}
+    assert by_path(mask, hidden) == {"body/bias": 0.0, "body/kernel": 1.0}
+    links = {"train": dwd.add_decayed_weights(0.125, mask), "freeze": optax.set_to_zero()}
+    labels = {"body": "train", "head": "freeze"}
+    full = jax.tree.map_with_path(lambda path, _: labels[path[0].key], params)
+    for optimizer in (
+        optax.masked(links["train"], {"body": True, "head": False}),
+        optax.partition(links, labels),
+        optax.partition(links, full),
+    ):
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        updates, _ = optimizer.update(zeros, optimizer.init(params), params)
+        np.testing.assert_array_equal(updates["body"]["kernel"], 0.125)
+        for rest in (updates["body"]["bias"], *jax.tree.leaves(updates["head"])):
+            np.testing.assert_array_equal(rest, 0.0)
+    uncovered = masks.matching(("head/.*", 0.5), (".*/bias", 0.0))
+    with pytest.raises(ValueError, match="no pattern covers"):
+        masks.multipliers(uncovered, hidden)
+
+
+def test_select_keeps_what_has_a_multiplier():
+    tree = {"a": [1.0, 2.0], "b": 3.0}
+    chosen = masks.select(tree, {"a": [0.0, 0.5], "b": 1.0})
+    assert chosen == {"a": [optax.MaskedNode(), 2.0], "b": 3.0}
+
+
+def test_sharded_over_eight_devices():
+    script = """
+        import jax, jax.numpy as jnp, numpy as np, optax
+        from jax.sharding import NamedSharding, PartitionSpec as P
+        import decoupled_wd as dwd
+
+        mesh = jax.make_mesh((8,), ("data",))
+        params = {"dense": {"kernel": jnp.ones((16, 4)), "bias": jnp.ones(8)}, "steps": jnp.arange(8)}
+        params = jax.device_put(params, NamedSharding(mesh, P("data")))
+        assert len(params["dense"]["kernel"].sharding.device_set) == 8
+        gradients = jax.tree.map(lambda p: p * 0, params)
+        rules = dwd.masks.matching((".*/bias", 0.0), (".*", 0.5))
+        tree = {"dense": {"kernel": 0.5, "bias": 0}, "steps": 1}
+        for mask in (rules, tree):
+            optimizer = dwd.decouple(optax.sgd(0.1), 0.25, mask=mask)
+            state = jax.jit(optimizer.init)(params)
+            updates, _ = jax.jit(optimizer.update)(gradients, state, params)
+            np.testing.assert_array_equal(updates["dense"]["kernel"], -0.125)
+            np.testing.assert_array_equal(updates["dense"]["bias"], 0.0)
+            kernel = params["dense"]["kernel"]
+            assert updates["dense"]["kernel"].sharding.is_equivalent_to(kernel.sharding, 2)
+        print("sharded")
+    """
+    flags = {"JAX_PLATFORMS": "cpu", "XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
+    command = [sys.executable, "-c", textwrap.dedent(script)]
+    done = subprocess.run(
+        command, env=os.environ | flags, capture_output=True, text=True, check=False
+    )
+    assert done.stdout == "sharded\n", done.stderr
