@@ -54,6 +54,15 @@ def check_at_least_one(name: str, number: Any) -> None:
     _require(name, number, lambda value: value >= 1, "finite and >= 1", "pass 1 or more")
 
 
+def check_ordered(name: str, low: Any, high_name: str, high: Any) -> None:
+    """Low <= high, where both are known."""
+    values = _value(name, low), _value(high_name, high)
+    if None not in values and values[0] > values[1]:
+        raise ValueError(
+            f"{name} must be at most {high_name}, got {values[0]} > {values[1]}; lower it"
+        )
+
+
 def check_averaging_rate(name: str, number: Any) -> None:
     """0 <= number < 1, as for β1, β2 and momentum."""
     _require(
@@ -63,6 +72,12 @@ def check_averaging_rate(name: str, number: Any) -> None:
         "in [0, 1)",
         "0.9 is usual for momentum, 0.999 for β2",
     )
+
+
+def check_known(name: str, number: Any, remedy: str) -> None:
+    """Not traced: what decides the shape of a program cannot be its input."""
+    if isinstance(number, jax.core.Tracer):
+        raise TypeError(f"{name} is traced, and must be known before compilation; {remedy}")
 
 
 def check_scalar_or_schedule(name: str, value: Any) -> None:

@@ -9,14 +9,14 @@ from typing import Any, TypeAlias
 import optax
 from jax.typing import DTypeLike
 
-from decoupled_wd._scalars import check_positive, check_scalar_or_schedule
+from decoupled_wd._scalars import check_known, check_positive, check_scalar_or_schedule
 from decoupled_wd.coupling import PAPER, Coupling
 from decoupled_wd.masks import MaskLike, everything
 from decoupled_wd.preconditioners import scale_by_adam, scale_by_momentum
 from decoupled_wd.rules import Rule, towards_zero
 from decoupled_wd.schedules import warm_restarts
 from decoupled_wd.strengths import normalized_per_cycle, steps_of
-from decoupled_wd.transforms import add_decayed_weights, decouple, in_float32
+from decoupled_wd.transforms import add_decayed_weights, decouple, in_float32, per_leaf
 
 Optimizer: TypeAlias = optax.GradientTransformationExtraArgs
 
@@ -33,7 +33,8 @@ def sgd(
 
     Args:
       learning_rate: lr_t = η_t·α, a number or a schedule, inside the momentum buffer.
-      l2: λ', the coefficient of ½·λ'·||θ||² in the loss, a number or a schedule.
+      l2: λ', the coefficient of ½·λ'·||θ||² in the loss, a number, a schedule, or a tree of numbers as in
+        `decay_weights`.
       momentum, momentum_dtype: as in `scale_by_momentum`.
       mask: as in `add_decayed_weights`.
 
@@ -52,6 +53,7 @@ def sgd(
 
     Source: arXiv 1711.05101, Algorithm 1 with the term of line 6.
     """
+    per_leaf("l2", l2)  # only for its checks
     step = scale_by_momentum(momentum, learning_rate=learning_rate, momentum_dtype=momentum_dtype)
     return in_float32(optax.chain(add_decayed_weights(l2, mask), step, optax.scale(-1)))
 
@@ -75,7 +77,8 @@ def sgdw(
 
     Args:
       learning_rate: lr_t = η_t·α, a number or a schedule, inside the momentum buffer.
-      weight_decay: λ, a number or a schedule; ``c_t = λ·η_t`` with the default coupling.
+      weight_decay: λ, a number, a schedule, or a tree of numbers as in `decay_weights`; ``c_t = λ·η_t`` with
+        the default coupling.
       momentum, momentum_dtype: as in `scale_by_momentum`.
       peak_learning_rate, coupling, rule, mask, rounding: as in `decouple`.
 
@@ -122,7 +125,8 @@ def adam(
 
     Args:
       learning_rate: lr_t = η_t·α, a number or a schedule.
-      l2: λ', the coefficient of ½·λ'·||θ||² in the loss, a number or a schedule.
+      l2: λ', the coefficient of ½·λ'·||θ||² in the loss, a number, a schedule, or a tree of numbers as in
+        `decay_weights`.
       b1, b2, eps, mu_dtype, nu_dtype: as in `scale_by_adam`.
       mask: as in `add_decayed_weights`.
 
@@ -141,6 +145,7 @@ def adam(
 
     Source: arXiv 1711.05101, Algorithm 2 with the term of line 6.
     """
+    per_leaf("l2", l2)  # only for its checks
     step = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return in_float32(optax.chain(add_decayed_weights(l2, mask), step, _scale(learning_rate)))
 
@@ -166,7 +171,8 @@ def adamw(
 
     Args:
       learning_rate: lr_t = η_t·α, a number or a schedule.
-      weight_decay: λ, a number or a schedule; ``c_t = λ·η_t`` with the default coupling.
+      weight_decay: λ, a number, a schedule, or a tree of numbers as in `decay_weights`; ``c_t = λ·η_t`` with
+        the default coupling.
       b1, b2, eps, mu_dtype, nu_dtype: as in `scale_by_adam`.
       peak_learning_rate, coupling, rule, mask, rounding: as in `decouple`.
 
@@ -338,6 +344,13 @@ def _restarts(
     cycle_factor: float,
 ) -> tuple[optax.Schedule, optax.Schedule]:
     """The schedules of lr_t and λ_t, with the same restarts."""
+    for name, number in {
+        "batch_size": batch_size,
+        "dataset_size": dataset_size,
+        "first_cycle_epochs": first_cycle_epochs,
+        "cycle_factor": cycle_factor,
+    }.items():
+        check_known(name, number, "name it in static_args of optax.inject_hyperparams")
     weight_decay = normalized_per_cycle(
         normalized_weight_decay,
         batch_size=batch_size,

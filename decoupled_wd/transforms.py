@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from decoupled_wd._scalars import check_scalar_or_schedule, value_at
-from decoupled_wd._trees import cast_like, wide_dtype, widen
+from decoupled_wd._resolution import MaskLike, broadcast_leaves, is_absent, multipliers, select
+from decoupled_wd._scalars import check_known, check_nonnegative, check_scalar_or_schedule, value_at
+from decoupled_wd._trees import cast_like, is_none, path_name, wide_dtype, widen
 from decoupled_wd.coupling import PAPER, Coupling
-from decoupled_wd.masks import MaskLike, everything, multipliers, select
-from decoupled_wd.rules import Rule, towards_zero
+from decoupled_wd.masks import everything
+from decoupled_wd.rules import Rule, check_rule, towards_zero
 
 
 class AddDecayedWeightsState(NamedTuple):
@@ -20,7 +21,7 @@ class AddDecayedWeightsState(NamedTuple):
 
 
 class DecayWeightsState(NamedTuple):
-    """Step count, the fraction c_t that the last step removed, and the rule's state."""
+    """Step count, the fraction c_t that the last step removed (of λ = 1 for a tree), and the rule's state."""
 
     count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as in optax
     fraction: jax.Array
@@ -44,7 +45,7 @@ def add_decayed_weights(
     optax's lr-coupled decay; for the paper's decay use `decay_weights`, after both.
 
     Args:
-      weight_decay: λ, a number or a schedule.
+      weight_decay: λ, a number, a schedule, or a tree of numbers as in `decay_weights`.
       mask: which parameters, how much each; see `masks`.
 
     Returns:
@@ -62,10 +63,10 @@ def add_decayed_weights(
 
     Source: arXiv 1711.05101, Algorithms 1 and 2, line 6 (the L2 variants).
     """
-    check_scalar_or_schedule("weight_decay", weight_decay)
+    common, factors = per_leaf("weight_decay", weight_decay)
 
     def init(params: optax.Params) -> AddDecayedWeightsState:
-        multipliers(mask, params)  # a mask that does not fit is refused here, before training
+        _resolve(mask, factors, params)  # what does not fit is refused here, before training
         return AddDecayedWeightsState(jnp.zeros([], jnp.int32))
 
     def update(
@@ -73,8 +74,8 @@ def add_decayed_weights(
     ) -> tuple[optax.Updates, AddDecayedWeightsState]:
         del extra
         _check_params(params)
-        strength = value_at(weight_decay, state.count)
-        decayed = _add(updates, strength, multipliers(mask, params), params)
+        _, m = _resolve(mask, factors, params)
+        decayed = _add(updates, value_at(common, state.count), m, params)
         return cast_like(decayed, updates), AddDecayedWeightsState(
             optax.safe_increment(state.count)
         )
@@ -94,7 +95,8 @@ def decay_weights(
     """Decoupled decay as the last link of a chain: ``u − c_t · m ⊙ pull(θ)``, ``c_t = λ_t · α^p · η_t^s``.
 
     Args:
-      weight_decay: λ, a number or a schedule; its unit is set by `coupling`.
+      weight_decay: λ, a number, a schedule, or a tree of numbers with the structure of the params or a
+        prefix of it; its unit is set by `coupling`. The number 0 leaves every update bit for bit as it is.
       learning_rate: what the optimiser uses, a number or a schedule; None where nothing is scheduled.
       peak_learning_rate: α. Needed with a schedule where the coupling's p ≠ s; it is never guessed.
       coupling: how λ scales with the learning rate; `PAPER` by default.
@@ -116,10 +118,13 @@ def decay_weights(
 
     Source: arXiv 1711.05101, Algorithm 1, line 9, and Algorithm 2, line 12.
     """
-    fraction = coupling.fraction(weight_decay, learning_rate, peak_learning_rate)
+    check_rule(rule)
+    common, factors = per_leaf("weight_decay", weight_decay)
+    fraction = coupling.fraction(common, learning_rate, peak_learning_rate)
 
     def init(params: optax.Params) -> DecayWeightsState:
-        decayed = select(params, multipliers(mask, params))
+        m, _ = _resolve(mask, factors, params)
+        decayed = select(params, m)
         return DecayWeightsState(jnp.zeros([], jnp.int32), jnp.zeros([]), rule.init(decayed))
 
     def update(
@@ -132,14 +137,17 @@ def decay_weights(
     ) -> tuple[optax.Updates, DecayWeightsState]:
         del extra
         _check_params(params)
-        m = multipliers(mask, params)
-        seen = None if gradients is None else select(gradients, m)
-        pull, rule_state = rule.update(
-            select(updates, m), state.rule, select(params, m), gradients=seen
-        )
+        m, strengths = _resolve(mask, factors, params)
         c = jnp.asarray(fraction(state.count), state.fraction.dtype)
+        pull, rule_state = rule.update(
+            select(updates, m),
+            state.rule,
+            select(params, m),
+            gradients=None if gradients is None else select(gradients, m),
+            fraction=select(jax.tree.map(lambda factor: c * factor, strengths), m),
+        )
         count = optax.safe_increment(state.count)
-        return _add(updates, -c, m, pull), DecayWeightsState(count, c, rule_state)
+        return _add(updates, -c, strengths, pull), DecayWeightsState(count, c, rule_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -158,8 +166,11 @@ def decouple(
     """Decoupled weight decay around any finished optimiser: ``Δ_t − c_t · m ⊙ pull(θ)``.
 
     Args:
-      inner: any optax optimiser, its sign flip included.
-      weight_decay: λ, a number or a schedule; its unit is set by `coupling`.
+      inner: any optax optimiser, its sign flip included and its own decay off: optax's adamw, lion, lamb and
+        others decay by default, so give them ``weight_decay=0.0``. One that keeps weights of its own takes a
+        decay around it back: write ``schedule_free(decouple(...), ...)``, likewise for sam and mechanize.
+      weight_decay: λ, a number, a schedule, or a tree of numbers with the structure of the params or a
+        prefix of it; its unit is set by `coupling`. The number 0 leaves every update bit for bit as it is.
       learning_rate: what `inner` uses, a number or a schedule; None where nothing is scheduled.
       peak_learning_rate: α. Needed with a schedule where the coupling's p ≠ s; it is never guessed.
       coupling: how λ scales with the learning rate; `PAPER` by default.
@@ -175,7 +186,7 @@ def decouple(
       TypeError, ValueError: a number is out of range, α is missing, the mask does not fit, or params are missing.
 
     Example:
-      >>> optimizer = decouple(optax.lion(1e-4), 1e-5)
+      >>> optimizer = decouple(optax.lion(1e-4, weight_decay=0.0), 1e-5)
       >>> params = jnp.array([2.0])
       >>> updates, _ = optimizer.update(jnp.array([1.0]), optimizer.init(params), params)
       >>> round(float(updates[0]), 6)
@@ -198,14 +209,14 @@ def decouple(
         return DecoupleState(inner.init(params), decay.init(params), last.init(params))
 
     def update(
-        gradients: optax.Updates, state: DecoupleState, params: Any = None, **extra: Any
+        updates: optax.Updates, state: DecoupleState, params: Any = None, **extra: Any
     ) -> tuple[optax.Updates, DecoupleState]:
         _check_params(params)
-        updates, inner_state = inner.update(gradients, state.inner, params, **extra)
-        updates, decay_state = decay.update(updates, state.decay, params, gradients=gradients)
-        updates, last_state = last.update(updates, state.rounding, params)
-        updates = cast_like(updates, gradients) if rounding is None else updates
-        return updates, DecoupleState(inner_state, decay_state, last_state)
+        step, inner_state = inner.update(updates, state.inner, params, **extra)
+        step, decay_state = decay.update(step, state.decay, params, gradients=updates)
+        step, last_state = last.update(step, state.rounding, params)
+        step = cast_like(step, updates) if rounding is None else step
+        return step, DecoupleState(inner_state, decay_state, last_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -214,20 +225,51 @@ def in_float32(inner: optax.GradientTransformation) -> optax.GradientTransformat
     """Run `inner` in float32 or wider and round its updates once, to the dtype of the incoming gradients."""
     inner = optax.with_extra_args_support(inner)
 
-    def update(gradients: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
-        wide = jax.tree.map(widen, gradients)
-        updates, state = inner.update(wide, state, params, **extra)
-        return cast_like(updates, gradients), state
+    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+        step, state = inner.update(jax.tree.map(widen, updates), state, params, **extra)
+        return cast_like(step, updates), state
 
     return optax.GradientTransformationExtraArgs(inner.init, update)
 
 
+def per_leaf(name: str, strength: Any) -> tuple[Any, Any]:
+    """λ as what all leaves share, a number or a schedule, and the factors, a tree or its prefix."""
+    if callable(strength) or jax.tree_util.all_leaves([strength], is_leaf=is_none):
+        check_scalar_or_schedule(name, strength)
+        zero = isinstance(strength, int | float) and strength == 0
+        return strength, 0.0 if zero else 1.0  # 0·θ would be NaN for infinite θ
+
+    def leaf(path: Any, number: Any) -> float:
+        at = f"{name} at {path_name(path)!r}"
+        check_nonnegative(at, number)
+        check_known(at, number, "pass one traced number, and its multiples as mask=")
+        return float(number)
+
+    return 1.0, jax.tree.map_with_path(leaf, strength)
+
+
+def _resolve(mask: MaskLike, factors: Any, params: optax.Params) -> tuple[Any, Any]:
+    """The multipliers of the mask, and the same times the factors of λ."""
+    if not jax.tree.leaves(params):  # optax.tree.map_params calls init with an empty stand-in
+        return params, params
+    if isinstance(mask, bool | jax.Array):
+        raise TypeError(
+            f"mask is {mask} for all; optax.inject_hyperparams turns a callable mask into that: name it in its "
+            "static_args; or leave mask out to decay everything"
+        )
+    m = multipliers(mask, params)
+    structure: Any
+    leaves, structure = jax.tree.flatten(m, is_leaf=is_absent)
+    rows = zip(leaves, broadcast_leaves("weight_decay", factors, m), strict=True)
+    return m, structure.unflatten(x if is_absent(x) else x * factor for x, factor in rows)
+
+
 def _add(updates: optax.Updates, factor: Any, multipliers: Any, pull: Any) -> optax.Updates:
-    """``u + factor · m ⊙ pull`` in float32 or wider; absent updates and masked-out leaves stay as they are."""
+    """``u + factor · m ⊙ pull`` in float32 or wider; where m is 0 or u is absent, no value changes."""
 
     def leaf(m: float, u: Any, r: Any) -> Any:
         if not m or u is None:
-            return u
+            return widen(u)
         return (widen(u) + factor * m * widen(r)).astype(wide_dtype(u))
 
     return jax.tree.map(leaf, multipliers, updates, pull)
