@@ -1,0 +1,210 @@
+"""In what precision the weights are written: last links that make bfloat16 weights keep what a step adds.
+
+Rounded to nearest, a bfloat16 weight ignores every change below 2^-9 of itself, and a decay of 1e-4 a step
+is such a change. Both links take the exact float32 update, decay included, and emit the float32 difference
+``p' − p`` with which ``optax.apply_updates`` (it adds in float32, then casts) lands on the bfloat16 weight p'
+that they chose. Only a last link may do so: whatever follows would change the landing. Leaves that are not
+bfloat16 pass bit for bit and hold no state. Halves of weights are handled as integers, since XLA may drop a
+conversion from float32 to bfloat16 and back.
+
+Why not Kahan summation: its compensation costs the same 2 bytes, but as a bfloat16 number stops growing too,
+below c ≈ 2^-18. The low half of the float32 weight loses nothing.
+"""
+
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from decoupled_wd._trees import is_none, map_leaves, path_name
+
+
+class ResidualState(NamedTuple):
+    """The low 16 bits of each float32 weight, as int16."""
+
+    residual: optax.Updates
+
+
+class StochasticRoundingState(NamedTuple):
+    """The key of the next step."""
+
+    key: jax.Array
+
+
+def residual() -> optax.GradientTransformationExtraArgs:
+    """Keep the float32 weight in two halves, parameter and state: training follows float32 bit for bit.
+
+    ``w ← (p, r)``, ``w' = w + u``, ``p' = nearest bfloat16 of w'``, ``r' = low 16 bits of w'``
+
+    A parameter changed from outside keeps its new value, to within half a unit in its last place. A weight
+    that shrinks more than 2^16-fold in one step lands within 2^-25 of its old size instead.
+
+    Returns:
+      A last link for bfloat16 parameters. Its state is 2 bytes a weight, and is part of the weights: losing
+      it is losing data.
+
+    Raises:
+      TypeError: a parameter is of another type narrower than float32.
+      ValueError: params are missing in `update`.
+
+    Example:
+      >>> link, p = residual(), jnp.ones(1, jnp.bfloat16)
+      >>> state = link.init(p)
+      >>> for _ in range(10):
+      ...     updates, state = link.update(jnp.full(1, -0.001), state, p)
+      ...     p = optax.apply_updates(p, updates)
+      >>> float(p[0])  # without the link: 1.0
+      0.98828125
+
+    Source: the split of a float32 into bfloat16 and 16 more bits, as in Zamirai et al., arXiv 2010.06192.
+    """
+
+    def init(params: optax.Params) -> ResidualState:
+        def leaf(p: Any) -> Any:
+            return jnp.zeros_like(p, dtype=jnp.int16) if is_bfloat16(p) else optax.MaskedNode()
+
+        _check(params)
+        return ResidualState(jax.tree.map(leaf, params))
+
+    def update(
+        updates: Any, state: ResidualState, params: Any = None, **extra: Any
+    ) -> tuple[Any, ResidualState]:
+        del extra
+        _check(params)
+
+        def leaf(u: jax.Array, r: Any, p: jax.Array) -> tuple[Any, Any, Any]:
+            if not is_bfloat16(p):
+                return u, r, p
+            w = _joined(p, r) + u.astype(jnp.float32)
+            nearest, low = _split(w)
+            landed = _landed(p, nearest)
+            kept = _bits(landed) == _bits(nearest)
+            return _difference(p, nearest), jnp.where(kept, low, jnp.int16(0)), p
+
+        updates, r, _ = map_leaves(leaf, updates, state.residual, params)
+        return updates, ResidualState(r)
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def stochastic_rounding(seed: int) -> optax.GradientTransformationExtraArgs:
+    """Round each weight up or down by chance, so that its expectation is the float32 one.
+
+    ``p' = floor16(bits(p + u) + dither)``, the dither uniform over 0 … 2^16 − 1: up with the probability of
+    the low 16 bits. Without bias, at the price of noise of one unit in the last place each step.
+
+    Args:
+      seed: makes the run reproducible; each leaf and each step has its own dither, whatever the sharding.
+
+    Returns:
+      A last link for bfloat16 parameters. Its state is one key.
+
+    Raises:
+      TypeError: the seed is not a whole number, or a parameter is of another type narrower than float32.
+      ValueError: params are missing in `update`.
+
+    Example:
+      >>> link, p = stochastic_rounding(0), jnp.ones(1000, jnp.bfloat16)
+      >>> updates, _ = link.update(jnp.full(1000, -0.001), link.init(p), p)
+      >>> p = optax.apply_updates(p, updates)
+      >>> [float(v) for v in jnp.unique(p)], bool(abs(p.astype(float).mean() - 0.999) < 2e-4)
+      ([0.99609375, 1.0], True)
+
+    Source: Zamirai et al., Revisiting BFloat16 Training, arXiv 2010.06192.
+    """
+    start = jax.random.key(seed)
+
+    def init(params: optax.Params) -> StochasticRoundingState:
+        _check(params)
+        return StochasticRoundingState(jax.random.key_data(start))
+
+    def update(
+        updates: Any, state: StochasticRoundingState, params: Any = None, **extra: Any
+    ) -> tuple[Any, StochasticRoundingState]:
+        del extra
+        _check(params)
+        step, following = jax.random.split(jax.random.wrap_key_data(state.key))
+        names = _numbered(updates)
+
+        def leaf(u: jax.Array, p: jax.Array, number: int) -> tuple[Any, Any, Any]:
+            if not is_bfloat16(p):
+                return u, p, number
+            w = p.astype(jnp.float32) + u.astype(jnp.float32)
+            dither = jax.random.bits(jax.random.fold_in(step, number), p.shape, jnp.uint16)
+            return _difference(p, round_with(w, dither)), p, number
+
+        updates, _, _ = map_leaves(leaf, updates, params, names)
+        return updates, StochasticRoundingState(jax.random.key_data(following))
+
+    return optax.GradientTransformationExtraArgs(init, update)
+
+
+def round_with(w: jax.Array, dither: jax.Array) -> jax.Array:
+    """The bfloat16 above or below each float32, by a dither in 0 … 2^16 − 1; infinities and NaN stay."""
+    bits = jax.lax.bitcast_convert_type(w, jnp.uint32)
+    up = ((bits + dither.astype(jnp.uint32)) >> 16).astype(jnp.uint16)
+    return jnp.where(jnp.isfinite(w), _from_bits(up), w.astype(jnp.bfloat16))
+
+
+def is_bfloat16(leaf: Any) -> bool:
+    """Whether a leaf is one that these links round."""
+    return getattr(leaf, "dtype", None) == jnp.bfloat16
+
+
+def _split(w: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The nearest bfloat16, ties away from zero, and the low half as a signed number: its distance in bits."""
+    bits = jax.lax.bitcast_convert_type(w, jnp.uint32)
+    nearest = _from_bits(((bits + 0x8000) >> 16).astype(jnp.uint16))
+    low = jax.lax.bitcast_convert_type(bits.astype(jnp.uint16), jnp.int16)
+    nan = jnp.isnan(w)
+    return jnp.where(nan, jnp.bfloat16(jnp.nan), nearest), jnp.where(nan, jnp.int16(0), low)
+
+
+def _joined(p: jax.Array, low: jax.Array) -> jax.Array:
+    """The float32 weight of two halves. A half that no weight has was left by a change from outside."""
+    size = _bits(p) & 0x7FFF
+    stale = ((size == 0) & (low < 0)) | ((size >= 0x7F80) & (low > 0))
+    low = jnp.where(stale, 0, low.astype(jnp.int32))
+    high = _bits(p).astype(jnp.uint32) << 16
+    return jax.lax.bitcast_convert_type(high + low.astype(jnp.uint32), jnp.float32)
+
+
+def _difference(p: jax.Array, chosen: jax.Array) -> jax.Array:
+    """What ``optax.apply_updates`` must add to p to land on `chosen`; −0 keeps zeros and infinities too."""
+    difference = chosen.astype(jnp.float32) - p.astype(jnp.float32)
+    return jnp.where(_bits(chosen) == _bits(p), -0.0, difference)
+
+
+def _landed(p: jax.Array, chosen: jax.Array) -> jax.Array:
+    """Where ``optax.apply_updates`` lands: on `chosen`, unless p is more than 2^16 times as large."""
+    return (p.astype(jnp.float32) + _difference(p, chosen)).astype(jnp.bfloat16)
+
+
+def _bits(x: jax.Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type(x, jnp.uint16)
+
+
+def _from_bits(bits: jax.Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type(bits, jnp.bfloat16)
+
+
+def _numbered(tree: Any) -> Any:
+    """The number of each leaf, in the order of the tree."""
+    leaves, treedef = jax.tree.flatten(tree, is_leaf=is_none)
+    return treedef.unflatten(range(len(leaves)))
+
+
+def _check(params: Any) -> None:
+    if params is None:
+        raise ValueError(
+            "rounding needs the weights; call update(gradients, state, params), with params"
+        )
+    for path, leaf in jax.tree.leaves_with_path(params):
+        dtype = getattr(leaf, "dtype", None)
+        narrow = dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
+        if narrow and dtype != jnp.bfloat16:
+            raise TypeError(
+                f"rounding writes bfloat16, the high half of a float32; {path_name(path)!r} is {dtype}. "
+                "Keep it in bfloat16 or float32, or leave rounding out"
+            )
