@@ -6,6 +6,7 @@ The paper: Loshchilov & Hutter, *Decoupled Weight Decay Regularization*, arXiv 1
 from decoupled_wd import masks as masks
 from decoupled_wd import rounding as rounding
 from decoupled_wd import rules as rules
+from decoupled_wd._adabound import scale_by_adabound as scale_by_adabound
 from decoupled_wd.aliases import adam as adam
 from decoupled_wd.aliases import adamw as adamw
 from decoupled_wd.aliases import adamwr as adamwr
@@ -20,7 +21,6 @@ from decoupled_wd.coupling import PAPER as PAPER
 from decoupled_wd.coupling import Coupling as Coupling
 from decoupled_wd.coupling import convert_weight_decay as convert_weight_decay
 from decoupled_wd.describe import describe as describe
-from decoupled_wd._adabound import scale_by_adabound as scale_by_adabound
 from decoupled_wd.preconditioners import scale_by_adam as scale_by_adam
 from decoupled_wd.preconditioners import scale_by_momentum as scale_by_momentum
 from decoupled_wd.schedules import warm_restarts as warm_restarts

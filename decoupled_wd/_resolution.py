@@ -1,4 +1,4 @@
-"""From a mask and the params to one multiplier per leaf: what every kind of mask has in common."""
+"""From a mask, a tree λ and the params to one multiplier per leaf: what every kind of mask has in common."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from decoupled_wd._scalars import check_nonnegative
-from decoupled_wd._trees import is_inexact, named_leaves, unbox
+from decoupled_wd._scalars import check_known, check_nonnegative, check_scalar_or_schedule
+from decoupled_wd._trees import is_inexact, is_none, named_leaves, path_name, unbox
 
 NamedLeaves: TypeAlias = list[tuple[str, Any]]
 
@@ -104,6 +104,38 @@ def as_multiplier(name: str, value: Any) -> float:
     if getattr(value, "ndim", 0) != 0 or not jnp.issubdtype(_type(value), jnp.bool_):
         check_nonnegative(name, value, "use False or 0 for no decay")
     return float(value)
+
+
+def per_leaf(name: str, strength: Any) -> tuple[Any, Any]:
+    """λ as what all leaves share, a number or a schedule, and the factors, a tree or its prefix."""
+    if callable(strength) or jax.tree_util.all_leaves([strength], is_leaf=is_none):
+        check_scalar_or_schedule(name, strength)
+        zero = isinstance(strength, int | float) and strength == 0
+        return strength, 0.0 if zero else 1.0  # 0·θ would be NaN for infinite θ
+
+    def leaf(path: Any, number: Any) -> float:
+        at = f"{name} at {path_name(path)!r}"
+        check_nonnegative(at, number)
+        check_known(at, number, "pass one traced number, and its multiples as mask=")
+        return float(number)
+
+    return 1.0, jax.tree.map_with_path(leaf, strength)
+
+
+def resolve(mask: MaskLike, factors: Any, params: optax.Params) -> tuple[Any, Any]:
+    """The multipliers of the mask, and the same times the factors of λ."""
+    if not jax.tree.leaves(params):  # optax.tree.map_params calls init with an empty stand-in
+        return params, params
+    if isinstance(mask, bool | jax.Array):
+        raise TypeError(
+            f"mask is {mask} for all; optax.inject_hyperparams turns a callable mask into that: name it in its "
+            "static_args; or leave mask out to decay everything"
+        )
+    m = multipliers(mask, params)
+    structure: Any
+    leaves, structure = jax.tree.flatten(m, is_leaf=is_absent)
+    rows = zip(leaves, broadcast_leaves("weight_decay", factors, m), strict=True)
+    return m, structure.unflatten(x if is_absent(x) else x * factor for x, factor in rows)
 
 
 def is_absent(node: Any) -> bool:

@@ -56,11 +56,9 @@ def check_at_least_one(name: str, number: Any) -> None:
 
 def check_ordered(name: str, low: Any, high_name: str, high: Any) -> None:
     """Low <= high, where both are known."""
-    values = _value(name, low), _value(high_name, high)
-    if None not in values and values[0] > values[1]:
-        raise ValueError(
-            f"{name} must be at most {high_name}, got {values[0]} > {values[1]}; lower it"
-        )
+    least, most = _value(name, low), _value(high_name, high)
+    if least is not None and most is not None and least > most:
+        raise ValueError(f"{name} must be at most {high_name}, got {least} > {most}; lower it")
 
 
 def check_averaging_rate(name: str, number: Any) -> None:
@@ -72,6 +70,12 @@ def check_averaging_rate(name: str, number: Any) -> None:
         "in [0, 1)",
         "0.9 is usual for momentum, 0.999 for β2",
     )
+
+
+def check_type(name: str, value: Any, kind: Any, remedy: str) -> None:
+    """TypeError unless the value is of its kind."""
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}; {remedy}")
 
 
 def check_known(name: str, number: Any, remedy: str) -> None:

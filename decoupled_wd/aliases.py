@@ -9,6 +9,7 @@ from typing import Any, TypeAlias
 import optax
 from jax.typing import DTypeLike
 
+from decoupled_wd._resolution import per_leaf
 from decoupled_wd._scalars import check_known, check_positive, check_scalar_or_schedule
 from decoupled_wd.coupling import PAPER, Coupling
 from decoupled_wd.masks import MaskLike, everything
@@ -16,7 +17,7 @@ from decoupled_wd.preconditioners import scale_by_adam, scale_by_momentum
 from decoupled_wd.rules import Rule, towards_zero
 from decoupled_wd.schedules import warm_restarts
 from decoupled_wd.strengths import normalized_per_cycle, steps_of
-from decoupled_wd.transforms import add_decayed_weights, decouple, in_float32, per_leaf
+from decoupled_wd.transforms import add_decayed_weights, decouple, in_float32
 
 Optimizer: TypeAlias = optax.GradientTransformationExtraArgs
 

@@ -11,6 +11,7 @@ Why not Kahan summation: its compensation costs the same 2 bytes, but as a bfloa
 below c ≈ 2^-18. The low half of the float32 weight loses nothing.
 """
 
+import itertools
 from typing import Any, NamedTuple
 
 import jax
@@ -147,9 +148,14 @@ def round_with(w: jax.Array, dither: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(w), _from_bits(up), w.astype(jnp.bfloat16))
 
 
+def is_rounding_state(node: Any) -> bool:
+    """Whether a part of an optimiser's state belongs to one of these links."""
+    return isinstance(node, ResidualState | StochasticRoundingState)
+
+
 def is_bfloat16(leaf: Any) -> bool:
     """Whether a leaf is one that these links round."""
-    return getattr(leaf, "dtype", None) == jnp.bfloat16
+    return bool(getattr(leaf, "dtype", None) == jnp.bfloat16)
 
 
 def _split(w: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -191,8 +197,8 @@ def _from_bits(bits: jax.Array) -> jax.Array:
 
 def _numbered(tree: Any) -> Any:
     """The number of each leaf, in the order of the tree."""
-    leaves, treedef = jax.tree.flatten(tree, is_leaf=is_none)
-    return treedef.unflatten(range(len(leaves)))
+    numbers = itertools.count()
+    return jax.tree.map(lambda _: next(numbers), tree, is_leaf=is_none)
 
 
 def _check(params: Any) -> None:

@@ -100,7 +100,8 @@ def towards(target: Any) -> Rule:
     """
 
     def init(params: optax.Params) -> optax.EmptyState:
-        _targets(target, params)  # a target that does not fit is refused here, before training
+        if jax.tree.leaves(params):  # none in optax.tree.map_params, which inits with a placeholder
+            _targets(target, params)  # a target that does not fit is refused here, before training
         return optax.EmptyState()
 
     def leaf(p: jax.Array, t: Any) -> Any:

@@ -6,11 +6,12 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from decoupled_wd._resolution import MaskLike, broadcast_leaves, is_absent, multipliers, select
-from decoupled_wd._scalars import check_known, check_nonnegative, check_scalar_or_schedule, value_at
-from decoupled_wd._trees import cast_like, is_none, path_name, wide_dtype, widen
+from decoupled_wd._resolution import MaskLike, per_leaf, resolve, select
+from decoupled_wd._scalars import check_type, value_at
+from decoupled_wd._trees import cast_like, wide_dtype, widen
 from decoupled_wd.coupling import PAPER, Coupling
 from decoupled_wd.masks import everything
+from decoupled_wd.rounding import is_rounding_state
 from decoupled_wd.rules import Rule, check_rule, towards_zero
 
 
@@ -66,7 +67,7 @@ def add_decayed_weights(
     common, factors = per_leaf("weight_decay", weight_decay)
 
     def init(params: optax.Params) -> AddDecayedWeightsState:
-        _resolve(mask, factors, params)  # what does not fit is refused here, before training
+        resolve(mask, factors, params)  # what does not fit is refused here, before training
         return AddDecayedWeightsState(jnp.zeros([], jnp.int32))
 
     def update(
@@ -74,7 +75,7 @@ def add_decayed_weights(
     ) -> tuple[optax.Updates, AddDecayedWeightsState]:
         del extra
         _check_params(params)
-        _, m = _resolve(mask, factors, params)
+        _, m = resolve(mask, factors, params)
         decayed = _add(updates, value_at(common, state.count), m, params)
         return cast_like(decayed, updates), AddDecayedWeightsState(
             optax.safe_increment(state.count)
@@ -119,11 +120,14 @@ def decay_weights(
     Source: arXiv 1711.05101, Algorithm 1, line 9, and Algorithm 2, line 12.
     """
     check_rule(rule)
+    check_type(
+        "coupling", coupling, Coupling, "pass PAPER, LR, CONSTANT, CORRECTED or a Coupling(p, s)"
+    )
     common, factors = per_leaf("weight_decay", weight_decay)
     fraction = coupling.fraction(common, learning_rate, peak_learning_rate)
 
     def init(params: optax.Params) -> DecayWeightsState:
-        m, _ = _resolve(mask, factors, params)
+        m, _ = resolve(mask, factors, params)
         decayed = select(params, m)
         return DecayWeightsState(jnp.zeros([], jnp.int32), jnp.zeros([]), rule.init(decayed))
 
@@ -137,7 +141,7 @@ def decay_weights(
     ) -> tuple[optax.Updates, DecayWeightsState]:
         del extra
         _check_params(params)
-        m, strengths = _resolve(mask, factors, params)
+        m, strengths = resolve(mask, factors, params)
         c = jnp.asarray(fraction(state.count), state.fraction.dtype)
         pull, rule_state = rule.update(
             select(updates, m),
@@ -194,6 +198,8 @@ def decouple(
 
     Source: arXiv 1711.05101, section 2, generalised from SGD and Adam to any optimiser.
     """
+    remedy = "pass a finished optimiser, as in optax.lion(1e-4, weight_decay=0.0)"
+    check_type("inner", inner, optax.GradientTransformation, remedy)
     inner = optax.with_extra_args_support(inner)
     decay = decay_weights(
         weight_decay,
@@ -206,7 +212,12 @@ def decouple(
     last = optax.identity() if rounding is None else rounding
 
     def init(params: optax.Params) -> DecoupleState:
-        return DecoupleState(inner.init(params), decay.init(params), last.init(params))
+        state = DecoupleState(inner.init(params), decay.init(params), last.init(params))
+        if any(map(is_rounding_state, jax.tree.leaves(state.inner, is_leaf=is_rounding_state))):
+            raise ValueError(
+                "rounding must be the last link; pass it as rounding= instead of inside inner"
+            )
+        return state
 
     def update(
         updates: optax.Updates, state: DecoupleState, params: Any = None, **extra: Any
@@ -230,38 +241,6 @@ def in_float32(inner: optax.GradientTransformation) -> optax.GradientTransformat
         return cast_like(step, updates), state
 
     return optax.GradientTransformationExtraArgs(inner.init, update)
-
-
-def per_leaf(name: str, strength: Any) -> tuple[Any, Any]:
-    """λ as what all leaves share, a number or a schedule, and the factors, a tree or its prefix."""
-    if callable(strength) or jax.tree_util.all_leaves([strength], is_leaf=is_none):
-        check_scalar_or_schedule(name, strength)
-        zero = isinstance(strength, int | float) and strength == 0
-        return strength, 0.0 if zero else 1.0  # 0·θ would be NaN for infinite θ
-
-    def leaf(path: Any, number: Any) -> float:
-        at = f"{name} at {path_name(path)!r}"
-        check_nonnegative(at, number)
-        check_known(at, number, "pass one traced number, and its multiples as mask=")
-        return float(number)
-
-    return 1.0, jax.tree.map_with_path(leaf, strength)
-
-
-def _resolve(mask: MaskLike, factors: Any, params: optax.Params) -> tuple[Any, Any]:
-    """The multipliers of the mask, and the same times the factors of λ."""
-    if not jax.tree.leaves(params):  # optax.tree.map_params calls init with an empty stand-in
-        return params, params
-    if isinstance(mask, bool | jax.Array):
-        raise TypeError(
-            f"mask is {mask} for all; optax.inject_hyperparams turns a callable mask into that: name it in its "
-            "static_args; or leave mask out to decay everything"
-        )
-    m = multipliers(mask, params)
-    structure: Any
-    leaves, structure = jax.tree.flatten(m, is_leaf=is_absent)
-    rows = zip(leaves, broadcast_leaves("weight_decay", factors, m), strict=True)
-    return m, structure.unflatten(x if is_absent(x) else x * factor for x, factor in rows)
 
 
 def _add(updates: optax.Updates, factor: Any, multipliers: Any, pull: Any) -> optax.Updates:

@@ -13,13 +13,13 @@ PACKAGE = Path(decoupled_wd.__file__).parent
 CORE = sorted(path.stem for path in PACKAGE.glob("*.py"))
 FLOORS = [
     {"_scalars", "_trees"},
-    {"coupling", "schedules", "strengths", "preconditioners"},
-    {"rules", "masks"},
-    {"transforms"},
+    {"coupling", "schedules", "preconditioners", "rounding", "_resolution"},
+    {"strengths", "_adabound", "rules", "masks"},
+    {"describe"},
+    {"transforms", "diagnostics"},
     {"aliases"},
     {"__init__"},
 ]
-SIBLINGS = {("strengths", "coupling"), ("strengths", "schedules")}
 
 
 def imports(path, nested=False):
@@ -48,7 +48,7 @@ def test_every_module_has_a_floor():
 def test_imports_only_go_down(module):
     for name in imports(PACKAGE / f"{module}.py"):
         top, _, below = name.partition(".")
-        if top == "decoupled_wd" and (module, below) not in SIBLINGS:
+        if top == "decoupled_wd":
             assert floor(below) < floor(module), f"{module} imports {below}"
 
 
@@ -82,6 +82,20 @@ def test_importing_the_core_does_not_import_the_study():
     assert done.stdout.strip() == "[]"
 
 
+def code_lines(path):
+    """Lines of a module without its docstrings, comments and blank lines."""
+    source = path.read_text()
+    documented = ast.Module | ast.ClassDef | ast.FunctionDef
+    strings = [
+        node.body[0]
+        for node in ast.walk(ast.parse(source))
+        if isinstance(node, documented) and ast.get_docstring(node)
+    ]
+    prose = {line for text in strings for line in range(text.lineno, text.end_lineno + 1)}
+    lines = enumerate(source.splitlines(), 1)
+    return sum(n not in prose and line.strip()[:1] not in ("", "#") for n, line in lines)
+
+
 def test_modules_stay_small():
-    lengths = {path.name: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
-    assert {name: n for name, n in lengths.items() if n > 240 and name != "aliases.py"} == {}
+    lengths = {path.name: code_lines(path) for path in PACKAGE.rglob("*.py")}
+    assert {name: n for name, n in lengths.items() if n > 220} == {}

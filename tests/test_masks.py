@@ -191,9 +191,28 @@ def test_rules_that_do_not_fit_the_params(rules, message):
             resolve()
 
 
+@pytest.mark.parametrize("pattern", ["kernel", "a/k", "a/kernel|never"])
+def test_a_pattern_does_not_match_a_part_of_a_path(pattern):
+    params = {
+        "a": {"k": jnp.ones(1), "kernel": jnp.ones(1), "kernel_2": jnp.ones(1)},
+        "kernel": jnp.ones(1),
+    }
+    whole = {"kernel": "kernel", "a/k": "a/k", "a/kernel|never": "a/kernel"}[pattern]
+    found = by_path(masks.matching((pattern, 0.5), (".*", 1.0)), params)
+    assert [path for path, m in found.items() if m == 0.5] == [whole]
+
+
 def test_a_last_rule_for_the_rest_may_have_nothing_left():
     mask = masks.matching((".*/kernel", 1.0), (".*/bias", 0.5), (".*", 0.0))
     assert by_path(mask, {"a": layer()}) == {"a/bias": 0.5, "a/kernel": 1.0}
+    mask = masks.matching((".*kernel", 0.5), (".*", 1.0))
+    assert by_path(mask, {"a": {"kernel": jnp.ones(2)}, "kernel": jnp.ones(2)})["kernel"] == 0.5
+
+
+def test_a_rule_may_repeat_what_an_earlier_one_has_decided():
+    params = {"norm": {"bias": jnp.ones(2), "scale": jnp.ones(2)}, "head": {"kernel": jnp.ones(2)}}
+    found = by_path(masks.matching(("norm/.*", 0.0), (".*/bias", 0.0), (".*", 1.0)), params)
+    assert found == {"head/kernel": 1.0, "norm/bias": 0.0, "norm/scale": 0.0}
 
 
 def test_a_long_list_of_uncovered_parameters_is_cut():

@@ -511,6 +511,13 @@ def test_a_target_may_be_a_prefix_or_hold_what_the_params_lack():
     )
 
 
+def test_map_params_works_on_the_state_of_towards_a_tree():
+    """It calls init with a placeholder, which no target has the structure of."""
+    link, params = dwd.decay_weights(0.1, rule=towards(TARGET)), as_jax(START)
+    state = link.init(params)
+    chex.assert_trees_all_equal(optax.tree.map_params(link, lambda x: x, state), state)
+
+
 def test_a_wide_target_does_not_widen_narrow_params(x64):
     params = jnp.ones(2, jnp.float32)
     for rule in (towards(np.ones(2)), towards_norm(np.float64(2)), lp(np.float64(1.5))):
