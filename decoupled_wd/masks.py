@@ -92,7 +92,7 @@ def without(*kinds: str) -> Mask:
 
     Source: common practice: He et al., arXiv 1812.01187, section 3.1 (no bias decay).
     """
-    unknown = [kind for kind in kinds if kind not in _KINDS]
+    unknown = [kind for kind in kinds if kind not in list(_KINDS)]
     if unknown or not kinds:
         got = f"got {unknown[0]!r}" if unknown else "got none"
         raise ValueError(f"kinds must be among {list(_KINDS)}, {got}; for other names use matching")
@@ -107,9 +107,9 @@ def matching(*rules: tuple[str, float]) -> Mask:
         ``layers/0/weight`` (Equinox) or ``mlp/~/linear_0/w`` (Haiku), and a number >= 0.
 
     Returns:
-      A mask. When it meets the params, every pattern must match a floating-point parameter and be the first
-      to match one; inside ``optax.masked`` or ``optax.partition``, which hide a part, it need not. Every
-      floating-point parameter must be covered.
+      A mask. When it meets the params, every floating-point parameter must be covered, and every pattern must
+      match one, not all of them hidden behind one earlier rule that says otherwise. Inside ``optax.masked``
+      or ``optax.partition``, which hide a part of the params, a pattern may match nothing.
 
     Raises:
       TypeError, ValueError: a rule is not such a pair; or, when it meets the params, a pattern has no effect or

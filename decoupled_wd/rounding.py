@@ -141,6 +141,35 @@ def stochastic_rounding(seed: int) -> optax.GradientTransformationExtraArgs:
     return optax.GradientTransformationExtraArgs(init, update)
 
 
+def weights(state: optax.OptState, params: optax.Params) -> optax.Params:
+    """The weights that the state of a rounding link and the params hold together: float32 behind `residual`.
+
+    Decay is taken of these, not of the rounded params, so that it too is the float32 one.
+
+    Args:
+      state: of a link, ``state.rounding`` of `decouple` and the aliases.
+      params: the parameters, of any dtype.
+
+    Returns:
+      A tree like the params, in float32 where a residual is held.
+
+    Example:
+      >>> link, p = residual(), jnp.ones(1, jnp.bfloat16)
+      >>> updates, state = link.update(jnp.full(1, -0.001), link.init(p), p)
+      >>> [float(w[0]) for w in (optax.apply_updates(p, updates), weights(state, p))]
+      [1.0, 0.9990000128746033]
+
+    Source: as `residual`.
+    """
+    if not isinstance(state, ResidualState):
+        return params
+
+    def leaf(p: Any, r: Any) -> Any:
+        return _joined(p, r) if is_bfloat16(p) else p
+
+    return jax.tree.map(leaf, params, state.residual)
+
+
 def round_with(w: jax.Array, dither: jax.Array) -> jax.Array:
     """The bfloat16 above or below each float32, by a dither in 0 … 2^16 − 1; infinities and NaN stay."""
     bits = jax.lax.bitcast_convert_type(w, jnp.uint32)

@@ -253,6 +253,8 @@ def test_traced_multipliers_are_refused():
 def test_wrong_arguments_of_the_other_policies():
     with pytest.raises(ValueError, match=r"'biases'.*matching"):
         masks.without("norm", "biases")
+    with pytest.raises(ValueError, match=r"among \['bias', 'norm', 'embedding'\], got \['bias'\]"):
+        masks.without(["bias"])
     with pytest.raises(ValueError, match="got none"):
         masks.without()
     with pytest.raises(ValueError, match="stacked_axes must be finite and >= 0"):

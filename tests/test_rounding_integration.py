@@ -366,7 +366,7 @@ SEEDS, EPOCHS, BATCH = 4, 40, 125
 
 def network(task, dtype, rounding):
     """Final training loss and weight norm for each seed."""
-    model = models.mlp(40, 10, hidden=(32, 32))
+    model = models.mlp(40, 10, hidden=(32,))
     x, y = jnp.asarray(task.x_train, dtype), jnp.asarray(task.y_train)
     schedule = optax.cosine_decay_schedule(1e-3, EPOCHS * len(y) // BATCH)
     optimizer = dwd.adamw(schedule, 1.5e-3, peak_learning_rate=1e-3, rounding=rounding)
