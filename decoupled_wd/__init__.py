@@ -21,6 +21,7 @@ from decoupled_wd.coupling import PAPER as PAPER
 from decoupled_wd.coupling import Coupling as Coupling
 from decoupled_wd.coupling import convert_weight_decay as convert_weight_decay
 from decoupled_wd.describe import describe as describe
+from decoupled_wd.diagnostics import preflight as preflight
 from decoupled_wd.preconditioners import scale_by_adam as scale_by_adam
 from decoupled_wd.preconditioners import scale_by_momentum as scale_by_momentum
 from decoupled_wd.schedules import warm_restarts as warm_restarts

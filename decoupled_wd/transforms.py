@@ -11,7 +11,7 @@ from decoupled_wd._scalars import check_type, value_at
 from decoupled_wd._trees import cast_like, wide_dtype, widen
 from decoupled_wd.coupling import PAPER, Coupling
 from decoupled_wd.masks import everything
-from decoupled_wd.rounding import is_rounding_state
+from decoupled_wd.rounding import is_rounding_state, weights
 from decoupled_wd.rules import Rule, check_rule, towards_zero
 
 
@@ -224,7 +224,8 @@ def decouple(
     ) -> tuple[optax.Updates, DecoupleState]:
         _check_params(params)
         step, inner_state = inner.update(updates, state.inner, params, **extra)
-        step, decay_state = decay.update(step, state.decay, params, gradients=updates)
+        held = weights(state.rounding, params)
+        step, decay_state = decay.update(step, state.decay, held, gradients=updates)
         step, last_state = last.update(step, state.rounding, params)
         step = cast_like(step, updates) if rounding is None else step
         return step, DecoupleState(inner_state, decay_state, last_state)

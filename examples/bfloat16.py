@@ -13,7 +13,6 @@ import optax
 from matplotlib.figure import Figure
 
 import decoupled_wd as dwd
-from decoupled_wd.diagnostics import preflight
 from decoupled_wd.study import data, models
 
 task, model = data.load("mnist1d"), models.mlp(40, 10)
@@ -25,7 +24,7 @@ schedule = optax.cosine_decay_schedule(ALPHA, STEPS)
 shapes = jax.eval_shape(model.init, jax.random.key(0))
 narrow_shapes = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, jnp.bfloat16), shapes)
 rates = {"learning_rate": schedule, "peak_learning_rate": ALPHA, "steps": STEPS}
-print(preflight(narrow_shapes, LAMBDA, on_loss="return", **rates))
+print(dwd.preflight(narrow_shapes, LAMBDA, on_loss="return", **rates))
 
 # %% Four ways to hold the weights
 WAYS = {

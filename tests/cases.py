@@ -24,7 +24,9 @@ RULES = {
     "towards_start": dwd.rules.towards_start(),
     "towards": dwd.rules.towards(jax.tree.map(lambda p: 1.5 * p - 0.1, PARAMS)),
     "towards_norm": dwd.rules.towards_norm(0.5),
+    "towards_norm-start": dwd.rules.towards_norm(),
     "lp": dwd.rules.lp(1.5),
+    "lp-1": dwd.rules.lp(1),
     "cautious": dwd.rules.cautious(dwd.rules.towards_start()),
 }
 LINEAR = {"towards_zero"}  # pull(θ) is θ, whatever Δ and the gradients are

@@ -9,6 +9,7 @@ import optax
 import pytest
 
 STEPS = 250
+collect_ignore_glob = ["data/*", "benchmarks/*"]  # scripts, which need what the tests do not
 
 
 class Problem(NamedTuple):

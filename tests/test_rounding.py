@@ -119,6 +119,29 @@ def test_residual_follows_float32_training_bit_for_bit(dtype):
     assert narrow["w"].dtype == jnp.bfloat16
 
 
+RULES = [dwd.rules.towards_zero(), dwd.rules.cautious(dwd.rules.towards_start())]
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_whole_optimiser_is_the_float32_one_bit_for_bit(rule):
+    """The decay too: it is taken of the float32 weight, not of the bfloat16 half."""
+    start = jax.random.normal(jax.random.key(1), (512,)).astype(jnp.bfloat16)
+    options = {"rule": rule, "peak_learning_rate": 3e-3}
+    schedule = optax.cosine_decay_schedule(3e-3, 40)
+    plain = dwd.adamw(schedule, 0.03, **options)
+    linked = dwd.adamw(schedule, 0.03, rounding=rounding.residual(), **options)
+    wide, narrow = start.astype(jnp.float32), start
+    wide_state, narrow_state = plain.init(wide), linked.init(narrow)
+    for t in range(40):
+        g = jax.random.normal(jax.random.key(t), (512,)).astype(jnp.bfloat16)
+        u, wide_state = plain.update(g.astype(jnp.float32), wide_state, wide)
+        v, narrow_state = linked.update(g, narrow_state, narrow)
+        wide, narrow = optax.apply_updates(wide, u), optax.apply_updates(narrow, v)
+        held = rounding.weights(narrow_state.rounding, narrow)
+        assert (bits32(held) == bits32(wide)).all(), t
+    assert (narrow.astype(jnp.float32) != wide).any()
+
+
 STEPS, C = 20_000, 1e-6
 EXACT = float(np.prod(np.full(STEPS, 1 - C)))
 
