@@ -1,8 +1,6 @@
 """What will decay, and how fast: one row for every leaf, before anything is trained."""
 
-import html
 import math
-from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -12,6 +10,7 @@ import optax
 from decoupled_wd import masks
 from decoupled_wd._resolution import Match, broadcast_leaves, is_absent, kind_of, matches
 from decoupled_wd._scalars import check_nonnegative
+from decoupled_wd._tables import as_html, as_number, as_text
 from decoupled_wd._trees import is_inexact
 from decoupled_wd.coupling import PAPER, Coupling
 
@@ -48,17 +47,12 @@ class Description:
 
     def __str__(self) -> str:
         """Aligned columns, complete however long the model."""
-        table = [_HEADER, *map(_cells, self.rows)]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in table]
-        return "\n".join([*lines, *self._remarks()])
+        return as_text(_HEADER, map(_cells, self.rows), self._remarks())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head, body = _html([_HEADER], "th"), _html(map(_cells, self.rows), "td")
-        remarks = "".join(f"<p>{html.escape(remark)}</p>" for remark in self._remarks())
-        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table>{remarks}"
+        return as_html(_HEADER, map(_cells, self.rows), self._remarks())
 
     def _remarks(self) -> list[str]:
         leaves = sum(row.fraction > 0 for row in self.rows)
@@ -151,18 +145,8 @@ def _cells(row: Row) -> tuple[str, ...]:
     flag = " !" if row.fraction >= 1 else ""
     numbers = (
         f"{row.parameters:,}",
-        _text(row.multiplier),
-        _text(row.fraction) + flag,
-        _text(row.half_life),
+        as_number(row.multiplier),
+        as_number(row.fraction) + flag,
+        as_number(row.half_life),
     )
     return (row.path, str(row.shape), row.dtype, *numbers, row.rule)
-
-
-def _text(number: float) -> str:
-    return f"{number:.4g}".replace("inf", "∞")
-
-
-def _html(table: Iterable[tuple[str, ...]], tag: str) -> str:
-    """Rows of cells; the text is escaped, as paths and patterns may hold any character."""
-    rows = ("".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) for row in table)
-    return "".join(f"<tr>{row}</tr>" for row in rows)

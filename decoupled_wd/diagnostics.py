@@ -15,16 +15,15 @@ import optax
 
 from decoupled_wd._resolution import is_absent
 from decoupled_wd._scalars import check_at_least_one, value_at
+from decoupled_wd._tables import as_html, as_number, as_text
 from decoupled_wd._trees import named_leaves, widen
 from decoupled_wd.coupling import PAPER, Coupling
-from decoupled_wd.describe import _html, _text, describe
+from decoupled_wd.describe import describe
 from decoupled_wd.masks import MaskLike, everything
 from decoupled_wd.rounding import is_bfloat16
 
 OnLoss = Literal["raise", "warn", "return"]
-_SHORT = (
-    16  # significand bits up to which all significands are tried rather than counted by a formula
-)
+_SHORT = 16  # significand bits up to which all significands are tried, rather than a formula used
 
 
 class Row(NamedTuple):
@@ -53,16 +52,12 @@ class Preflight:
 
     def __str__(self) -> str:
         """Aligned columns, complete however long the model."""
-        table = [_HEADER, *map(_cells, self.rows)]
-        widths = [max(map(len, column)) for column in zip(*table, strict=True)]
-        lines = ["  ".join(map(str.ljust, cells, widths)).rstrip() for cells in table]
-        return "\n".join([*lines, self._summary()])
+        return as_text(_HEADER, map(_cells, self.rows), [self._summary()])
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        head, body = _html([_HEADER], "th"), _html(map(_cells, self.rows), "td")
-        return f"<table><thead>{head}</thead><tbody>{body}</tbody></table><p>{self._summary()}</p>"
+        return as_html(_HEADER, map(_cells, self.rows), [self._summary()])
 
     def _summary(self) -> str:
         decayed = sum(row.verdict != "not decayed" for row in self.rows)
@@ -205,4 +200,4 @@ _HEADER = tuple(field.replace("_", "-") for field in Row._fields)
 
 
 def _cells(row: Row) -> tuple[str, ...]:
-    return tuple(_text(x) if isinstance(x, float) else "–" if x is None else x for x in row)
+    return tuple(as_number(x) if isinstance(x, float) else "–" if x is None else x for x in row)

@@ -38,6 +38,8 @@ def residual() -> optax.GradientTransformationExtraArgs:
 
     ``w ← (p, r)``, ``w' = w + u``, ``p' = nearest bfloat16 of w'``, ``r' = low 16 bits of w'``
 
+    So it is under the same gradients. As ``rounding=`` of `decouple` or an alias the decay is taken of w; as a
+    bare last link of a chain, the links before it see p, which is within 2^-9 of w.
     A parameter changed from outside keeps its new value, to within half a unit in its last place. A weight
     that shrinks more than 2^16-fold in one step lands within 2^-25 of its old size instead.
 

@@ -12,7 +12,7 @@ import decoupled_wd
 PACKAGE = Path(decoupled_wd.__file__).parent
 CORE = sorted(path.stem for path in PACKAGE.glob("*.py"))
 FLOORS = [
-    {"_scalars", "_trees"},
+    {"_scalars", "_tables", "_trees"},
     {"coupling", "schedules", "preconditioners", "rounding", "_resolution"},
     {"strengths", "_adabound", "rules", "masks"},
     {"describe"},
