@@ -21,10 +21,14 @@ def test_ci_runs_the_readmes_test_command():
     assert command in (ROOT / ".ci" / "run").read_text().splitlines()
 
 
-def test_the_python_blocks_run_in_order():
+def test_the_python_blocks_run_in_order(capsys):
     names = {}
     for block in blocks("python"):
         exec(block, names)
+    assert "of 9 parameters decay" in capsys.readouterr().out
+    names["adamc"].init(
+        {"hidden": {"kernel": jnp.ones((2, 2))}, "readout": {"kernel": jnp.ones((2, 2))}}
+    )
     x, y = jnp.ones((4, 8)), jnp.ones((4, 1))
     losses = [
         float(names["train_step"](names["model"], names["optimizer"], x, y)) for _ in range(20)
