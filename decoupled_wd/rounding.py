@@ -116,11 +116,11 @@ def stochastic_rounding(seed: int) -> optax.GradientTransformationExtraArgs:
 
     Source: Zamirai et al., Revisiting BFloat16 Training, arXiv 2010.06192.
     """
-    start = jax.random.key(seed)
+    jax.random.key(seed)  # only for its checks: the state needs a buffer of its own, to be donated
 
     def init(params: optax.Params) -> StochasticRoundingState:
         _check(params)
-        return StochasticRoundingState(jax.random.key_data(start))
+        return StochasticRoundingState(jax.random.key_data(jax.random.key(seed)))
 
     def update(
         updates: Any, state: StochasticRoundingState, params: Any = None, **extra: Any

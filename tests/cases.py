@@ -67,7 +67,13 @@ DECAY_WEIGHTS = {
 DECOUPLE = {
     f"decouple-{name}": partial(dwd.decouple, inner, **_DECAY) for name, inner in INNER.items()
 }
-CASES = ALIASES | LINKS | DECAY_WEIGHTS | DECOUPLE
+ROUNDED = {
+    "adamw-residual": partial(dwd.adamw, **_DECAY, rounding=dwd.rounding.residual()),
+    "adamw-stochastic_rounding": partial(
+        dwd.adamw, **_DECAY, rounding=dwd.rounding.stochastic_rounding(0)
+    ),
+}
+CASES = ALIASES | LINKS | DECAY_WEIGHTS | DECOUPLE | ROUNDED
 
 
 def strength_of(make):

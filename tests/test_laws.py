@@ -23,6 +23,7 @@ from cases import (
     LINEAR,
     LINKS,
     PARAMS,
+    ROUNDED,
     RULES,
     only,
     public_transformations,
@@ -91,6 +92,8 @@ def test_no_public_transformation_escapes_the_table():
     public = public_transformations(dwd)
     assert public >= {"adamw", "decay_weights", "decouple", "scale_by_adam"}
     assert public == {make.func.__name__ for make in CASES.values()}
+    rounded = {name.removeprefix("adamw-") for name in ROUNDED}
+    assert public_transformations(dwd.rounding) == rounded
     assert public_transformations(dwd.rules) == {name.split("-")[0] for name in RULES}
     assert all(getattr(dwd, make.func.__name__) is make.func for make in CASES.values())
 
@@ -174,8 +177,13 @@ def test_state_has_one_structure_whatever_the_settings(name, dtype):
         finished = make.func.__name__ not in LINKS.keys() - {"add_decayed_weights"} | {
             "decay_weights"
         }
-        kept = dtype if finished else jnp.float32
+        kept = dtype if finished and not takes_rounding(make) else jnp.float32
         assert all(leaf.dtype == kept for leaf in jax.tree.leaves(updates))
+
+
+def takes_rounding(make):
+    """Behind a rounding link updates are float32."""
+    return "rounding" in make.keywords
 
 
 def holds_rule_state(make):
@@ -210,9 +218,21 @@ def check_map_params(optimizer):
     equal(marked, expected)  # counts and fractions are scalars, and every weight here has an axis
 
 
-@every_case
+@pytest.mark.parametrize("name", [name for name in CASES if name not in ROUNDED])
 def test_map_params_finds_what_is_shaped_like_the_params(name):
     check_map_params(CASES[name]())
+
+
+@pytest.mark.parametrize(
+    ("name", "marked"), [("adamw-residual", 3), ("adamw-stochastic_rounding", 2)]
+)
+def test_map_params_finds_the_residual_and_leaves_the_key(name, marked):
+    optimizer = CASES[name]()
+    params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
+    state = optimizer.init(params)
+    found = optax.tree.map_params(optimizer, lambda leaf: leaf + 1, state)
+    changed = jax.tree.map(lambda a, b: jnp.any(a != b), found, state)
+    assert sum(map(int, jax.tree.leaves(changed))) == marked * len(jax.tree.leaves(params))
 
 
 @pytest.mark.parametrize(

@@ -165,7 +165,7 @@ def _rich_table(records: list[dict[str, Any]], within: float) -> rich.table.Tabl
         box=rich.box.SIMPLE_HEAD,
     )
     shown.add_column("optimizer", no_wrap=True)
-    for heading in ("error %", "α*", "λ*", "slope", "95 % interval", "top-10 corr."):
+    for heading in ("error %", "α*", "λ*", "slope", "95 % interval", "top-10 r"):
         shown.add_column(heading, justify="right", no_wrap=True)
     for row in records:
         low, high = (_number(row[f"ridge_slope_{end}"], "+.2f") for end in ("low", "high"))
