@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import optax
 
 from decoupled_wd._scalars import check_known, check_nonnegative, check_scalar_or_schedule
-from decoupled_wd._trees import is_inexact, is_none, named_leaves, path_name, unbox
+from decoupled_wd._trees import dtype_of, is_inexact, is_none, named_leaves, path_name, unbox
 
 NamedLeaves: TypeAlias = list[tuple[str, Any]]
 
@@ -99,9 +99,8 @@ def broadcast_leaves(name: str, prefix: Any, params: optax.Params) -> list[Any]:
 
 def as_multiplier(name: str, value: Any) -> float:
     """A boolean or a number as a float; a string or a sentence would be truthy, so it is refused."""
-    if isinstance(value, jax.core.Tracer):
-        raise TypeError(f"{name} is traced; a mask must be known before compilation")
-    if getattr(value, "ndim", 0) != 0 or not jnp.issubdtype(_type(value), jnp.bool_):
+    check_known(name, value, "trace the weight decay, which it multiplies")
+    if getattr(value, "ndim", 0) != 0 or not jnp.issubdtype(dtype_of(value), jnp.bool_):
         check_nonnegative(name, value, "use False or 0 for no decay")
     return float(value)
 
@@ -146,13 +145,9 @@ def is_absent(node: Any) -> bool:
 def kind_of(leaf: Any) -> str:
     """What a leaf is that does not train, in a word."""
     kinds = {jnp.integer: "integer", jnp.bool_: "boolean", jax.dtypes.prng_key: "key"}
-    found = [word for kind, word in kinds.items() if jnp.issubdtype(_type(leaf), kind)]
+    found = [word for kind, word in kinds.items() if jnp.issubdtype(dtype_of(leaf), kind)]
     named = {type(None): "None", optax.MaskedNode: "masked out"}
     return found[0] if found else named.get(type(leaf), type(leaf).__name__)
-
-
-def _type(leaf: Any) -> Any:
-    return getattr(leaf, "dtype", type(leaf))
 
 
 def select(tree: Any, multipliers: Any) -> Any:

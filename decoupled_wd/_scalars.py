@@ -78,7 +78,11 @@ def check_type(name: str, value: Any, kind: Any, remedy: str) -> None:
         raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}; {remedy}")
 
 
-def check_known(name: str, number: Any, remedy: str) -> None:
+def check_known(
+    name: str,
+    number: Any,
+    remedy: str = "name it in static_args of optax.inject_hyperparams",
+) -> None:
     """Not traced: what decides the shape of a program cannot be its input."""
     if isinstance(number, jax.core.Tracer):
         raise TypeError(f"{name} is traced, and must be known before compilation; {remedy}")

@@ -13,9 +13,14 @@ def is_none(leaf: Any) -> bool:
     return leaf is None
 
 
+def dtype_of(leaf: Any) -> Any:
+    """The dtype of an array, and the type of anything else: `jnp.issubdtype` takes both."""
+    return getattr(leaf, "dtype", type(leaf))
+
+
 def is_inexact(leaf: Any) -> bool:
     """Whether a leaf can be optimised: real or complex floating point, and not None, integer or key."""
-    return leaf is not None and jnp.issubdtype(getattr(leaf, "dtype", type(leaf)), jnp.inexact)
+    return leaf is not None and jnp.issubdtype(dtype_of(leaf), jnp.inexact)
 
 
 def wide_dtype(leaf: Any) -> jnp.dtype:
@@ -47,6 +52,14 @@ def map_leaves(
     results = [function(*row) if is_inexact(row[0]) else row for row in rows]
     columns = zip(*results, strict=True) if results else [()] * (1 + len(states))
     return tuple(treedef.unflatten(column) for column in columns)
+
+
+def check_params(what: str, params: Any) -> None:
+    """ValueError where `update` was called without the weights."""
+    if params is None:
+        raise ValueError(
+            f"{what} needs the weights; call update(gradients, state, params), with params"
+        )
 
 
 def path_name(path: tuple[Any, ...]) -> str:

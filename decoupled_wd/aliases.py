@@ -10,7 +10,7 @@ import optax
 from jax.typing import DTypeLike
 
 from decoupled_wd._resolution import per_leaf
-from decoupled_wd._scalars import check_known, check_positive, check_scalar_or_schedule
+from decoupled_wd._scalars import check_positive, check_scalar_or_schedule
 from decoupled_wd.coupling import PAPER, Coupling
 from decoupled_wd.masks import MaskLike, everything
 from decoupled_wd.preconditioners import scale_by_adam, scale_by_momentum
@@ -345,13 +345,6 @@ def _restarts(
     cycle_factor: float,
 ) -> tuple[optax.Schedule, optax.Schedule]:
     """The schedules of lr_t and λ_t, with the same restarts."""
-    for name, number in {
-        "batch_size": batch_size,
-        "dataset_size": dataset_size,
-        "first_cycle_epochs": first_cycle_epochs,
-        "cycle_factor": cycle_factor,
-    }.items():
-        check_known(name, number, "name it in static_args of optax.inject_hyperparams")
     weight_decay = normalized_per_cycle(
         normalized_weight_decay,
         batch_size=batch_size,

@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from decoupled_wd._trees import is_none, map_leaves, path_name
+from decoupled_wd._trees import check_params, is_none, map_leaves, path_name
 
 
 class ResidualState(NamedTuple):
@@ -233,10 +233,7 @@ def _numbered(tree: Any) -> Any:
 
 
 def _check(params: Any) -> None:
-    if params is None:
-        raise ValueError(
-            "rounding needs the weights; call update(gradients, state, params), with params"
-        )
+    check_params("rounding", params)
     for path, leaf in jax.tree.leaves_with_path(params):
         dtype = getattr(leaf, "dtype", None)
         narrow = dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4

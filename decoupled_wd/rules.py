@@ -13,8 +13,9 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from decoupled_wd._resolution import is_absent
 from decoupled_wd._scalars import check_at_least_one, check_nonnegative
-from decoupled_wd._trees import path_name, wide_dtype, widen
+from decoupled_wd._trees import dtype_of, path_name, wide_dtype, widen
 
 Rule: TypeAlias = optax.GradientTransformationExtraArgs
 
@@ -256,26 +257,22 @@ def _rule(init: Callable[[Any], Any], pull: Callable[..., Any]) -> Rule:
     return Rule(init, update)
 
 
-def _is_skipped(leaf: Any) -> bool:
-    return leaf is None or isinstance(leaf, optax.MaskedNode)
-
-
 def _targets(target: Any, params: optax.Params) -> Any:
     """The target of each leaf of `params`, and their own None or MaskedNode where there is no leaf."""
     try:
-        full = jax.tree.broadcast(target, params, is_leaf=_is_skipped)
+        full = jax.tree.broadcast(target, params, is_leaf=is_absent)
     except ValueError as error:
         raise ValueError(
             "target must have the structure of the params, or a prefix of it; "
             f"got {jax.tree.structure(target)}; {error}"
         ) from error
-    return jax.tree.map_with_path(_checked_target, params, full, is_leaf=_is_skipped)
+    return jax.tree.map_with_path(_checked_target, params, full, is_leaf=is_absent)
 
 
 def _checked_target(path: Any, p: Any, target: Any) -> Any:
-    if _is_skipped(p):
+    if is_absent(p):
         return p
-    name, dtype = f"target at {path_name(path)!r}", getattr(target, "dtype", type(target))
+    name, dtype = f"target at {path_name(path)!r}", dtype_of(target)
     if not jnp.issubdtype(dtype, jnp.number):
         raise TypeError(f"{name} must be a number or an array of numbers, got {target!r}")
     if jnp.issubdtype(dtype, jnp.complexfloating) and not jnp.iscomplexobj(p):

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from decoupled_wd._scalars import check_at_least_one, check_nonnegative, check_ordered
+from decoupled_wd._scalars import check_at_least_one, check_known, check_nonnegative, check_ordered
 
 _LAST_STEP = np.iinfo(np.int32).max  # optax counts steps in int32
 
@@ -68,8 +68,9 @@ def cycle_table(first_cycle_steps: int, cycle_factor: float) -> tuple[np.ndarray
 
     A table, and not the closed form with a logarithm, because float32 would miss restarts by a step.
     """
-    check_at_least_one("first_cycle_steps", first_cycle_steps)
-    check_at_least_one("cycle_factor", cycle_factor)
+    for name, number in (("first_cycle_steps", first_cycle_steps), ("cycle_factor", cycle_factor)):
+        check_at_least_one(name, number)
+        check_known(name, number)
     if cycle_factor == 1:
         return np.array([0]), np.array([float(first_cycle_steps)])
     cycles = math.log1p(_LAST_STEP * (cycle_factor - 1) / first_cycle_steps) / math.log(

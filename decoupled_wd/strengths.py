@@ -5,7 +5,7 @@ from typing import Any
 
 import optax
 
-from decoupled_wd._scalars import check_at_least_one, check_nonnegative, check_positive
+from decoupled_wd._scalars import check_at_least_one, check_known, check_nonnegative, check_positive
 from decoupled_wd.coupling import PAPER, Coupling
 from decoupled_wd.schedules import cycle, cycle_table
 
@@ -88,9 +88,10 @@ def normalized_per_cycle(
 
 def steps_of(epochs: float, batch_size: float, dataset_size: float) -> int:
     """The optimiser steps in `epochs`, a batch each: ``T·B/b``, rounded; at least 1."""
-    check_positive("batch_size", batch_size)
-    check_positive("dataset_size", dataset_size)
-    check_positive("first_cycle_epochs", epochs)
+    counts = {"batch_size": batch_size, "dataset_size": dataset_size, "first_cycle_epochs": epochs}
+    for name, number in counts.items():
+        check_positive(name, number)
+        check_known(name, number)
     return max(1, round(epochs * dataset_size / batch_size))
 
 

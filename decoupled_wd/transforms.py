@@ -8,7 +8,7 @@ import optax
 
 from decoupled_wd._resolution import MaskLike, per_leaf, resolve, select
 from decoupled_wd._scalars import check_type, value_at
-from decoupled_wd._trees import cast_like, wide_dtype, widen
+from decoupled_wd._trees import cast_like, check_params, wide_dtype, widen
 from decoupled_wd.coupling import PAPER, Coupling
 from decoupled_wd.masks import everything
 from decoupled_wd.rounding import is_rounding_state, weights
@@ -74,7 +74,7 @@ def add_decayed_weights(
         updates: optax.Updates, state: AddDecayedWeightsState, params: Any = None, **extra: Any
     ) -> tuple[optax.Updates, AddDecayedWeightsState]:
         del extra
-        _check_params(params)
+        check_params("decay", params)
         _, m = resolve(mask, factors, params)
         decayed = _add(updates, value_at(common, state.count), m, params)
         return cast_like(decayed, updates), AddDecayedWeightsState(
@@ -140,7 +140,7 @@ def decay_weights(
         **extra: Any,
     ) -> tuple[optax.Updates, DecayWeightsState]:
         del extra
-        _check_params(params)
+        check_params("decay", params)
         m, strengths = resolve(mask, factors, params)
         c = jnp.asarray(fraction(state.count), state.fraction.dtype)
         pull, rule_state = rule.update(
@@ -222,7 +222,7 @@ def decouple(
     def update(
         updates: optax.Updates, state: DecoupleState, params: Any = None, **extra: Any
     ) -> tuple[optax.Updates, DecoupleState]:
-        _check_params(params)
+        check_params("decay", params)
         step, inner_state = inner.update(updates, state.inner, params, **extra)
         held = weights(state.rounding, params)
         step, decay_state = decay.update(step, state.decay, held, gradients=updates)
@@ -253,10 +253,3 @@ def _add(updates: optax.Updates, factor: Any, multipliers: Any, pull: Any) -> op
         return (widen(u) + factor * m * widen(r)).astype(wide_dtype(u))
 
     return jax.tree.map(leaf, multipliers, updates, pull)
-
-
-def _check_params(params: Any) -> None:
-    if params is None:
-        raise ValueError(
-            "decay needs the weights; call update(gradients, state, params), with params"
-        )

@@ -76,6 +76,11 @@ WRONG = [
         ValueError,
         "floor must be at most the peak",
     ),
+    (
+        lambda: jax.jit(lambda n: dwd.warm_restarts(1.0, first_cycle_steps=n)(3))(5),
+        TypeError,
+        "first_cycle_steps is traced",
+    ),
     (lambda: dwd.adamwr(0.1, -1, **CYCLES), ValueError, "normalized_weight_decay must be"),
     (lambda: dwd.adamwr(0.1, 0.1, **CYCLES | {"batch_size": 0}), ValueError, "batch_size must be"),
     (

@@ -78,9 +78,9 @@ def study(options: argparse.Namespace, command: str) -> None:
     _write(options.out, results, records)
     console.print(_rich_table(records, recipe.within))
     seconds = time.perf_counter() - started
-    console.print(
-        f"{4 * cells} runs in {seconds:.0f} s; heatmaps.png, table.json and results.nc in {options.out}"
-    )
+    runs = len(CONTENDERS) * cells
+    files = "heatmaps.png, table.json and results.nc"
+    console.print(f"{runs} runs in {seconds:.0f} s; {files} in {options.out}")
 
 
 def _parser() -> argparse.ArgumentParser:
