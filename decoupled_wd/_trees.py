@@ -1,11 +1,14 @@
 """What is done to every leaf: widening, skipping what is not trainable, naming it by its path."""
 
+import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
+
+Result = TypeVar("Result")
 
 
 def is_none(leaf: Any) -> bool:
@@ -52,6 +55,22 @@ def map_leaves(
     results = [function(*row) if is_inexact(row[0]) else row for row in rows]
     columns = zip(*results, strict=True) if results else [()] * (1 + len(states))
     return tuple(treedef.unflatten(column) for column in columns)
+
+
+def once_per_shape(function: Callable[..., Result]) -> Callable[..., Result]:
+    """The function of one leaf, which a program of many leaves holds once for each of their shapes.
+
+    The compiled program is the same, as compilers inline it. Define it where it lives as long as the optimiser:
+    what was traced is found again by its identity.
+    """
+    shared = jax.jit(function)
+
+    @functools.wraps(function)
+    def call(*arguments: Any) -> Result:
+        traced = any(isinstance(argument, jax.core.Tracer) for argument in arguments)
+        return shared(*arguments) if traced else function(*arguments)  # eager steps compile nothing
+
+    return call
 
 
 def check_params(what: str, params: Any) -> None:

@@ -17,7 +17,7 @@ from decoupled_wd._scalars import (
     check_scalar_or_schedule,
     value_at,
 )
-from decoupled_wd._trees import is_inexact, map_leaves, wide_dtype, widen
+from decoupled_wd._trees import is_inexact, map_leaves, once_per_shape, wide_dtype, widen
 
 
 class ScaleByMomentumState(NamedTuple):
@@ -71,6 +71,11 @@ def scale_by_momentum(
     check_averaging_rate("momentum", momentum)
     check_scalar_or_schedule("learning_rate", learning_rate)
 
+    @once_per_shape
+    def momentum_step(g: jax.Array, m: jax.Array, lr: Any) -> tuple[jax.Array, jax.Array]:
+        m_next = momentum * widen(m) + lr * widen(g)
+        return m_next, m_next.astype(m.dtype)
+
     def init(params: optax.Params) -> ScaleByMomentumState:
         return ScaleByMomentumState(jnp.zeros([], jnp.int32), _zeros(params, momentum_dtype))
 
@@ -79,12 +84,7 @@ def scale_by_momentum(
     ) -> tuple[optax.Updates, ScaleByMomentumState]:
         del params, extra
         lr = value_at(learning_rate, state.count)
-
-        def leaf(g: jax.Array, m: jax.Array) -> tuple[jax.Array, jax.Array]:
-            m_next = momentum * widen(m) + lr * widen(g)
-            return m_next, m_next.astype(m.dtype)
-
-        updates, m = map_leaves(leaf, updates, state.momentum)
+        updates, m = map_leaves(lambda g, m: momentum_step(g, m, lr), updates, state.momentum)
         return updates, ScaleByMomentumState(optax.safe_increment(state.count), m)
 
     return optax.GradientTransformationExtraArgs(init, update)
@@ -128,6 +128,17 @@ def scale_by_adam(
     check_averaging_rate("b2", b2)
     check_nonnegative("eps", eps)
 
+    @once_per_shape
+    def adam_step(
+        g: jax.Array, m: jax.Array, v: jax.Array, correction1: jax.Array, correction2: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        g = widen(g)
+        m_next = (1 - b1) * g + b1 * widen(m)
+        v_next = (1 - b2) * (g * g.conj()).real + b2 * widen(v)
+        m_hat = m_next / correction1.astype(m_next.dtype)
+        v_hat = v_next / correction2.astype(v_next.dtype)
+        return m_hat / (jnp.sqrt(v_hat) + eps), m_next.astype(m.dtype), v_next.astype(v.dtype)
+
     def init(params: optax.Params) -> ScaleByAdamState:
         nu = jax.tree.map(jnp.real, _zeros(params, nu_dtype))  # |g|² is real
         return ScaleByAdamState(jnp.zeros([], jnp.int32), _zeros(params, mu_dtype), nu)
@@ -137,17 +148,10 @@ def scale_by_adam(
     ) -> tuple[optax.Updates, ScaleByAdamState]:
         del params, extra
         t = optax.safe_increment(state.count)
-        correction1, correction2 = 1 - b1**t, 1 - b2**t
-
-        def leaf(g: jax.Array, m: jax.Array, v: jax.Array) -> tuple[jax.Array, ...]:
-            g = widen(g)
-            m_next = (1 - b1) * g + b1 * widen(m)
-            v_next = (1 - b2) * (g * g.conj()).real + b2 * widen(v)
-            m_hat = m_next / correction1.astype(m_next.dtype)
-            v_hat = v_next / correction2.astype(v_next.dtype)
-            return m_hat / (jnp.sqrt(v_hat) + eps), m_next.astype(m.dtype), v_next.astype(v.dtype)
-
-        updates, mu, nu = map_leaves(leaf, updates, state.mu, state.nu)
+        corrections = 1 - b1**t, 1 - b2**t
+        updates, mu, nu = map_leaves(
+            lambda g, m, v: adam_step(g, m, v, *corrections), updates, state.mu, state.nu
+        )
         return updates, ScaleByAdamState(t, mu, nu)
 
     return optax.GradientTransformationExtraArgs(init, update)

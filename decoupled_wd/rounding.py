@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from decoupled_wd._trees import check_params, is_none, map_leaves, path_name
+from decoupled_wd._trees import check_params, is_none, map_leaves, once_per_shape, path_name
 
 
 class ResidualState(NamedTuple):
@@ -77,13 +77,7 @@ def residual() -> optax.GradientTransformationExtraArgs:
         _check(params)
 
         def leaf(u: jax.Array, r: Any, p: jax.Array) -> tuple[Any, Any, Any]:
-            if not is_bfloat16(p):
-                return u, r, p
-            w = _joined(p, r) + u.astype(jnp.float32)
-            nearest, low = _split(w)
-            landed = _landed(p, nearest)
-            kept = _bits(landed) == _bits(nearest)
-            return _difference(p, nearest), jnp.where(kept, low, jnp.int16(0)), p
+            return (*_written(u, r, p), p) if is_bfloat16(p) else (u, r, p)
 
         updates, r, _ = map_leaves(leaf, updates, state.residual, params)
         return updates, ResidualState(r)
@@ -131,11 +125,7 @@ def stochastic_rounding(seed: int) -> optax.GradientTransformationExtraArgs:
         names = _numbered(updates)
 
         def leaf(u: jax.Array, p: jax.Array, number: int) -> tuple[Any, Any, Any]:
-            if not is_bfloat16(p):
-                return u, p, number
-            w = p.astype(jnp.float32) + u.astype(jnp.float32)
-            dither = jax.random.bits(jax.random.fold_in(step, number), p.shape, jnp.uint16)
-            return _difference(p, round_with(w, dither)), p, number
+            return (_dithered(u, p, step, number) if is_bfloat16(p) else u), p, number
 
         updates, _, _ = map_leaves(leaf, updates, params, names)
         return updates, StochasticRoundingState(jax.random.key_data(following))
@@ -189,6 +179,25 @@ def is_bfloat16(leaf: Any) -> bool:
     return bool(getattr(leaf, "dtype", None) == jnp.bfloat16)
 
 
+@once_per_shape
+def _written(u: jax.Array, r: jax.Array, p: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """What to add to p, and the new low half; 0 where apply_updates would miss the nearest bfloat16."""
+    w = _joined(p, r) + u.astype(jnp.float32)
+    nearest, low = _split(w)
+    kept = _bits(_landed(p, nearest)) == _bits(nearest)
+    # chosen as float32: XLA writes a choice among integers apart from moments in bfloat16
+    low = jnp.where(kept, low.astype(jnp.float32), 0).astype(jnp.int16)
+    return _difference(p, nearest), low
+
+
+@once_per_shape
+def _dithered(u: jax.Array, p: jax.Array, key: jax.Array, number: int) -> jax.Array:
+    """What to add to p to land on the dithered bfloat16."""
+    w = p.astype(jnp.float32) + u.astype(jnp.float32)
+    dither = jax.random.bits(jax.random.fold_in(key, number), p.shape, jnp.uint16)
+    return _difference(p, round_with(w, dither))
+
+
 def _split(w: jax.Array) -> tuple[jax.Array, jax.Array]:
     """The nearest bfloat16, ties away from zero, and the low half as a signed number: its distance in bits."""
     bits = jax.lax.bitcast_convert_type(w, jnp.uint32)
@@ -198,6 +207,7 @@ def _split(w: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.where(nan, jnp.bfloat16(jnp.nan), nearest), jnp.where(nan, jnp.int16(0), low)
 
 
+@once_per_shape
 def _joined(p: jax.Array, low: jax.Array) -> jax.Array:
     """The float32 weight of two halves. A half that no weight has was left by a change from outside."""
     size = _bits(p) & 0x7FFF

@@ -15,7 +15,7 @@ import optax
 
 from decoupled_wd._resolution import is_absent
 from decoupled_wd._scalars import check_at_least_one, check_nonnegative
-from decoupled_wd._trees import dtype_of, path_name, wide_dtype, widen
+from decoupled_wd._trees import dtype_of, once_per_shape, path_name, wide_dtype, widen
 
 Rule: TypeAlias = optax.GradientTransformationExtraArgs
 
@@ -143,16 +143,17 @@ def towards_norm(radius: Any = None, axis: int | tuple[int, ...] | None = None) 
 
     def init(params: optax.Params) -> TowardsNormState:
         return TowardsNormState(
-            jax.tree.map_with_path(lambda path, p: _norm(path, p, axis), params)
+            jax.tree.map_with_path(lambda path, p: _checked_norm(path, p, axis), params)
         )
 
-    def leaf(path: Any, p: jax.Array, norm_0: jax.Array) -> Any:
+    @once_per_shape
+    def leaf(p: jax.Array, norm_0: jax.Array) -> Any:
         r = norm_0 if radius is None else jnp.asarray(radius, norm_0.dtype)
-        norm = _norm(path, p, axis)
+        norm = _norm(p, axis)
         return (1 - r / jnp.where(norm > 0, norm, 1)) * widen(p)
 
     def pull(params: optax.Params, state: TowardsNormState, **_: Any) -> Any:
-        return jax.tree.map_with_path(leaf, params, state.norm)
+        return jax.tree.map(leaf, params, state.norm)
 
     return _rule(init, pull)
 
@@ -184,6 +185,7 @@ def lp(p: Any) -> Rule:
     """
     check_at_least_one("p", p)
 
+    @once_per_shape
     def leaf(theta: jax.Array, delta: Any, fraction: Any) -> jax.Array:
         z = widen(theta) if delta is None else widen(theta) + widen(delta)
         c, exponent = (jnp.asarray(x, z.real.dtype) for x in (fraction, p - 1))
@@ -229,13 +231,7 @@ def cautious(rule: Rule) -> Rule:
         updates: Any, state: Any, params: Any = None, **extra: Any
     ) -> tuple[Any, optax.OptState]:
         pull, state = rule.update(updates, state, params, **extra)
-
-        def leaf(r: jax.Array, delta: Any) -> jax.Array:
-            # sign(Δ), and not Δ: the product of two small numbers would underflow to a tie
-            direction = 0 if delta is None else jnp.sign(widen(delta)).conj()
-            return jnp.where((direction * widen(r)).real <= 0, widen(r), 0)
-
-        return jax.tree.map(leaf, pull, updates), state
+        return jax.tree.map(_where_agreed, pull, updates), state
 
     return Rule(rule.init, update)
 
@@ -246,6 +242,13 @@ def check_rule(rule: Any) -> None:
         name = getattr(rule, "__name__", None)
         remedy = f"call it, as in {name}()" if name else "pass one of rules, as in towards_zero()"
         raise TypeError(f"rule must be a rule, got {rule!r}; {remedy}")
+
+
+@once_per_shape
+def _where_agreed(r: jax.Array, delta: Any) -> jax.Array:
+    # sign(Δ), and not Δ: the product of two small numbers would underflow to a tie
+    direction = 0 if delta is None else jnp.sign(widen(delta)).conj()
+    return jnp.where((direction * widen(r)).real <= 0, widen(r), 0)
 
 
 def _rule(init: Callable[[Any], Any], pull: Callable[..., Any]) -> Rule:
@@ -285,10 +288,14 @@ def _checked_target(path: Any, p: Any, target: Any) -> Any:
     return target
 
 
-def _norm(path: Any, p: jax.Array, axis: Any) -> jax.Array:
+def _norm(p: jax.Array, axis: Any) -> jax.Array:
     """The L2 norm over `axis`, which keeps a length of 1."""
+    return jnp.sqrt(jnp.sum(jnp.square(jnp.abs(widen(p))), axis, keepdims=True))
+
+
+def _checked_norm(path: Any, p: jax.Array, axis: Any) -> jax.Array:
     try:
-        return jnp.sqrt(jnp.sum(jnp.square(jnp.abs(widen(p))), axis, keepdims=True))
+        return _norm(p, axis)
     except (TypeError, ValueError, NameError) as error:
         raise type(error)(
             f"axis={axis!r} does not fit the parameter {path_name(path)!r} of shape {p.shape}: {error}; "

@@ -1,0 +1,76 @@
+"""``python tests/benchmarks/run.py [NAME ...]``: every figure beside a peer or a floor of the same run.
+
+Each module of BENCHMARKS has ``measure() -> list[dict]`` with rows of `table.row`. Those that run replace their
+rows in ``docs/benchmarks.json``. Needs the extra ``bench``.
+"""
+
+import os
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import argparse
+import importlib
+import json
+import platform
+from importlib import metadata
+from pathlib import Path
+
+import rich
+from rich.table import Table
+
+BENCHMARKS = ("tpu", "tracing", "state")
+OUTPUT = Path(__file__).parents[2] / "docs" / "benchmarks.json"
+PACKAGES = ("jax", "jaxlib", "libtpu", "optax", "decoupled-wd")
+
+
+def main():
+    """Measure, print one table, write it as JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"all, or {', '.join(BENCHMARKS)}")
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    arguments = parser.parse_args()
+    names = arguments.names or ["all"]
+    names = BENCHMARKS if "all" in names else names
+    if unknown := set(names) - set(BENCHMARKS):
+        parser.error(f"no benchmark {sorted(unknown)}; there are all, {', '.join(BENCHMARKS)}")
+    before = json.loads(arguments.output.read_text()) if arguments.output.exists() else {}
+    found = {name: importlib.import_module(name).measure() for name in names}
+    rich.print(table([row for rows in found.values() for row in rows]))
+    results = before.get("results", {}) | {
+        name: {"machine": machine(), "rows": rows} for name, rows in found.items()
+    }
+    arguments.output.write_text(json.dumps({"results": results}, indent=1) + "\n")
+
+
+def machine():
+    """What the figures depend on, and nothing that names the machine."""
+    cpu = Path("/proc/cpuinfo")
+    lines = cpu.read_text().splitlines() if cpu.exists() else []
+    models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
+    return {
+        "cpu": models[0] if models else platform.machine(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        **{name: _version(name) for name in PACKAGES},
+    }
+
+
+def _version(package):
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def table(rows):
+    """One line a figure; what misses its reference by more than 1 % stands out."""
+    columns = ("benchmark", "case", "value", "unit", "against", "reference", "ratio")
+    result = Table(*columns)
+    for row in rows:
+        style = "bold red" if row["ratio"] > 1.01 else None
+        result.add_row(*(str(row[name]) for name in columns), style=style)
+    return result
+
+
+if __name__ == "__main__":
+    main()
