@@ -13,6 +13,7 @@ from decoupled_wd._scalars import check_nonnegative
 from decoupled_wd._tables import as_html, as_number, as_text
 from decoupled_wd._trees import is_inexact
 from decoupled_wd.coupling import PAPER, Coupling
+from decoupled_wd.theory import half_life
 
 
 class Row(NamedTuple):
@@ -129,13 +130,7 @@ def _row(path: str, leaf: Any, match: Match, weight_decay: Any, unit: float) -> 
     check_nonnegative(f"weight_decay at {path!r}", weight_decay)
     c = float(weight_decay) * unit * match.multiplier
     dtype = str(jnp.result_type(leaf))
-    return Row(path, shape, dtype, math.prod(shape), match.multiplier, c, _half_life(c), match.rule)
-
-
-def _half_life(c: float) -> float:
-    if c == 0:
-        return math.inf
-    return 0.0 if c >= 1 else -math.log(2) / math.log1p(-c)
+    return Row(path, shape, dtype, math.prod(shape), match.multiplier, c, half_life(c), match.rule)
 
 
 _HEADER = tuple(field.replace("_", "-") for field in Row._fields)

@@ -177,6 +177,92 @@ def from_half_life(
     return _from_fraction(-math.expm1(-math.log(2) / steps), learning_rate, coupling)
 
 
+def keep_normalized(
+    weight_decay: float,
+    *,
+    batch_ratio: float = 1.0,
+    dataset_ratio: float = 1.0,
+    epochs_ratio: float = 1.0,
+    learning_rate_ratio: float = 1.0,
+    coupling: Coupling = PAPER,
+) -> float:
+    """A λ for another budget, by the paper's rule: ``λ·sqrt(b/(B·T)) / α^p``, each ratio new over old.
+
+    It assumes that the best *normalised* λ is the same for every budget, so a run of four times the steps wants
+    half the decay a step. `keep_timescale` assumes otherwise; where they differ, try both.
+
+    Args:
+      weight_decay: λ of the old run, in the unit of `coupling`.
+      batch_ratio: b, the batch size.
+      dataset_ratio: B, the training examples.
+      epochs_ratio: T, the passes over them.
+      learning_rate_ratio: α, the peak learning rate; it counts where the coupling's p is not 0.
+      coupling: the unit of both λ.
+
+    Returns:
+      λ of the new run, a float.
+
+    Raises:
+      TypeError, ValueError: a number is out of range.
+
+    Example:
+      >>> keep_normalized(0.02, epochs_ratio=4)
+      0.01
+
+    Source: arXiv 1711.05101, appendix B.1, found for AdamW with cosine annealing on CIFAR-10 and ImageNet32x32.
+    """
+    ratios = {
+        "batch_ratio": batch_ratio,
+        "dataset_ratio": dataset_ratio,
+        "epochs_ratio": epochs_ratio,
+    }
+    for name, ratio in ratios.items():
+        check_positive(name, ratio)
+    change = (batch_ratio / (dataset_ratio * epochs_ratio)) ** 0.5
+    return _transferred(weight_decay, change, learning_rate_ratio, coupling)
+
+
+def keep_timescale(
+    weight_decay: float,
+    *,
+    batch_ratio: float = 1.0,
+    dataset_ratio: float = 1.0,
+    learning_rate_ratio: float = 1.0,
+    coupling: Coupling = PAPER,
+) -> float:
+    """A λ for another run that forgets over as many epochs: ``λ·b/B / α^p``, each ratio new over old.
+
+    It assumes that the best timescale ``b/(c·B)``, in *epochs*, is the same for every data set and batch size, so
+    the number of epochs has no place in it. `keep_normalized` assumes otherwise.
+
+    Args:
+      weight_decay, batch_ratio, dataset_ratio, learning_rate_ratio, coupling: as in `keep_normalized`.
+
+    Returns:
+      λ of the new run, a float.
+
+    Raises:
+      TypeError, ValueError: a number is out of range.
+
+    Example:
+      >>> keep_timescale(0.02, dataset_ratio=4)
+      0.005
+
+    Source: Wang & Aitchison, arXiv 2405.13698, found for AdamW on ResNets, ViTs and language models.
+    """
+    check_positive("batch_ratio", batch_ratio)
+    check_positive("dataset_ratio", dataset_ratio)
+    return _transferred(weight_decay, batch_ratio / dataset_ratio, learning_rate_ratio, coupling)
+
+
+def _transferred(
+    weight_decay: float, change: float, learning_rate_ratio: float, coupling: Coupling
+) -> float:
+    check_nonnegative("weight_decay", weight_decay)
+    check_positive("learning_rate_ratio", learning_rate_ratio)
+    return weight_decay * _from_fraction(change, learning_rate_ratio, coupling)
+
+
 def _from_fraction(fraction: float, learning_rate: float | None, coupling: Coupling) -> float:
     if coupling.p == 0:
         return fraction

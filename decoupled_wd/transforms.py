@@ -1,5 +1,6 @@
 """Where decay meets the optimiser: ``θ' = W(θ + Δ_t − c_t · m ⊙ pull(θ))``."""
 
+import functools
 from typing import Any, NamedTuple
 
 import jax
@@ -8,7 +9,7 @@ import optax
 
 from decoupled_wd._resolution import MaskLike, per_leaf, resolve, select
 from decoupled_wd._scalars import check_type, value_at
-from decoupled_wd._trees import cast_like, check_params, wide_dtype, widen
+from decoupled_wd._trees import cast_like, check_params, once_per_shape, wide_dtype, widen
 from decoupled_wd.coupling import PAPER, Coupling
 from decoupled_wd.masks import everything
 from decoupled_wd.rounding import is_rounding_state, weights
@@ -21,12 +22,27 @@ class AddDecayedWeightsState(NamedTuple):
     count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as in optax
 
 
+class Applied(NamedTuple):
+    """What a step with ``observe=True`` was made of; a rule's pull and strengths are those of its leaves."""
+
+    weights: optax.Params
+    updates: optax.Updates
+    pull: optax.Updates
+    strengths: Any
+    weight_decay: Any
+    learning_rate: Any
+
+
 class DecayWeightsState(NamedTuple):
-    """Step count, the fraction c_t that the last step removed (of λ = 1 for a tree), and the rule's state."""
+    """Step count, the fraction c_t that the last step removed (of λ = 1 for a tree), and the rule's state.
+
+    What was applied is there only under ``observe=True``, for `record`, which takes it out of the state again.
+    """
 
     count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as in optax
     fraction: jax.Array
     rule: optax.OptState
+    applied: Any = ()
 
 
 class DecoupleState(NamedTuple):
@@ -137,6 +153,7 @@ def decay_weights(
         params: Any = None,
         *,
         gradients: optax.Updates | None = None,
+        observe: bool = False,
         **extra: Any,
     ) -> tuple[optax.Updates, DecayWeightsState]:
         del extra
@@ -148,10 +165,12 @@ def decay_weights(
             state.rule,
             select(params, m),
             gradients=None if gradients is None else select(gradients, m),
-            fraction=select(jax.tree.map(lambda factor: c * factor, strengths), m),
+            fraction=select(_times(c, strengths), m),
         )
         count = optax.safe_increment(state.count)
-        return _add(updates, -c, strengths, pull), DecayWeightsState(count, c, rule_state)
+        rates = (value_at(x, state.count) for x in (common, learning_rate))
+        applied = Applied(params, updates, pull, strengths, *rates) if observe else ()
+        return _add(updates, -c, strengths, pull), DecayWeightsState(count, c, rule_state, applied)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -225,7 +244,10 @@ def decouple(
         check_params("decay", params)
         step, inner_state = inner.update(updates, state.inner, params, **extra)
         held = weights(state.rounding, params)
-        step, decay_state = decay.update(step, state.decay, held, gradients=updates)
+        observe = extra.get("observe", False)
+        step, decay_state = decay.update(
+            step, state.decay, held, gradients=updates, observe=observe
+        )
         step, last_state = last.update(step, state.rounding, params)
         step = cast_like(step, updates) if rounding is None else step
         return step, DecoupleState(inner_state, decay_state, last_state)
@@ -247,9 +269,17 @@ def in_float32(inner: optax.GradientTransformation) -> optax.GradientTransformat
 def _add(updates: optax.Updates, factor: Any, multipliers: Any, pull: Any) -> optax.Updates:
     """``u + factor · m ⊙ pull`` in float32 or wider; where m is 0 or u is absent, no value changes."""
 
-    def leaf(m: float, u: Any, r: Any) -> Any:
-        if not m or u is None:
-            return widen(u)
-        return (widen(u) + factor * m * widen(r)).astype(wide_dtype(u))
+    def leaf(m: float, rate: Any, u: Any, r: Any) -> Any:
+        return widen(u) if not m or u is None else _step(u, rate, r)
 
-    return jax.tree.map(leaf, multipliers, updates, pull)
+    return jax.tree.map(leaf, multipliers, _times(factor, multipliers), updates, pull)
+
+
+@once_per_shape
+def _step(u: jax.Array, rate: Any, r: jax.Array) -> Any:
+    return (widen(u) + rate * widen(r)).astype(wide_dtype(u))
+
+
+def _times(factor: Any, multipliers: Any) -> Any:
+    """``factor · m``, computed once for each distinct m: there are few, and as many m as leaves."""
+    return jax.tree.map(functools.cache(lambda m: factor * m), multipliers)

@@ -13,12 +13,12 @@ PACKAGE = Path(decoupled_wd.__file__).parent
 CORE = sorted(path.stem for path in PACKAGE.glob("*.py"))
 FLOORS = [
     {"_scalars", "_tables", "_trees"},
-    {"coupling", "schedules", "preconditioners", "rounding", "_resolution"},
+    {"coupling", "schedules", "preconditioners", "rounding", "_resolution", "theory"},
     {"strengths", "_adabound", "rules", "masks"},
-    {"describe"},
-    {"transforms", "diagnostics"},
-    {"aliases"},
-    {"__init__"},
+    {"describe", "equivalents"},
+    {"transforms", "diagnostics", "convert"},
+    {"aliases", "recorder"},
+    {"__init__", "cli"},
 ]
 
 

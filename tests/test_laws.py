@@ -91,7 +91,8 @@ def scheduled(make):
 def test_no_public_transformation_escapes_the_table():
     public = public_transformations(dwd)
     assert public >= {"adamw", "decay_weights", "decouple", "scale_by_adam"}
-    assert public == {make.func.__name__ for make in CASES.values()}
+    measured = {"record"}  # changes nothing; tests/test_recorder.py has its laws
+    assert public - measured == {make.func.__name__ for make in CASES.values()}
     rounded = {name.removeprefix("adamw-") for name in ROUNDED}
     assert public_transformations(dwd.rounding) == rounded
     assert public_transformations(dwd.rules) == {name.split("-")[0] for name in RULES}

@@ -47,3 +47,49 @@ def test_cycles_of_one_length():
         0.1, batch_size=1, dataset_size=1, first_cycle_epochs=10, cycle_factor=1
     )
     assert [float(schedule(step)) for step in (0, 9, 10, 95)] == pytest.approx([0.1 / 10**0.5] * 4)
+
+
+RATIOS = {"batch_ratio": 4.0, "dataset_ratio": 10.0}
+
+
+def test_the_two_transfers_keep_what_they_name():
+    old = {"batch_size": 128, "dataset_size": 50_000}
+    new = {"batch_size": 512, "dataset_size": 500_000}
+    got = dwd.keep_normalized(1e-3, epochs_ratio=0.3, **RATIOS)
+    norms = [
+        1e-3 / reference.normalized(1, *old.values(), 90),
+        got / reference.normalized(1, *new.values(), 27),
+    ]
+    assert norms[1] == pytest.approx(norms[0])
+    got = dwd.keep_timescale(1e-3, **RATIOS)
+    epochs = [
+        1 / c * run["batch_size"] / run["dataset_size"] for c, run in ((1e-3, old), (got, new))
+    ]
+    assert epochs[1] == pytest.approx(epochs[0])
+
+
+def test_they_differ_by_the_root_of_the_steps():
+    """Per run of n times the steps: λ/√n with λ_norm kept, λ with the timescale kept, if n is of epochs."""
+    assert dwd.keep_normalized(1.0, epochs_ratio=9) == pytest.approx(1 / 3)
+    assert dwd.keep_normalized(1.0, batch_ratio=9) == pytest.approx(3)
+    assert dwd.keep_timescale(1.0, batch_ratio=9) == pytest.approx(9)
+    assert dwd.keep_timescale(1.0) == dwd.keep_normalized(1.0) == 1
+
+
+@pytest.mark.parametrize("keep", [dwd.keep_normalized, dwd.keep_timescale])
+@pytest.mark.parametrize("coupling", [dwd.PAPER, dwd.LR, dwd.CONSTANT, dwd.CORRECTED])
+def test_transfer_in_another_unit_removes_the_same_fraction(keep, coupling):
+    lam = keep(0.1, learning_rate_ratio=3.0, coupling=coupling, **RATIOS)
+    before, after = coupling.fraction(0.1, 0.02)(0), coupling.fraction(lam, 0.06)(0)
+    assert after / before == pytest.approx(keep(1.0, **RATIOS))
+
+
+@pytest.mark.parametrize(
+    "name", ["batch_ratio", "dataset_ratio", "epochs_ratio", "learning_rate_ratio"]
+)
+def test_ratios_are_positive(name):
+    for keep in (dwd.keep_normalized, dwd.keep_timescale)[: 1 if name == "epochs_ratio" else 2]:
+        with pytest.raises(ValueError, match=f"{name} must be finite and > 0"):
+            keep(0.1, **{name: 0.0})
+        with pytest.raises(ValueError, match="weight_decay must be finite and >= 0"):
+            keep(-0.1)
