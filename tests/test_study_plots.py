@@ -10,6 +10,8 @@ import pytest
 import xarray as xr
 from matplotlib.colors import to_rgb
 
+from decoupled_wd import LR, PAPER
+from decoupled_wd.study.contenders import axes as contender_axes
 from decoupled_wd.study.plots import heatmaps
 from decoupled_wd.study.statistics import ridge
 
@@ -192,6 +194,13 @@ def test_axes_are_labelled_in_powers_of_two_of_a_named_unit(figure):
     assert 1 not in labels
 
 
+def test_decays_in_lr_coupled_units_are_powers_of_two_of_ten():
+    axes = contender_axes("AdamW", 11, LR)  # the highest is 40
+    (axis, _) = heatmaps(tree(AdamW=grid(np.ones((11, 11, 1)), *axes.values()))).axes
+    assert axis.get_xlabel() == "weight decay λ (× 10)"
+    assert "$2^{2}$" in [label.get_text() for label in axis.get_xticklabels()]
+
+
 def test_other_values_are_labelled_as_they_are():
     error = np.ones((3, 4, 1)) + np.arange(4)[:, None]
     axis = heatmaps(tree(Lion=grid(error, [3e-4, 1e-3, 3e-3], [0, 1e-5, 1.3e-4, 1e-2]))).axes[0]
@@ -200,12 +209,80 @@ def test_other_values_are_labelled_as_they_are():
     assert axis.get_title().startswith("Lion\n")
 
 
+def test_values_are_labelled_in_the_shorter_form():
+    axis = heatmaps(tree(Lion=grid(np.ones((3, 2, 1)), [0.031, 0.25, 3.0], [1.5e-5, 42.0]))).axes[0]
+    assert [label.get_text() for label in axis.get_yticklabels()] == ["3", "0.25", "0.031"]
+    assert [label.get_text() for label in axis.get_xticklabels()] == ["42", "1.5e-5"]
+
+
+def test_a_place_on_the_map_says_what_its_cell_holds(results, figure):
+    for axis, child in zip(figure.axes, results.children.values(), strict=False):
+        data = child.dataset.sortby("learning_rate")
+        runs = data["test_error"].values
+        for (row, rate), (column, decay) in itertools.product(
+            enumerate(data["learning_rate"].values), enumerate(data["weight_decay"].values)
+        ):
+            seeds = runs[row, column]
+            if np.isnan(seeds).any():
+                expected = "diverged"
+            else:
+                expected = f"{seeds.mean():.1f} % (± {np.std(seeds, ddof=1):.1f} over 3 seeds)"
+            for dx, dy in [(0, 0), (-0.49, 0.49), (0.49, -0.49)]:
+                assert axis.format_coord(column + dx, row + dy) == (
+                    f"α = {rate:.3g}, λ = {decay:.3g}: {expected}"
+                )
+
+
+def test_beside_the_map_there_is_nothing_to_say(figure):
+    for x, y in [(-0.6, 0), (0, -0.6), (11.6, 0), (0, 10.6)]:
+        assert figure.axes[0].format_coord(x, y) == ""
+
+
+def test_one_seed_has_no_deviation():
+    axis = heatmaps(tree(Lion=grid(np.full((2, 2, 1), 40.0), [1, 2], [0, 1]))).axes[0]
+    assert axis.format_coord(0, 1) == "α = 2, λ = 0: 40.0 %"
+
+
+def test_the_last_epoch_of_a_sweep_is_drawn_like_its_errors_alone(results):
+    swept = tree(
+        **{
+            name: child.dataset.assign(train_loss=child["test_error"] * 0)
+            .expand_dims(epoch=[20, 40], axis=-1)
+            .isel(epoch=-1)
+            for name, child in results.children.items()
+        }
+    )
+    drawn = (heatmaps(one, within=2.5) for one in (results, swept))
+    np.testing.assert_array_equal(*map(pixels, drawn))
+
+
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_no_text_overlaps_another_or_leaves_the_figure(results, count):
     some = tree(**{name: realistic(name) for name in list(SLOPES)[:count]})
     drawn = heatmaps(some, within=2.5)
+    assert_legible(drawn)
+
+
+def test_the_study_s_own_axes_are_legible_in_both_units():
+    for coupling in (PAPER, LR):
+        axes = {name: list(contender_axes(name, 8, coupling).values()) for name in SLOPES}
+        drawn = heatmaps(tree(**{k: grid(np.ones((8, 8, 1)), *v) for k, v in axes.items()}))
+        assert_legible(drawn)
+
+
+def assert_legible(drawn):
+    """No text overlaps another or leaves the figure."""
     pixels(drawn)
-    texts = [t for axis in drawn.axes for t in axis.findobj(mpl.text.Text) if t.get_text()]
+    axes = [axis for axis in drawn.axes if axis.axison]
+    beyond = {
+        label
+        for axis in (one for pair in axes for one in (pair.xaxis, pair.yaxis))
+        for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]
+        for label in (tick.label1, tick.label2)
+        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
+    }  # matplotlib does not draw these
+    texts = [t for axis in axes for t in axis.findobj(mpl.text.Text) if t.get_text()]
+    texts = [t for t in texts if t not in beyond]
     texts += drawn.legends[0].get_texts()
     boxes = [t.get_window_extent() for t in texts if t.get_visible()]
     for box in boxes:

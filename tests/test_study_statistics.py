@@ -9,7 +9,7 @@ from decoupled_wd.study import statistics
 from decoupled_wd.study.statistics import (
     best_cell,
     ridge,
-    ridge_slope_interval,
+    ridge_slope,
     summarize,
     top_correlation,
 )
@@ -168,7 +168,7 @@ def test_a_grid_that_diverged_everywhere_is_all_nan_without_a_warning():
     assert np.isnan(best_cell(error, RATES, DECAYS)).all()
     assert np.isnan(ridge(error, RATES, DECAYS).slope)
     assert ridge(error, RATES, DECAYS).learning_rate.size == 0
-    assert np.isnan(ridge_slope_interval(error, RATES, DECAYS)).all()
+    assert np.isnan(ridge_slope(error, RATES, DECAYS)[1:]).all()
     assert np.isnan(top_correlation(error, RATES, DECAYS))
 
 
@@ -184,7 +184,7 @@ def test_a_grid_too_small_for_a_slope_has_none(shape):
 
 def test_one_seed_has_no_interval():
     for error in (valley(-1.0), valley(-1.0)[..., None]):
-        assert np.isnan(ridge_slope_interval(error, RATES, DECAYS)).all()
+        assert np.isnan(ridge_slope(error, RATES, DECAYS)[1:]).all()
 
 
 def test_the_interval_matches_the_enumeration_of_all_resamples():
@@ -194,17 +194,15 @@ def test_the_interval_matches_the_enumeration_of_all_resamples():
         ridge(error[..., list(p)], RATES, DECAYS, within=100.0).slope
         for p in itertools.product(range(3), repeat=3)
     ]
-    found = ridge_slope_interval(
-        error, RATES, DECAYS, within=100.0, level=0.8, resamples=20_000, seed=1
-    )
+    found = ridge_slope(error, RATES, DECAYS, within=100.0, level=0.8, resamples=20_000, seed=1)[1:]
     np.testing.assert_allclose(found, np.quantile(every, [0.1, 0.9]), atol=1e-9)
 
 
 def test_the_interval_of_parallel_valleys_is_a_point_and_of_noise_covers_the_truth():
     same = np.stack([valley(-0.5), valley(-0.5) + 3], axis=-1)
-    np.testing.assert_allclose(ridge_slope_interval(same, RATES, DECAYS), -0.5, atol=1e-9)
+    np.testing.assert_allclose(ridge_slope(same, RATES, DECAYS)[1:], -0.5, atol=1e-9)
     noise = np.random.default_rng(0).normal(0, 0.3, (7, 13, 6))
-    low, high = ridge_slope_interval(valley(-0.5)[..., None] + noise, RATES, DECAYS)
+    low, high = ridge_slope(valley(-0.5)[..., None] + noise, RATES, DECAYS)[1:]
     assert low < -0.5 < high
     assert high - low < 1.0
 
@@ -212,15 +210,15 @@ def test_the_interval_of_parallel_valleys_is_a_point_and_of_noise_covers_the_tru
 def test_a_wider_level_gives_a_wider_interval_and_the_seed_decides_it():
     noise = np.random.default_rng(1).normal(0, 0.5, (7, 13, 5))
     error = valley(-0.5)[..., None] + noise
-    narrow = ridge_slope_interval(error, RATES, DECAYS, level=0.5)
-    wide = ridge_slope_interval(error, RATES, DECAYS, level=0.95)
+    narrow = ridge_slope(error, RATES, DECAYS, level=0.5)[1:]
+    wide = ridge_slope(error, RATES, DECAYS, level=0.95)[1:]
     assert wide[0] < narrow[0] < narrow[1] < wide[1]
-    assert wide == ridge_slope_interval(error, RATES, DECAYS, level=0.95)
+    assert wide == ridge_slope(error, RATES, DECAYS, level=0.95)[1:]
 
 
 def test_resamples_without_a_slope_are_left_out():
     error = np.stack([valley(-0.5), np.full((7, 13), np.nan)], axis=-1)
-    np.testing.assert_allclose(ridge_slope_interval(error, RATES, DECAYS), -0.5, atol=1e-9)
+    np.testing.assert_allclose(ridge_slope(error, RATES, DECAYS)[1:], -0.5, atol=1e-9)
 
 
 @pytest.mark.parametrize(("sign", "expected"), [(-1, -1.0), (1, 1.0)])
@@ -246,7 +244,7 @@ def test_summarize_has_the_columns_of_the_table():
     error, rates, decays = paper("Adam")
     runs = error[..., None] + np.random.default_rng(0).normal(0, 0.1, (11, 11, 3))
     record = summarize("Adam", runs, rates, decays, within=1.5, level=0.5)
-    low, high = ridge_slope_interval(runs, rates, decays, within=1.5, level=0.5)
+    low, high = ridge_slope(runs, rates, decays, within=1.5, level=0.5)[1:]
     best = best_cell(runs, rates, decays)
     assert record == {
         "optimizer": "Adam",
@@ -277,9 +275,7 @@ def test_summarize_has_the_columns_of_the_table():
         (np.ones((1, 2)), [0.1], [np.nan, 1.0], "weight_decay must be .* finite"),
     ],
 )
-@pytest.mark.parametrize(
-    "statistic", ["ridge", "ridge_slope_interval", "top_correlation", "best_cell"]
-)
+@pytest.mark.parametrize("statistic", ["ridge", "ridge_slope", "top_correlation", "best_cell"])
 def test_bad_grids_are_met_at_the_door(statistic, error, rates, decays, message):
     with pytest.raises(ValueError, match=message):
         getattr(statistics, statistic)(error, rates, decays)
@@ -290,8 +286,8 @@ def test_bad_grids_are_met_at_the_door(statistic, error, rates, decays, message)
     [
         (ridge, {"within": -1.0}, "within must be >= 0 points, got -1.0"),
         (ridge, {"within": np.nan}, "within"),
-        (ridge_slope_interval, {"level": 95}, "level must be between 0 and 1, got 95"),
-        (ridge_slope_interval, {"resamples": 0}, "resamples must be at least 1, got 0"),
+        (ridge_slope, {"level": 95}, "level must be between 0 and 1, got 95"),
+        (ridge_slope, {"resamples": 0}, "resamples must be at least 1, got 0"),
         (top_correlation, {"cells": 92}, "cells must be between 2 and 91.*got 92"),
         (top_correlation, {"cells": 1}, "cells must be between 2 and 91.*got 1"),
     ],

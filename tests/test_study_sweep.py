@@ -1,144 +1,246 @@
-"""The compiled grid against a plain Python loop, and its cells against each other."""
+"""The compiled grid against a plain Python loop over optax, for models of every kind, and its cells apart."""
 
-import os
-import subprocess
-import sys
+import functools
 
+import equinox as eqx
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 import xarray as xr
+from flax import nnx
 
 import decoupled_wd as dwd
 from decoupled_wd.study import sweep
-from decoupled_wd.study.models import mlp
 
-GRID = {"learning_rate": [0.01, 0.1, 1.0], "weight_decay": [0.0, 0.1]}
+GRID = {"learning_rate": [0.01, 0.1, 0.3], "weight_decay": [0.0, 0.1]}
 RNG = np.random.default_rng(0)
 X, Y = RNG.normal(size=(12, 3)).astype(np.float32), RNG.normal(size=12).astype(np.float32)
 
 
-def init(key):
-    return jax.random.normal(key, (3,))
+def bare_dict():
+    def init(key):
+        return {"kernel": jax.random.normal(key, (3,)), "bias": jnp.zeros(())}
+
+    return init, lambda params, x: x @ params["kernel"] + params["bias"]
 
 
-def loss(w, x, y):
-    return jnp.mean((x @ w - y) ** 2)
+def linen():
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            return nn.Dense(1)(nn.tanh(nn.Dense(4)(x)))[..., 0]
+
+    return lambda key: Model().init(key, X[:1]), Model().apply
 
 
-def metric(w, train, test):
-    return jnp.concatenate([w, jnp.mean(test[0] @ w - test[1])[None]])[0]
+def flax_nnx():
+    class Model(nnx.Module):
+        def __init__(self, rngs):
+            self.hidden = nnx.Linear(3, 4, rngs=rngs)
+            self.readout = nnx.Linear(4, 1, rngs=rngs)
+
+        def __call__(self, x):
+            return self.readout(nnx.tanh(self.hidden(x)))[..., 0]
+
+    graphdef, _ = nnx.split(Model(nnx.Rngs(0)))
+    return (
+        lambda key: nnx.state(Model(nnx.Rngs(key))),
+        lambda params, x: nnx.merge(graphdef, params, copy=True)(x),
+    )
 
 
-def run(
-    make=lambda learning_rate, weight_decay: dwd.adamw(learning_rate, weight_decay),
-    grid=GRID,
-    **options,
-):
-    settings = {"epochs": 3, "batch_size": 5, "seeds": 2, "metric": metric} | options
-    return sweep(make, grid, init=init, loss=loss, train=(X, Y), test=(X, Y), **settings)
+def equinox():
+    def model(key):
+        return eqx.partition(eqx.nn.MLP(3, "scalar", 4, 1, key=key), eqx.is_inexact_array)
+
+    static = model(jax.random.key(0))[1]
+    return lambda key: model(key)[0], lambda params, x: jax.vmap(eqx.combine(params, static))(x)
 
 
-def test_the_grid_is_a_python_loop_over_its_cells():
-    swept = run()
-    for seed, key in enumerate(jax.random.split(jax.random.key(0), 2)):
-        init_key, order_key = jax.random.split(key)
-        for lr in GRID["learning_rate"]:
-            for wd in GRID["weight_decay"]:
-                optimizer, w = dwd.adamw(lr, wd), init(init_key)
-                state = optimizer.init(w)
-                for epoch_key in jax.random.split(order_key, 3):
-                    order = jax.random.permutation(epoch_key, 12)
-                    for rows in (order[:5], order[5:10]):
-                        updates, state = optimizer.update(
-                            jax.grad(loss)(w, X[rows], Y[rows]), state, w
-                        )
-                        w = optax.apply_updates(w, updates)
-                cell = swept.sel(learning_rate=lr, weight_decay=wd, seed=seed)
-                assert float(cell) == pytest.approx(float(w[0]), rel=1e-4, abs=1e-5)
+def costs(apply):
+    """A loss that needs its key, and a metric of the test data."""
+
+    def loss(params, x, y, key):
+        noise = jax.random.normal(key, x.shape)
+        return jnp.mean((apply(params, x + 0.1 * noise) - y) ** 2)
+
+    def metric(params, train, test):
+        return jnp.mean((apply(params, test[0]) - test[1]) ** 2)
+
+    return {"loss": loss, "metric": metric}
+
+
+def adamw(learning_rate, weight_decay):
+    return dwd.adamw(learning_rate, weight_decay)
+
+
+def run(make=adamw, grid=GRID, model=bare_dict, **options):
+    init, apply = model()
+    settings = {"epochs": 3, "batch_size": 5, "seeds": 2, "train": (X, Y), "test": (X + 1, Y)}
+    return sweep(make, grid, init=init, **(costs(apply) | settings | options))
+
+
+@functools.cache
+def plain():
+    return run().metric
+
+
+def loops(model, cells):
+    """For each cell the metric after each of three epochs, from the keys that a seed stands for."""
+    init, apply = model()
+    cost = costs(apply)
+
+    @jax.jit
+    def step(params, state, x, y, key, rate, decay):
+        gradients = jax.grad(cost["loss"])(params, x, y, key)
+        updates, state = optax.adamw(rate, weight_decay=decay).update(gradients, state, params)
+        return optax.apply_updates(params, updates), state
+
+    for seed, rate, decay in cells:
+        seed_key = jax.random.split(jax.random.key(0), 2)[seed]
+        init_key, order_key, loss_key = jax.random.split(seed_key, 3)
+        params, metrics, count = init(init_key), [], 0
+        state = optax.adamw(rate).init(params)
+        for epoch_key in jax.random.split(order_key, 3):
+            order = jax.random.permutation(epoch_key, 12)
+            for rows in (order[:5], order[5:10]):
+                key = jax.random.fold_in(loss_key, count)
+                params, state = step(params, state, X[rows], Y[rows], key, rate, decay / rate)
+                count += 1
+            metrics.append(cost["metric"](params, (X, Y), (X + 1, Y)))
+        yield np.array(metrics)
+
+
+@pytest.mark.parametrize("model", [bare_dict, linen, flax_nnx, equinox])
+def test_a_sweep_is_a_python_loop_over_its_cells(model):
+    swept = run(model=model, evaluate_every=1)
+    cells = [(0, 0.01, 0.0), (1, 0.1, 0.1), (1, 0.3, 0.0)]
+    for (seed, rate, decay), expected in zip(cells, loops(model, cells), strict=True):
+        cell = swept.metric.sel(learning_rate=rate, weight_decay=decay, seed=seed)
+        np.testing.assert_allclose(cell, expected, rtol=2e-5)
 
 
 def test_axes_are_named_and_hold_their_values():
-    swept = run()
-    assert isinstance(swept, xr.DataArray)
-    assert dict(swept.sizes) == {"learning_rate": 3, "weight_decay": 2, "seed": 2}
-    assert list(swept["learning_rate"].values) == GRID["learning_rate"]
+    swept = run(epochs=4, evaluate_every=2)
+    assert isinstance(swept, xr.Dataset)
+    assert swept.metric.dims == ("learning_rate", "weight_decay", "seed", "epoch")
+    assert swept.metric.shape == (3, 2, 2, 2)
+    assert list(swept.learning_rate.values) == GRID["learning_rate"]
+    assert list(swept.epoch.values) == [2, 4]
+    np.testing.assert_array_equal(swept.metric[..., :1], run(epochs=2).metric)
 
 
-def test_any_hyperparameters():
+def test_any_hyperparameters_and_metrics_in_any_dtype():
+    def metric(params, train, test):
+        norm = jnp.linalg.norm(params["kernel"])
+        return {"norm": norm, "half": norm.astype(jnp.bfloat16), "positive": norm > 0, "one": 1}
+
+    axes = {"momentum": (0.0, 0.9), "rate": np.array([0.1]), "power": range(3)}
     swept = run(
-        lambda momentum: dwd.sgdw(0.01, 0.01, momentum=momentum), {"momentum": [0.0, 0.5, 0.9]}
+        lambda power, momentum, rate: optax.sgd(rate * 0.5**power, momentum), axes, metric=metric
     )
-    assert dict(swept.sizes) == {"momentum": 3, "seed": 2}
-    assert len(np.unique(swept.values)) == 6
+    assert swept.norm.shape == (2, 1, 3, 2, 1)
+    assert len(np.unique(swept.norm)) == 12
+    assert {name: str(array.dtype) for name, array in swept.items()} == {
+        "norm": "float32",
+        "half": "float32",
+        "positive": "bool",
+        "one": "int32",
+    }
+    np.testing.assert_allclose(swept.half, swept.norm, rtol=2**-8)
 
 
-@pytest.mark.parametrize("cells_per_chunk", [1, 5, 100])
-def test_chunks_are_only_a_matter_of_memory(cells_per_chunk):
-    done = []
-    swept = run(cells_per_chunk=cells_per_chunk, progress=done.append)
-    np.testing.assert_allclose(swept, run(), rtol=1e-5)
-    assert sum(done) == 12
-    assert len(done) == -(-12 // min(cells_per_chunk, 12))
+def test_blocks_are_only_a_matter_of_memory():
+    reports = []
+    swept = run(memory=1, progress=lambda *report: reports.append(report))
+    np.testing.assert_allclose(swept.metric, plain(), rtol=1e-5)
+    assert swept.attrs["block"] == [1, 1, 1]
+    assert reports == [(n, 12) for n in range(13)]
 
 
-def test_one_program_for_the_whole_grid():
+def without_key(params, x, y, key):
+    return jnp.mean((x @ params["kernel"] - y) ** 2)
+
+
+def test_the_number_of_cells_does_not_change_what_is_traced():
     traces = []
 
     def make(learning_rate, weight_decay):
         traces.append(None)
-        return dwd.adamw(learning_rate, weight_decay)
+        return optax.sgd(learning_rate)
 
-    run(make, cells_per_chunk=2)
-    assert len(traces) == 1
+    run(make, loss=without_key)
+    few = len(traces)
+    run(make, GRID | {"weight_decay": np.linspace(0, 1, 40)}, loss=without_key)
+    assert len(traces) == 2 * few
 
 
-def test_a_cell_that_diverges_is_nan_and_harms_no_other():
-    model = mlp(3, 2)
-    grid = {"learning_rate": [0.1, 1e38], "weight_decay": [0.0, 0.1]}
-    options = {"init": model.init, "loss": model.loss, "metric": model.error, "epochs": 4}
-    data = (X, (Y > 0).astype(np.int32))
-
-    def make(learning_rate, weight_decay):
-        return dwd.sgdw(learning_rate, weight_decay)
-
+def test_a_cell_that_diverges_harms_no_other():
     def error(rates):
-        axes = grid | {"learning_rate": rates}
-        return sweep(make, axes, train=data, test=data, batch_size=4, seeds=1, **options)
+        return run(optax.sgd, {"learning_rate": rates}, seeds=1, loss=without_key).metric
 
     swept = error([0.1, 1e38])
     assert np.isnan(swept.sel(learning_rate=1e38)).all()
-    np.testing.assert_array_equal(
-        swept.sel(learning_rate=0.1), error([0.1, 0.2]).sel(learning_rate=0.1)
-    )
+    np.testing.assert_array_equal(swept[0], error([0.1, 0.2])[0])
 
 
-def test_eight_devices_give_the_numbers_of_one(tmp_path):
-    program = (
-        "import jax, numpy as np; from test_study_sweep import run; import sys;"
-        "np.save(sys.argv[1], run(cells_per_chunk=8).values); print(jax.device_count())"
-    )
-    flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-    path = str(tmp_path / "eight.npy")
-    environment = os.environ | {"XLA_FLAGS": flags, "PYTHONPATH": os.pathsep.join(sys.path)}
-    command = [sys.executable, "-c", program, path]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "8", done.stderr
-    np.testing.assert_allclose(np.load(path), run().values, rtol=1e-5)
+def test_the_callers_arrays_may_be_of_any_kind():
+    swept = run(train=[X.tolist() @ np.eye(3), jnp.asarray(Y)], test=(X.astype(float) + 1, Y))
+    np.testing.assert_allclose(swept.metric, plain(), rtol=1e-5)
 
 
 @pytest.mark.parametrize(
-    ("options", "words"),
+    ("options", "error", "words"),
     [
-        ({"grid": GRID | {"weight_decay": []}}, "weight_decay must be a non-empty list"),
-        ({"grid": GRID | {"learning_rate": [0.1, np.nan]}}, "learning_rate must be .* finite"),
-        ({"seeds": 0}, "seeds must be a whole number >= 1, got 0"),
-        ({"epochs": 1.5}, "epochs must be a whole number"),
-        ({"batch_size": 13}, "batch_size=13 is larger than the 12 training examples"),
+        ({"grid": GRID | {"weight_decay": []}}, ValueError, "weight_decay must be a non-empty"),
+        ({"grid": GRID | {"weight_decay": 0.1}}, ValueError, "weight_decay must be a non-empty"),
+        ({"grid": GRID | {"weight_decay": ["a"]}}, ValueError, "weight_decay must be a non-empty"),
+        (
+            {"grid": GRID | {"learning_rate": [np.nan]}},
+            ValueError,
+            "learning_rate must be .* finit",
+        ),
+        ({"grid": {"seed": [1.0]}}, ValueError, "'seed' cannot name .* rename it"),
+        ({"seeds": 0}, ValueError, "seeds must be a whole number >= 1, got 0"),
+        ({"epochs": 1.5}, ValueError, "epochs must be a whole number >= 1, got 1.5"),
+        ({"epochs": "3"}, ValueError, "epochs must be a whole number"),
+        (
+            {"evaluate_every": 2},
+            ValueError,
+            "evaluate_every=2 does not divide epochs=3; pass a div",
+        ),
+        ({"batch_size": 13}, ValueError, "batch_size=13 is larger than the 12 training examples"),
+        ({"memory": 0}, ValueError, "memory must be a number of bytes > 0, got 0"),
+        ({"train": X}, ValueError, "train must be a tuple of arrays, got ndarray"),
+        ({"train": ()}, ValueError, "train must hold arrays of one length"),
+        ({"train": (X, 1.0)}, ValueError, "train must hold arrays of one length"),
+        ({"train": (X, Y[:5])}, ValueError, r"one length, got \[\(12, 3\), \(5,\)\]"),
+        ({"train": (X * np.nan, Y)}, ValueError, "train/0 holds NaN or infinity; remove"),
+        ({"test": {"y": Y * np.inf}}, ValueError, "test/y holds NaN or infinity; remove"),
+        ({"test": {"y": "abc"}}, TypeError, "test/y must be an array of numbers, got 'abc'"),
+        ({"metric": lambda w, *_: w["kernel"]}, ValueError, r"scalars, got metric \(3,\); reduce"),
+        ({"metric": lambda *_: {"a": X}}, ValueError, r"scalars, got a \(12, 3\); reduce it"),
+        ({"metric": lambda *_: {"epoch": 1.0}}, ValueError, "'epoch' cannot name"),
+        ({"metric": lambda *_: {"weight_decay": 1.0}}, ValueError, "'weight_decay' cannot name"),
+        ({"metric": lambda *_: {"a/b": 1.0}}, ValueError, "'a/b' cannot name"),
     ],
 )
-def test_bad_input(options, words):
-    with pytest.raises(ValueError, match=words):
-        run(**options)
+def test_bad_input_is_met_before_training(options, error, words):
+    reports = []
+    with pytest.raises(error, match=words):
+        run(**options, progress=lambda *report: reports.append(report))
+    assert not reports
+
+
+def test_arrays_that_do_not_fit_the_model_are_met_before_training():
+    with pytest.raises(TypeError, match="dot_general"):
+        run(train=(X[:, :2], Y), progress=lambda *_: pytest.fail("trained"))
+
+
+def test_several_processes_need_a_store(monkeypatch):
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    with pytest.raises(ValueError, match="store must be a folder that all processes share"):
+        run()

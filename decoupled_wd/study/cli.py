@@ -1,34 +1,33 @@
-"""The command ``decoupled-wd``: ``decoupled-wd study`` shows how learning rate and decay interact."""
+"""``decoupled-wd study``: every claim of the paper measured, with its verdict."""
 
 import argparse
-import json
-import math
 import os
 import shlex
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
-from importlib.metadata import version
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import Any
 
 import jax
 import rich.box
 import rich.console
 import rich.progress
 import rich.table
-import xarray as xr
+import zarr
 
-from decoupled_wd.study.claims import CONTENDERS, RECIPES, decoupling, table
-from decoupled_wd.study.data import load
-from decoupled_wd.study.plots import TITLES, heatmaps
+from decoupled_wd.study.profiles import CLAIMS, PROFILES, Experiment
+from decoupled_wd.study.report import write
+from decoupled_wd.study.tasks import Run, runner, task
+from decoupled_wd.study.verdicts import FAILS, HOLDS, MISSING, UNDECIDED, Finding
 
-VERSIONS = ("decoupled-wd", "jax", "jaxlib", "optax", "flax", "numpy")
+STYLES = {HOLDS: "green", FAILS: "red", UNDECIDED: "yellow", MISSING: "dim"}
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of the console script."""
+def main(arguments: Sequence[str]) -> None:
+    """The command's arguments, then the study."""
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
@@ -37,92 +36,84 @@ def main(arguments: Sequence[str] | None = None) -> None:
         parser.error(
             f"--out {options.out} is not a folder to write to ({error.strerror}); pass another"
         )
+    if options.distributed:
+        jax.distributed.initialize()
     _use_all_cores()
-    study(
-        options, shlex.join(["decoupled-wd", *(sys.argv[1:] if arguments is None else arguments)])
-    )
+    try:
+        study(options, shlex.join(["decoupled-wd", "study", *arguments]))
+    except (OSError, ValueError) as error:
+        sys.exit(f"decoupled-wd study: {error}")
 
 
 def study(options: argparse.Namespace, command: str) -> None:
-    """Train the grids, print the table, and write table, figure and raw results into the folder."""
+    """Measure the claims, print their verdicts, and write the report into the folder."""
     started = time.perf_counter()
-    recipe = RECIPES[options.dataset]
-    epochs = vars(options).get("epochs", recipe.epochs)
-    cells = options.grid**2 * options.seeds
-    console = rich.console.Console()
-    with _progress(console) as bars:
-        tasks = {name: bars.add_task(TITLES[name], total=cells, start=False) for name in CONTENDERS}
-
-        def advance(name: str, cells: int) -> None:
-            bars.start_task(tasks[name])
-            bars.advance(tasks[name], cells)
-
-        results = decoupling(
-            load(options.dataset),
-            grid=options.grid,
-            epochs=epochs,
-            seeds=options.seeds,
-            progress=advance,
-        )
-    results.attrs = {
-        "title": "Test error over learning rate and weight decay",
-        "source": "arXiv 1711.05101, Figure 2, on a small MLP with BatchNorm",
-        "command": command,
-        "dataset": options.dataset,
-        "epochs": epochs,
-        "batch_size": recipe.batch_size,
-        "ridge_within_points": recipe.within,
-        **{f"version_{name}": version(name) for name in VERSIONS},
-    }
-    records = table(results, within=recipe.within)
-    _write(options.out, results, records)
-    console.print(_rich_table(records, recipe.within))
-    seconds = time.perf_counter() - started
-    runs = len(CONTENDERS) * cells
-    files = "heatmaps.png, table.json and results.nc"
-    console.print(f"{runs} runs in {seconds:.0f} s; {files} in {options.out}")
+    console = rich.console.Console(quiet=jax.process_index() > 0)
+    experiments = [e for e in PROFILES[options.profile] if e.claim in options.claims]
+    seconds = sum(experiment.seconds for experiment in experiments)
+    console.print(f"{len(experiments)} experiments, about {_duration(seconds)} on two x86-64 cores")
+    root = options.out / f"{options.profile}.zarr"
+    load = cache(task)
+    findings = []
+    with _progress(console, root, seconds) as (run, advance):
+        for experiment in experiments:
+            learned = load(experiment.dataset, experiment.network)
+            findings.append((experiment, experiment.measure(run, learned)))
+            advance(experiment.seconds)
+    if jax.process_index() > 0:
+        return
+    _index(root)
+    elapsed = time.perf_counter() - started
+    write(
+        options.out,
+        findings=findings,
+        table=[record for _, finding in findings for record in finding.table],
+        configuration={"profile": options.profile, "claims": ", ".join(options.claims)},
+        command=command,
+        seconds=elapsed,
+    )
+    console.print(_verdicts(findings))
+    files = f"report.html, claims.json, table.json, figures and {root.name}"
+    console.print(f"{files} in {options.out}, after {_duration(elapsed)}")
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="decoupled-wd", description="Decoupled weight decay, measured."
-    )
-    commands = parser.add_subparsers(required=True, metavar="command")
-    study = commands.add_parser(
-        "study",
-        help="train a grid of learning rates and weight decays and show how they interact",
-        description="Train SGD+L2, SGDW, Adam+L2 and AdamW over a grid of learning rates and weight decays.",
+        prog="decoupled-wd study",
+        description="Train small networks, judge the paper's claims by them, and write a report. "
+        "A study that was stopped goes on where it was when the same command is given again.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    epochs = ", ".join(f"{recipe.epochs} for {name}" for name, recipe in RECIPES.items())
-    study.add_argument(
-        "--dataset", choices=sorted(RECIPES), default="mnist1d", help="what to learn"
+    times = (f"{name} {_duration(sum(e.seconds for e in plan))}" for name, plan in PROFILES.items())
+    parser.add_argument(
+        "--profile",
+        choices=list(PROFILES),
+        default="default",
+        help=f"how much to measure, on two cores: {', '.join(times)}",
     )
-    study.add_argument(
-        "--grid", type=_at_least(2), default=11, help="learning rates, and weight decays"
+    parser.add_argument(
+        "--claims",
+        type=_claims,
+        default=",".join(CLAIMS),
+        help="which claims to measure, with commas between them",
     )
-    study.add_argument(
-        "--epochs",
-        type=_at_least(1),
-        default=argparse.SUPPRESS,
-        help=f"passes over the training set (default: {epochs})",
-    )
-    study.add_argument(
-        "--seeds", type=_at_least(1), default=4, help="runs for each cell of the grid"
-    )
-    study.add_argument(
+    parser.add_argument(
         "--out", type=Path, default=Path("study-results"), help="folder for the results"
+    )
+    parser.add_argument(
+        "--distributed",
+        action="store_true",
+        help="share the training with other processes, found as by jax.distributed.initialize()",
     )
     return parser
 
 
-def _at_least(low: int) -> Any:
-    def whole_number(text: str) -> int:
-        if not text.isdigit() or int(text) < low:
-            raise argparse.ArgumentTypeError(f"must be a whole number >= {low}, got {text!r}")
-        return int(text)
-
-    return whole_number
+def _claims(text: str) -> list[str]:
+    claims = text.split(",")
+    unknown = [claim for claim in claims if claim not in CLAIMS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"must be some of {','.join(CLAIMS)}, got {unknown[0]!r}")
+    return claims
 
 
 def _writable(out: Path) -> None:
@@ -138,48 +129,62 @@ def _use_all_cores() -> None:
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)  # type: ignore[no-untyped-call]
 
 
-def _progress(console: rich.console.Console) -> rich.progress.Progress:
-    return rich.progress.Progress(
-        rich.progress.TextColumn("{task.description:<18}"),
-        rich.progress.BarColumn(),
-        rich.progress.MofNCompleteColumn(),
-        rich.progress.TextColumn("runs"),
+def _duration(seconds: float) -> str:
+    """Seconds up to 100, then minutes."""
+    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
+
+
+@contextmanager
+def _progress(
+    console: rich.console.Console, root: Path, seconds: float
+) -> Iterator[tuple[Run, Callable[[float], None]]]:
+    """A `Run` and a function that counts finished seconds, both shown while a terminal looks on."""
+    bars = rich.progress.Progress(
+        rich.progress.TextColumn("{task.description:<44}"),
+        rich.progress.BarColumn(bar_width=20),
+        rich.progress.TaskProgressColumn(show_speed=True),
         rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
         console=console,
         disable=not console.is_terminal,
     )
+    with bars:
+        whole = bars.add_task("study", total=seconds)
+        current = bars.add_task("", visible=False)
+
+        def show(name: str, finished: int, cells: int) -> None:
+            if bars.tasks[current].description != name:
+                bars.reset(current, description=name, visible=True)
+            bars.update(current, completed=finished, total=cells)
+
+        yield runner(root, show), lambda done: bars.advance(whole, done)
 
 
-def _write(out: Path, results: xr.DataTree, records: list[dict[str, Any]]) -> None:
-    within = results.attrs["ridge_within_points"]
-    results.to_netcdf(out / "results.nc", engine="netcdf4")
-    heatmaps(results, within=within).savefig(out / "heatmaps.png")
-    strict = [{k: None if v != v else v for k, v in record.items()} for record in records]
-    (out / "table.json").write_text(json.dumps(strict, indent=2, allow_nan=False) + "\n")
+def _index(root: Path) -> None:
+    """Make the folders above the sweeps groups, so that the store opens as one tree."""
+    sweeps = [path.parent.relative_to(root) for path in root.rglob(".zmetadata")]
+    for group in {parent for sweep in sweeps for parent in sweep.parents}:
+        zarr.open_group(root, path=group.as_posix().removeprefix("."), mode="a", zarr_format=2)
+    zarr.consolidate_metadata(root, zarr_format=2)
 
 
-def _rich_table(records: list[dict[str, Any]], within: float) -> rich.table.Table:
+def _verdicts(findings: list[tuple[Experiment, Finding]]) -> rich.table.Table:
     shown = rich.table.Table(
-        title="Learning rate α and weight decay λ",
-        caption=f"slope: d log λ*/d log α over the α within {within:g} points of the best error",
-        box=rich.box.SIMPLE_HEAD,
+        box=rich.box.SIMPLE_HEAD, caption="95 % intervals, bootstrapped over seeds"
     )
-    shown.add_column("optimizer", no_wrap=True)
-    for heading in ("error %", "α*", "λ*", "slope", "95 % interval", "top-10 r"):
+    shown.add_column("claim")
+    shown.add_column("on")
+    for heading in ("measured", "expected"):
         shown.add_column(heading, justify="right", no_wrap=True)
-    for row in records:
-        low, high = (_number(row[f"ridge_slope_{end}"], "+.2f") for end in ("low", "high"))
-        shown.add_row(
-            TITLES[row["optimizer"]].removesuffix(" (decoupled)"),
-            _number(row["best_error"], ".2f"),
-            _number(row["learning_rate"], ".3g"),
-            _number(row["weight_decay"], ".3g"),
-            _number(row["ridge_slope"], "+.2f"),
-            f"{low} … {high}",
-            _number(row["top10_correlation"], "+.2f"),
-        )
+    shown.add_column("verdict", no_wrap=True)
+    for experiment, finding in findings:
+        for line in finding.verdicts:
+            value, low, high = (f"{number:.2g}".replace("-", "−") for number in line.estimate)
+            shown.add_row(
+                f"({experiment.claim}) {line.statement}",
+                line.where,
+                f"{value} [{low}, {high}]",
+                f"{line.sense} {line.bound:g}".replace("-", "−"),
+                f"[{STYLES[line.verdict]}]{line.verdict}",
+            )
+        shown.add_section()
     return shown
-
-
-def _number(value: float, spec: str) -> str:
-    return "–" if math.isnan(value) else format(value, spec).replace("-", "−")

@@ -1,13 +1,17 @@
 """The data sets of the study: small enough for two CPU cores, hard enough for decay to matter.
 
-Both are made or shipped offline, both come out bit for bit the same every time, and neither touches
-the caller's random numbers.
+MNIST-1D and digits are made or shipped offline, come out bit for bit the same every time, and leave
+the caller's random numbers alone. CIFAR-10, the paper's own, is read from a file.
 """
 
 import contextlib
+import math
 import random
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -22,9 +26,13 @@ class Dataset(NamedTuple):
     name: str
     x_train: npt.NDArray[np.float32]
     y_train: npt.NDArray[np.int32]
+    x_validation: npt.NDArray[np.float32]
+    y_validation: npt.NDArray[np.int32]
     x_test: npt.NDArray[np.float32]
     y_test: npt.NDArray[np.int32]
     num_classes: int
+    shape: tuple[int, ...]
+    """Of one input before it was flattened, channels last."""
 
 
 @contextlib.contextmanager
@@ -37,24 +45,23 @@ def _global_generators_kept() -> Iterator[None]:
         random.setstate(python_state)
 
 
+Split: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]
+
+
 def _dataset(
-    name: str,
-    x_train: npt.ArrayLike,
-    y_train: npt.ArrayLike,
-    x_test: npt.ArrayLike,
-    y_test: npt.ArrayLike,
+    name: str, shape: tuple[int, ...], *, train: Split, validation: Split, test: Split
 ) -> Dataset:
-    return Dataset(
-        name=name,
-        x_train=np.asarray(x_train, np.float32),
-        y_train=np.asarray(y_train, np.int32),
-        x_test=np.asarray(x_test, np.float32),
-        y_test=np.asarray(y_test, np.int32),
-        num_classes=10,
+    x_train, x_validation, x_test = (
+        np.asarray(x, np.float32).reshape(-1, math.prod(shape))
+        for x, _ in (train, validation, test)
     )
+    y_train, y_validation, y_test = (np.asarray(y, np.int32) for _, y in (train, validation, test))
+    return Dataset(name, x_train, y_train, x_validation, y_validation, x_test, y_test, 10, shape)
 
 
-def mnist1d(*, train_size: int = 2000, test_size: int = 4000, seed: int = 42) -> Dataset:
+def mnist1d(
+    *, train_size: int = 2000, validation_size: int = 2000, test_size: int = 4000, seed: int = 42
+) -> Dataset:
     """MNIST-1D: ten noisy, shifted and sheared waveforms of 40 samples each.
 
     Inputs have mean 0 and standard deviation 1 over all points together. Generated in about two
@@ -62,23 +69,26 @@ def mnist1d(*, train_size: int = 2000, test_size: int = 4000, seed: int = 42) ->
 
     Args:
         train_size: number of training points.
-        test_size: number of test points; the two sizes together are a multiple of 10.
+        validation_size: number of validation points.
+        test_size: number of test points; the three sizes together are a multiple of 10.
         seed: seed of the generator; 42 is the package's own.
 
     Raises:
         ValueError: a size is not positive, or the ten classes cannot have the same size.
 
     Example:
-        >>> mnist1d(train_size=30, test_size=20).x_train.shape
+        >>> mnist1d(train_size=30, validation_size=10, test_size=20).x_train.shape
         (30, 40)
 
     Source: Greydanus & Kobak, arXiv 2011.14439.
     """
-    total = train_size + test_size
-    if min(train_size, test_size) < 1 or total % 10:
+    sizes = train_size, validation_size, test_size
+    total = sum(sizes)
+    if min(sizes) < 1 or total % 10:
         raise ValueError(
-            f"train_size and test_size must be positive and add up to a multiple of 10 (equal "
-            f"classes), got {train_size} and {test_size}; for example 2000 and 4000"
+            f"train_size, validation_size and test_size must be positive and add up to a multiple of "
+            f"10 (equal classes), got {train_size}, {validation_size} and {test_size}; for example "
+            f"2000, 2000 and 4000"
         )
     settings = get_dataset_args()
     settings.num_samples, settings.seed = total, seed
@@ -86,38 +96,134 @@ def mnist1d(*, train_size: int = 2000, test_size: int = 4000, seed: int = 42) ->
     settings.train_split = (train_size + 0.5) / total
     with _global_generators_kept():
         made = make_dataset(settings)
-    return _dataset("mnist1d", made["x"], made["y"], made["x_test"], made["y_test"])
+    x, y = made["x_test"], made["y_test"]
+    return _dataset(
+        "mnist1d",
+        (40, 1),
+        train=(made["x"], made["y"]),
+        validation=(x[:validation_size], y[:validation_size]),
+        test=(x[validation_size:], y[validation_size:]),
+    )
 
 
-def digits(*, train_size: int = 300, seed: int = 0) -> Dataset:
+def digits(*, train_size: int = 300, validation_size: int = 500, seed: int = 0) -> Dataset:
     """Handwritten digits: real 8×8 grey images, flattened to 64 pixels in [0, 1].
 
-    The training split is small and stratified, since with most of the 1797 images the task
-    saturates and every regularisation looks alike; all other images are the test set.
+    The training split is small, since with most of the 1797 images the task saturates and every
+    regularisation looks alike; all splits are stratified, and all other images are the test set.
 
     Args:
-        train_size: number of training images, 10 to 1787.
-        seed: seed of the split.
+        train_size: number of training images.
+        validation_size: number of validation images.
+        seed: seed of the splits.
 
     Raises:
         ValueError: a split would have fewer images than there are classes.
 
     Example:
-        >>> digits().x_train.shape, digits().x_test.shape
-        ((300, 64), (1497, 64))
+        >>> digits().x_train.shape, digits().x_validation.shape, digits().x_test.shape
+        ((300, 64), (500, 64), (997, 64))
 
     Source: UCI ML handwritten digits (Alpaydin & Kaynak 1998), as shipped with scikit-learn.
     """
     pixels, labels = load_digits(return_X_y=True)
-    if not 10 <= train_size <= len(labels) - 10:
+    sizes = train_size, validation_size, len(labels) - train_size - validation_size
+    if min(sizes) < 10:
         raise ValueError(
-            f"train_size must leave both splits an image of each of the 10 classes: "
-            f"10 to {len(labels) - 10}, got {train_size}"
+            f"train_size and validation_size must leave each of the three splits an image of each of the "
+            f"10 classes, got {train_size} and {validation_size} of {len(labels)} images"
         )
-    x_train, x_test, y_train, y_test = train_test_split(
-        pixels / 16, labels, train_size=train_size, stratify=labels, random_state=seed
+    split = partial(train_test_split, random_state=seed)
+    x_train, x, y_train, y = split(pixels / 16, labels, train_size=train_size, stratify=labels)
+    x_validation, x_test, y_validation, y_test = split(x, y, train_size=validation_size, stratify=y)
+    return _dataset(
+        "digits",
+        (8, 8, 1),
+        train=(x_train, y_train),
+        validation=(x_validation, y_validation),
+        test=(x_test, y_test),
     )
-    return _dataset("digits", x_train, y_train, x_test, y_test)
+
+
+def cifar10(path: str | Path, *, validation_size: int = 5000) -> Dataset:
+    """CIFAR-10 from a file of yours: 32×32 colour images, each channel of mean 0 and deviation 1.
+
+    Mean and standard deviation are those of the training images; the last `validation_size` of
+    ``x_train`` are the validation set.
+
+    Args:
+        path: an .npz file with ``x_train``, ``x_test``, uint8 [n, 32, 32, 3], and ``y_train``,
+            ``y_test``, integers 0…9 [n] or [n, 1].
+        validation_size: number of validation images.
+
+    Raises:
+        ValueError: names the file, and the array that is missing or not of this shape, type or range.
+
+    Example:
+        >>> data = cifar10("cifar10.npz")  # doctest: +SKIP
+        >>> data.x_train.shape  # doctest: +SKIP
+        (45000, 3072)
+
+    Source: Krizhevsky 2009; the split and normalisation are the usual ones.
+    """
+    x, x_test = (_cifar10_images(path, name) for name in ("x_train", "x_test"))
+    y, y_test = (
+        _cifar10_labels(path, "y_train", len(x)),
+        _cifar10_labels(path, "y_test", len(x_test)),
+    )
+    size = len(x) - validation_size
+    if min(size, validation_size) < 1:
+        raise ValueError(
+            f"{path}: validation_size must leave both splits one of the {len(x)} images in x_train, "
+            f"got {validation_size}"
+        )
+    channels = [x[:size, ..., channel] for channel in range(3)]
+    mean, deviation = np.array([[c.mean(), c.std()] for c in channels], np.float32).T
+    for channel in np.flatnonzero(deviation == 0)[:1]:
+        raise ValueError(f"{path}: channel {channel} of x_train is the same in every pixel")
+    return _dataset(
+        "cifar10",
+        (32, 32, 3),
+        train=((x[:size] - mean) / deviation, y[:size]),
+        validation=((x[size:] - mean) / deviation, y[size:]),
+        test=((x_test - mean) / deviation, y_test),
+    )
+
+
+def _cifar10_images(path: str | Path, name: str) -> npt.NDArray[np.uint8]:
+    images = _read(path, name)
+    if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3) or not len(images):
+        raise ValueError(
+            f"{path}: {name} must be uint8 [n, 32, 32, 3] and not empty, got {images.dtype} "
+            f"{list(images.shape)}; store the images as they are distributed, channels last"
+        )
+    return images
+
+
+def _cifar10_labels(path: str | Path, name: str, length: int) -> npt.NDArray[Any]:
+    labels = _read(path, name)
+    if labels.dtype.kind not in "iu" or labels.shape not in [(length,), (length, 1)]:
+        raise ValueError(
+            f"{path}: {name} must be integers [{length}] or [{length}, 1], one for each image, got "
+            f"{labels.dtype} {list(labels.shape)}"
+        )
+    labels = labels.reshape(-1)
+    for row in np.flatnonzero((labels < 0) | (labels > 9))[:1]:
+        raise ValueError(f"{path}: {name}[{row}] is {labels[row]}; labels must be in 0…9")
+    return labels
+
+
+def _read(path: str | Path, name: str) -> npt.NDArray[Any]:
+    try:
+        with open(path, "rb") as file, np.load(file) as arrays:
+            array: npt.NDArray[Any] = arrays[name]
+    except KeyError:
+        raise ValueError(f"{path}: has no array {name}; it has {arrays.files}") from None
+    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(
+            f"{path}: {name} cannot be read ({error}); write the file with numpy.savez"
+        ) from error
+    return array
 
 
 DATASETS: Mapping[str, Callable[[], Dataset]] = {"mnist1d": mnist1d, "digits": digits}
@@ -147,29 +253,26 @@ def validated(dataset: Dataset) -> Dataset:
     Example:
         >>> import numpy as np
         >>> x, y = np.zeros((2, 3), np.float32), np.array([0, 5], np.int32)
-        >>> validated(Dataset("toy", x, y, x, y, num_classes=2))
+        >>> validated(Dataset("toy", x, y, x, y, x, y, num_classes=2, shape=(3, 1)))
         Traceback (most recent call last):
         ValueError: toy: y_train[1] is 5; labels must be in 0…1
     """
-    _check_split(dataset, "train", dataset.x_train, dataset.y_train)
-    _check_split(dataset, "test", dataset.x_test, dataset.y_test)
-    train_features, test_features = dataset.x_train.shape[1], dataset.x_test.shape[1]
-    if train_features != test_features:
-        raise ValueError(
-            f"{dataset.name}: x_train has {train_features} features and x_test {test_features}; "
-            f"they must agree"
-        )
+    for split in ("train", "validation", "test"):
+        _check_split(dataset, f"x_{split}", f"y_{split}")
     return dataset
 
 
-def _check_split(
-    dataset: Dataset, split: str, x: npt.NDArray[np.float32], y: npt.NDArray[np.int32]
-) -> None:
-    name, x_name, y_name = dataset.name, f"x_{split}", f"y_{split}"
+def _check_split(dataset: Dataset, x_name: str, y_name: str) -> None:
+    name, x, y = dataset.name, getattr(dataset, x_name), getattr(dataset, y_name)
     if x.ndim != 2 or x.size == 0 or x.dtype != np.float32:
         raise ValueError(
             f"{name}: {x_name} must be float32 [n, features] and not empty, "
             f"got {x.dtype} {list(x.shape)}; reshape and cast it"
+        )
+    if x.shape[1] != math.prod(dataset.shape):
+        raise ValueError(
+            f"{name}: {x_name} has {x.shape[1]} features, but shape {dataset.shape} has "
+            f"{math.prod(dataset.shape)}; they must agree"
         )
     if y.shape != x.shape[:1] or y.dtype != np.int32:
         raise ValueError(

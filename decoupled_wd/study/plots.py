@@ -1,8 +1,11 @@
-"""The study's figure: test error over learning rate and weight decay, in the paper's manner.
+"""The study's main figure: test error over learning rate and weight decay, in the paper's manner.
 
 Figures are built on `matplotlib.figure.Figure` itself, never through pyplot: nothing global is
 touched, so they can be drawn in any thread and without a display.
 """
+
+import math
+from collections.abc import Callable
 
 import matplotlib as mpl
 import numpy as np
@@ -56,7 +59,8 @@ def heatmaps(
         cap: upper end of the colour scale in percent; by default 60 % of all cells lie below it.
 
     Returns:
-        A figure, 1600 × 450 pixels for four optimizers; its `savefig` writes it.
+        A figure, 1600 × 450 pixels for four optimizers; its `savefig` writes it. The `format_coord` of each
+        map tells the α, the λ and the error, with its standard deviation over the seeds, at a place.
 
     Raises:
         ValueError: there is no child; a child lacks `test_error`, or that a dimension or a
@@ -64,18 +68,20 @@ def heatmaps(
 
     Source: Figure 2 of Loshchilov & Hutter, arXiv 1711.05101.
     """
-    panels = {name: _mean_error(name, child) for name, child in results.children.items()}
+    panels = {name: _test_error(name, child) for name, child in results.children.items()}
     _check(panels, circled)
-    errors = np.concatenate([mean.values.ravel() for mean in panels.values()])
+    means = [runs.mean("seed", skipna=False) for runs in panels.values()]
+    errors = np.concatenate([mean.values.ravel() for mean in means])
     scale = _colour_scale(errors, cap)
     figure = Figure(figsize=(1 + 3.75 * len(panels), 4.5), dpi=100, layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
-    for axis, (name, mean) in zip(axes, panels.items(), strict=True):
+    for axis, mean, (name, runs) in zip(axes, means, panels.items(), strict=True):
         found = ridge(*_arrays(mean), within=within, drop_edge=drop_edge)
         _draw_errors(axis, mean, scale)
         _draw_ridge(axis, mean, found)
         _draw_best(axis, mean, circled)
         axis.set_title(_title(name, mean, found), fontsize=13)
+        axis.format_coord = _reader(runs)
     _draw_colorbar(figure, scale)
     _draw_legend(figure, circled, diverged=bool(np.isnan(errors).any()))
     return figure
@@ -88,7 +94,7 @@ def _check(panels: dict[str, xr.DataArray], circled: int) -> None:
         raise ValueError(f"circled must be at least 1, got {circled}; the paper has 10")
 
 
-def _mean_error(name: str, child: xr.DataTree) -> xr.DataArray:
+def _test_error(name: str, child: xr.DataTree) -> xr.DataArray:
     if "test_error" not in child.dataset:
         raise ValueError(f"results[{name!r}] has no test_error, only {list(child.dataset)}")
     error = child.dataset["test_error"]
@@ -97,8 +103,7 @@ def _mean_error(name: str, child: xr.DataTree) -> xr.DataArray:
             f"results[{name!r}]: test_error must have the dimensions {_DIMS}, the first two with "
             f"coordinates; got {error.dims} with coordinates for {tuple(error.coords)}"
         )
-    ascending = error.transpose(*_DIMS).sortby(["learning_rate", "weight_decay"])
-    return ascending.mean("seed", skipna=False)
+    return error.transpose(*_DIMS).sortby(["learning_rate", "weight_decay"])
 
 
 def _arrays(mean: xr.DataArray) -> tuple[_Array, _Array, _Array]:
@@ -130,16 +135,20 @@ def _draw_errors(axis: Axes, mean: xr.DataArray, scale: _Scale) -> None:
 
 
 def _labels(values: _Array) -> tuple[list[str], str]:
-    """Powers of two, of the values or of a decimal fraction of them, which the axis then names."""
+    """Powers of two, of the values or of a power of ten of them, which the axis then names."""
     positive = values[values > 0]
     zero = ["0"] * (values.size - positive.size)
-    for unit in (1.0, 0.1, 0.01, 0.001, 0.0001, 0.00001):
+    for unit in (1.0, 0.1, 10.0, 0.01, 0.001, 0.0001, 0.00001):
         exponents = np.log2(positive / unit)
         if np.allclose(exponents, exponents.round(), atol=1e-4):
             labels = [f"$2^{{{round(exponent)}}}$" for exponent in exponents]
             return zero + labels, f" (× {unit:g})" * (unit != 1)
-    short = [np.format_float_scientific(v, 1, trim="-", exp_digits=1) for v in positive]
-    return zero + short, ""
+    return zero + [_short(value) for value in positive], ""
+
+
+def _short(value: float) -> str:
+    scientific = np.format_float_scientific(value, 1, trim="-", exp_digits=1)
+    return min(scientific, f"{value:.2g}", key=len)
 
 
 def _ticks(values: _Array) -> list[int]:
@@ -148,6 +157,24 @@ def _ticks(values: _Array) -> list[int]:
     if values[0] == 0:
         return [0, *range(values.size - 1, 1, -step)]
     return list(range(values.size - 1, -1, -step))
+
+
+def _reader(runs: xr.DataArray) -> Callable[[float, float], str]:
+    """What stands in the cell at a place (x, y) of the map."""
+    mean, rates, decays = _arrays(runs.mean("seed", skipna=False))
+    seeds = runs.sizes["seed"]
+    spread = runs.std("seed", skipna=False, ddof=1).values if seeds > 1 else mean * np.nan
+
+    def read(x: float, y: float) -> str:
+        row, column = math.floor(y + 0.5), math.floor(x + 0.5)
+        if not (0 <= row < rates.size and 0 <= column < decays.size):
+            return ""
+        around = f" (± {spread[row, column]:.1f} over {seeds} seeds)" * (seeds > 1)
+        diverged = np.isnan(mean[row, column])
+        error = "diverged" if diverged else f"{mean[row, column]:.1f} %{around}"
+        return f"α = {rates[row]:.3g}, λ = {decays[column]:.3g}: {error}"
+
+    return read
 
 
 def _draw_ridge(axis: Axes, mean: xr.DataArray, found: Ridge) -> None:

@@ -10,6 +10,7 @@ that diverges now and then is no good setting. λ = 0 has no logarithm: only `be
 Shapes that disagree and axes that repeat or leave their range are a ValueError everywhere.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -26,6 +27,14 @@ class Ridge(NamedTuple):
     learning_rate: _Array
     weight_decay: _Array
     slope: float
+
+
+class Estimate(NamedTuple):
+    """A statistic and its interval, by default of 95 %."""
+
+    value: float
+    low: float
+    high: float
 
 
 class Cell(NamedTuple):
@@ -76,7 +85,51 @@ def ridge(
     return Ridge(rates, np.exp(log_best), slope)
 
 
-def ridge_slope_interval(
+def over_seeds(
+    statistic: Callable[[NDArray[np.intp]], float],
+    seeds: int,
+    *,
+    level: float = 0.95,
+    resamples: int = 1000,
+    seed: int = 0,
+) -> Estimate:
+    """A statistic of all seeds and its interval, by a percentile bootstrap over the seeds.
+
+    A resample draws S of the S seeds with replacement; one whose statistic is NaN is left out. The S^S
+    resamples are drawn and not enumerated, so that ten seeds need no other code than three. With three or
+    four the interval is rough, and rather too narrow; with a single seed, or if every statistic is NaN, it
+    is (nan, nan).
+
+    Args:
+        statistic: ``statistic(indices) -> number`` of the runs with these seeds, in any order.
+        seeds: S, the number of seeds.
+        level: how often such an interval should hold the truth.
+        resamples: how many resamples are drawn.
+        seed: seed of the draws.
+
+    Raises:
+        ValueError: level outside (0, 1), or resamples < 1.
+
+    Example:
+        >>> runs = np.array([1.0, 2.0, 3.0])
+        >>> over_seeds(lambda drawn: float(runs[drawn].mean()), 3).value
+        2.0
+
+    Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    """
+    _require(0 < level < 1, f"level must be between 0 and 1, got {level}; for example 0.95")
+    _require(resamples >= 1, f"resamples must be at least 1, got {resamples}; for example 1000")
+    value = float(statistic(np.arange(seeds)))
+    draws = np.random.default_rng(seed).integers(seeds, size=(resamples, seeds))
+    distinct, times = np.unique(np.sort(draws, axis=1), axis=0, return_counts=True)
+    found = np.repeat([statistic(drawn) for drawn in distinct], times)
+    if seeds == 1 or np.isnan(found).all():
+        return Estimate(value, np.nan, np.nan)
+    low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
+    return Estimate(value, float(low), float(high))
+
+
+def ridge_slope(
     error: ArrayLike,
     learning_rate: ArrayLike,
     weight_decay: ArrayLike,
@@ -86,32 +139,19 @@ def ridge_slope_interval(
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
-) -> tuple[float, float]:
-    """The interval (low, high) of the ridge slope, by a percentile bootstrap over the seeds.
-
-    A resample draws S of the S seeds with replacement and takes the ridge of their mean error; one
-    without a slope is left out. The S^S resamples are drawn and not enumerated, so that ten seeds
-    need no other code than three. With three or four the interval is rough, and rather too narrow;
-    with a single seed, or if no resample has a slope, it is (nan, nan).
+) -> Estimate:
+    """The slope of `ridge` for the mean over the seeds, and its interval as in `over_seeds`.
 
     Raises:
-        ValueError: as `ridge`, or level outside (0, 1), or resamples < 1.
-
-    Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+        ValueError: as `ridge` and `over_seeds`.
     """
-    _require(0 < level < 1, f"level must be between 0 and 1, got {level}; for example 0.95")
-    _require(resamples >= 1, f"resamples must be at least 1, got {resamples}; for example 1000")
     axes = _checked(error, learning_rate, weight_decay)[1:]
     runs = np.atleast_3d(np.asarray(error, np.float64))
-    seeds = runs.shape[2]
-    draws = np.random.default_rng(seed).integers(seeds, size=(resamples, seeds))
-    distinct, times = np.unique(np.sort(draws, axis=1), axis=0, return_counts=True)
-    ridges = (ridge(runs[..., d], *axes, within=within, drop_edge=drop_edge) for d in distinct)
-    slopes = np.repeat([r.slope for r in ridges], times)
-    if seeds == 1 or np.isnan(slopes).all():
-        return np.nan, np.nan
-    low, high = np.nanquantile(slopes, [(1 - level) / 2, (1 + level) / 2])
-    return float(low), float(high)
+
+    def slope(drawn: NDArray[np.intp]) -> float:
+        return ridge(runs[..., drawn], *axes, within=within, drop_edge=drop_edge).slope
+
+    return over_seeds(slope, runs.shape[2], level=level, resamples=resamples, seed=seed)
 
 
 def top_correlation(
@@ -168,14 +208,14 @@ def summarize(
     """One row of the study's table; NaN where the grid is too small. Errors as in `ridge`."""
     axes = _checked(error, learning_rate, weight_decay)[1:]
     best = best_cell(error, *axes)
-    low, high = ridge_slope_interval(error, *axes, within=within, drop_edge=drop_edge, level=level)
+    slope, low, high = ridge_slope(error, *axes, within=within, drop_edge=drop_edge, level=level)
     has_ten = axes[0].size * np.count_nonzero(axes[1]) >= 10
     return {
         "optimizer": optimizer,
         "best_error": best.error,
         "learning_rate": best.learning_rate,
         "weight_decay": best.weight_decay,
-        "ridge_slope": ridge(error, *axes, within=within, drop_edge=drop_edge).slope,
+        "ridge_slope": slope,
         "ridge_slope_low": low,
         "ridge_slope_high": high,
         "top10_correlation": top_correlation(error, *axes, cells=10) if has_ten else np.nan,

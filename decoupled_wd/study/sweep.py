@@ -1,13 +1,15 @@
 """A whole grid of hyperparameters and seeds in one compiled program: ``vmap`` over cells, ``scan`` over steps.
 
-A cell is one training run: one value of each hyperparameter and one seed. Cells are trained in chunks of a
-fixed size, so that memory stays bounded and progress shows, and each chunk is spread over all devices.
+A cell is one training run: one value of each hyperparameter and one seed. Cells are trained in blocks, each a
+rectangle of the grid, one block a device at a time: memory stays bounded, progress shows, and a block that is
+finished is never trained again.
 """
 
-import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from importlib.metadata import version
+from pathlib import Path
 from typing import Any, TypeAlias
 
 import jax
@@ -16,7 +18,10 @@ import numpy as np
 import optax
 import xarray as xr
 
-Arrays: TypeAlias = tuple[Any, ...]
+from decoupled_wd.study import inputs
+from decoupled_wd.study.blocks import block_shape, blocks, cells_at_once, run_blocks
+from decoupled_wd.study.store import Store, digest
+
 Axis: TypeAlias = Sequence[float] | np.ndarray
 
 
@@ -25,138 +30,169 @@ def sweep(
     hyperparameters: Mapping[str, Axis],
     *,
     init: Callable[[jax.Array], Any],
-    loss: Callable[[Any, jax.Array, jax.Array], jax.Array],
-    metric: Callable[[Any, Any, Any], jax.Array],
-    train: Arrays,
-    test: Arrays,
+    loss: Callable[..., jax.Array],
+    metric: Callable[[Any, Any, Any], Any],
+    train: tuple[Any, ...],
+    test: Any = (),
     epochs: int,
     batch_size: int,
     seeds: int,
-    cells_per_chunk: int = 32,
-    progress: Callable[[int], None] = lambda cells: None,  # noqa: ARG005
-) -> xr.DataArray:
+    evaluate_every: int | None = None,
+    memory: int | None = None,
+    store: str | Path | None = None,
+    progress: Callable[[int, int], None] = lambda finished, cells: None,  # noqa: ARG005
+) -> xr.Dataset:
     """Train every combination of hyperparameters once a seed, all in one compiled program.
+
+    Cells are spread over all devices of the host. Under ``jax.distributed`` each process trains its share,
+    all write into one `store`, and each returns the whole.
 
     Args:
       make_optimizer: called with one traced scalar per hyperparameter, by name; returns an optimiser.
       hyperparameters: the values of each axis of the grid.
-      init: ``init(key) -> params``; the same for every cell of a seed.
-      loss: ``loss(params, x, y) -> scalar`` on a batch.
-      metric: ``metric(params, train, test) -> scalar`` after the last step.
-      train: inputs ``[n, ...]`` and labels ``[n]``; each epoch in a new order, its incomplete batch dropped.
-      test: inputs and labels for `metric`.
+      init: ``init(key) -> params``, any tree of arrays; the same for every cell of a seed.
+      loss: ``loss(params, *batch, key) -> scalar``; the key is another one in every step.
+      metric: ``metric(params, train, test) -> scalar``, or a dict of named scalars.
+      train: arrays with the same first axis, such as inputs ``[n, ...]`` and labels ``[n]``; each epoch
+        runs through them in a new order, its incomplete last batch dropped.
+      test: any tree of arrays, for `metric` alone.
       epochs: passes over the training data.
       batch_size: examples in a batch.
-      seeds: runs per combination; a seed fixes the start and the order of the data.
-      cells_per_chunk: cells trained at once, rounded up to a multiple of the devices.
-      progress: called after each chunk with the number of cells it finished.
+      seeds: runs per combination; a seed fixes the start, the order of the data and the keys.
+      evaluate_every: epochs between two evaluations of `metric`, a divisor of `epochs`; by default one
+        evaluation, after the last step.
+      memory: bytes that the runs on one device may take together; by default 1 GiB on CPU, half of an
+        accelerator's memory.
+      store: folder of a Zarr store. Finished blocks are written to it as they come, and the same call
+        goes on where it stopped.
+      progress: called with the number of finished cells and of all cells, at first and after each block; of
+        several processes each counts its own, and all at the end.
 
     Returns:
-      The metric with one axis per hyperparameter, and ``seed``. A cell that diverges holds what `metric`
-      makes of it, and touches no other.
+      One variable for each scalar (``metric`` if it has no name) over the hyperparameters, ``seed`` and
+      ``epoch``. A cell that diverged holds what `metric` makes of it, and touches no other.
 
     Raises:
-      ValueError: an axis is empty or holds NaN, or a count is not a whole number that fits the data.
+      ValueError: an axis is empty or holds NaN; a count is not a whole number that fits the data; arrays of
+        different lengths, or NaN in them; a metric that is no scalar, or takes another's name; a store of
+        another configuration or a damaged one; several processes without a store.
+      TypeError: `train` or `test` holds what is no array of numbers.
+      OSError: the store's disk is full; finished blocks are kept.
 
     Example:
-      >>> error = sweep(
+      >>> runs = sweep(
       ...     lambda rate: optax.sgd(rate), {"rate": [0.1, 0.2]},
-      ...     init=lambda key: jnp.ones(()), loss=lambda w, x, y: w**2 / 2, metric=lambda w, *_: w,
-      ...     train=(np.zeros((4, 1)), np.zeros(4)), test=(), epochs=1, batch_size=2, seeds=1,
+      ...     init=lambda key: jnp.ones(()), loss=lambda w, x, key: w**2 / 2, metric=lambda w, *_: w,
+      ...     train=(np.zeros((4, 1)),), epochs=1, batch_size=2, seeds=1,
       ... )  # fmt: skip
-      >>> error.sel(seed=0).values.round(3)
+      >>> runs.metric.sel(seed=0, epoch=1).values.round(3)
       array([0.81, 0.64], dtype=float32)
 
     Source: the grids of arXiv 1711.05101, Figures 1 and 2.
     """
-    _check(hyperparameters, train, epochs=epochs, batch_size=batch_size, seeds=seeds)
-    starts = _starts(init, len(train[1]), epochs, batch_size, seeds)
-    cell = partial(
-        _train,
-        make_optimizer,
-        tuple(hyperparameters),
-        loss,
-        metric,
-        jax.tree.map(jnp.asarray, train),
-        jax.tree.map(jnp.asarray, test),
-        starts,
+    every = epochs if evaluate_every is None else evaluate_every
+    counts = {"epochs": epochs, "batch_size": batch_size, "seeds": seeds, "evaluate_every": every}
+    inputs.check_counts(**counts)
+    axes = {**inputs.axes(hyperparameters), "seed": np.arange(seeds)}
+    data = inputs.arrays(train, test, batch_size)
+    if store is None and jax.process_count() > 1:
+        raise ValueError("store must be a folder that all processes share, got None")
+    cell = _cell(make_optimizer, tuple(hyperparameters), loss, metric, epochs // every)
+    keys = jax.random.split(jax.random.key(0), seeds)
+    starts = _starts(init, keys, len(data[0][0]), epochs, batch_size)
+    lowered = jax.jit(cell).lower(jnp.zeros(len(axes)), starts, data)
+    metrics = {name: leaf.dtype for name, leaf in lowered.out_info.items()}
+    inputs.check_names(metrics, hyperparameters)
+    shape = tuple(len(axis) for axis in axes.values())
+    block = block_shape(shape, cells_at_once(lowered, math.prod(shape), memory))
+    configuration = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "data": digest(data),
+        "program": digest(lowered.as_text(), jax.jit(init).lower(keys[0]).as_text()),
+        "jaxlib": version("jaxlib"),
+        "device": jax.local_devices()[0].device_kind,
+    }
+    finished = Store(
+        None if store is None else Path(store),
+        {**axes, "epoch": np.arange(every, epochs + 1, every)},
+        metrics,
+        block,
+        configuration,
     )
-    grid = list(itertools.product(*hyperparameters.values(), range(seeds)))
-    values = _in_chunks(jax.vmap(cell), np.array(grid, np.float32), cells_per_chunk, progress)
-    coordinates = {**hyperparameters, "seed": np.arange(seeds)}
-    shape = [*map(len, hyperparameters.values()), seeds]
-    return xr.DataArray(values.reshape(shape), coords=coordinates, dims=list(coordinates))
+    progress(finished.cells, math.prod(shape))
+    mine = blocks(shape, block)[jax.process_index() :: jax.process_count()]
+    todo = [where for where in mine if not finished.has(where)]
+    for where, values in run_blocks(cell, [*axes.values()], todo, math.prod(block), starts, data):
+        finished.write(where, values)
+        progress(finished.cells, math.prod(shape))
+    results = finished.dataset()
+    if jax.process_count() > 1:
+        progress(finished.cells, math.prod(shape))
+    return results
 
 
-def _starts(init: Any, rows: int, epochs: int, batch_size: int, seeds: int) -> Any:
-    """The parameters and the row numbers of every batch, ``[seed, step, batch]``."""
-
-    def start(key: jax.Array) -> tuple[Any, jax.Array]:
-        init_key, order_key = jax.random.split(key)
-        orders = jax.vmap(lambda k: jax.random.permutation(k, rows))(
-            jax.random.split(order_key, epochs)
-        )
-        return init(init_key), orders[:, : rows // batch_size * batch_size].reshape(-1, batch_size)
-
-    return jax.jit(jax.vmap(start))(jax.random.split(jax.random.key(0), seeds))
+def _starts(init: Any, keys: jax.Array, rows: int, epochs: int, batch_size: int) -> Any:
+    """Of every seed the parameters, the rows of every batch ``[step, batch]``, and a key for the loss."""
+    # fold_in(key, i) is split(key)[i]: the order of the data and the loss need keys of their own
+    init_keys, order_keys, loss_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(
+        keys
+    )
+    return jax.vmap(init)(init_keys), _batches(order_keys, rows, epochs, batch_size), loss_keys
 
 
-def _train(
-    make_optimizer: Any,
-    names: tuple[str, ...],
-    loss: Any,
-    metric: Any,
-    train: Arrays,
-    test: Arrays,
-    starts: Any,
-    cell: jax.Array,
+@partial(jax.jit, static_argnames=("rows", "epochs", "batch_size"))
+def _batches(keys: jax.Array, rows: int, epochs: int, batch_size: int) -> jax.Array:
+    def batches(key: jax.Array) -> jax.Array:
+        keys = jax.random.split(key, epochs)
+        orders = jax.lax.map(lambda epoch: jax.random.permutation(epoch, rows), keys)
+        whole: jax.Array = orders[:, : rows // batch_size * batch_size].reshape(-1, batch_size)
+        return whole
+
+    every: jax.Array = jax.lax.map(batches, keys)
+    return every
+
+
+def _cell(
+    make_optimizer: Any, names: tuple[str, ...], loss: Any, metric: Any, evaluations: int
 ) -> Any:
-    """One training run, its hyperparameters and seed traced."""
-    optimizer = make_optimizer(**dict(zip(names, cell[:-1], strict=True)))
-    params, batches = jax.tree.map(lambda leaf: leaf[cell[-1].astype(int)], starts)
+    """One training run: ``cell(hyperparameters and seed, starts, data) -> {metric: [evaluations]}``."""
 
-    def step(carry: Any, rows: jax.Array) -> Any:
-        params, state = carry
-        gradients = jax.grad(loss)(params, *(array[rows] for array in train))
-        updates, state = optimizer.update(gradients, state, params)
-        return (optax.apply_updates(params, updates), state), None
+    def run(cell: jax.Array, starts: Any, data: Any) -> Any:
+        train, test = data
+        optimizer = make_optimizer(**dict(zip(names, cell[:-1], strict=True)))
+        seed = cell[-1].astype(int)
+        start, batches, keys = starts
+        params = jax.tree.map(lambda leaf: leaf[seed], start)
 
-    (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), batches)
-    return metric(params, train, test)
+        def step(carry: Any, _: None) -> Any:
+            params, state, count = carry
+            batch = (array[batches[seed, count]] for array in train)
+            gradients = jax.grad(loss)(params, *batch, jax.random.fold_in(keys[seed], count))
+            updates, state = optimizer.update(gradients, state, params)
+            return (optax.apply_updates(params, updates), state, count + 1), None
 
+        def evaluation(carry: Any, _: None) -> Any:
+            carry, _ = jax.lax.scan(step, carry, length=batches.shape[1] // evaluations)
+            return carry, _named(metric(carry[0], train, test))
 
-def _in_chunks(
-    function: Any, cells: np.ndarray, cells_per_chunk: int, progress: Callable[[int], None]
-) -> np.ndarray:
-    """`function` over the cells, a chunk at a time, each chunk spread over all devices."""
-    mesh = jax.make_mesh((jax.device_count(),), ("cell",))
-    spec = jax.P("cell")  # type: ignore[no-untyped-call]
-    # no check of varying axes: optimisers start from constants, which do not vary until the first step
-    program = jax.jit(
-        jax.shard_map(function, mesh=mesh, in_specs=spec, out_specs=spec, check_vma=False)
-    )
-    size = mesh.size * math.ceil(min(cells_per_chunk, len(cells)) / mesh.size)
-    results = []
-    for start in range(0, len(cells), size):
-        chunk = cells[start : start + size]
-        full = np.pad(
-            chunk, ((0, size - len(chunk)), (0, 0)), mode="edge"
-        )  # one shape, one program
-        results.append(
-            np.asarray(program(jax.device_put(full, jax.NamedSharding(mesh, spec))))[: len(chunk)]
-        )
-        progress(len(chunk))
-    return np.concatenate(results)
+        carry = (params, optimizer.init(params), jnp.zeros((), jnp.uint32))
+        _, metrics = jax.lax.scan(evaluation, carry, length=evaluations)
+        return metrics
+
+    return run
 
 
-def _check(hyperparameters: Mapping[str, Axis], train: Arrays, **counts: int) -> None:
-    for name, axis in hyperparameters.items():
-        if not len(axis) or not np.isfinite(np.asarray(axis, float)).all():
-            raise ValueError(f"{name} must be a non-empty list of finite numbers, got {axis}")
-    for name, count in counts.items():
-        if count != int(count) or count < 1:
-            raise ValueError(f"{name} must be a whole number >= 1, got {count}")
-    if counts["batch_size"] > len(train[1]):
-        raise ValueError(
-            f"batch_size={counts['batch_size']} is larger than the {len(train[1])} training examples; lower it"
-        )
+def _named(metrics: Any) -> dict[str, jax.Array]:
+    """Scalars by name; floats at least float32, which every reader of the store knows."""
+    named = metrics if isinstance(metrics, dict) else {"metric": metrics}
+    for name, value in named.items():
+        if jnp.shape(value) != ():
+            raise ValueError(f"metric must give scalars, got {name} {jnp.shape(value)}; reduce it")
+    arrays = {name: jnp.asarray(value) for name, value in named.items()}
+    return {
+        name: array.astype(jnp.promote_types(array.dtype, jnp.float32))
+        if jnp.issubdtype(array.dtype, jnp.floating)
+        else array
+        for name, array in arrays.items()
+    }

@@ -1,0 +1,230 @@
+"""Claim (i): an L2 penalty and decoupled decay take the same steps in SGD and not in Adam.
+
+Two copies of a network train in lockstep, from the same start and on the same batches: one with the penalty
+``½·λ'·Σ s·θ²`` in its loss, one with decay λ beside the same optimiser. Where the steps are the same in exact
+arithmetic, only rounding keeps the copies apart.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import xarray as xr
+from jax.flatten_util import ravel_pytree
+from matplotlib.figure import Figure
+
+from decoupled_wd import adam, decouple, sgd
+from decoupled_wd.study.curves import lines
+from decoupled_wd.study.statistics import Estimate
+from decoupled_wd.study.tasks import Run, Task
+from decoupled_wd.study.verdicts import Finding, Verdict
+
+ROUNDING = 1e-5
+"""Of the weights: far above what rounding adds up to in some dozen steps, far below what decay does."""
+MATTERS = 0.01
+"""Of what the decay does: what is nearer than this is as good as the same."""
+DECAY, RATE, ADAM_RATE = 1e-3, 0.05, 0.01
+
+
+class Case(NamedTuple):
+    """An optimiser, its α, and λ' of the one copy; the other has decay λ."""
+
+    rate: float
+    l2: float
+    momentum: float = 0.0
+    annealed: float = 0.0
+    """1 for cosine annealing, 0 for a fixed learning rate."""
+    adaptive: float = 0.0
+    """1 for Adam, 0 for SGD."""
+    preconditioned: float = 0.0
+    """1 for SGD behind a fixed ``M = diag(s)^-1`` and a penalty scaled by s, 0 for s = 1."""
+
+
+STRENGTHS = np.geomspace(1e-3, 1e3, 25)
+"""λ' of Adam over λ/α: three decades on both sides of what is right for SGD."""
+
+CASES: Mapping[str, Case] = MappingProxyType(
+    {
+        "SGD": Case(RATE, DECAY / RATE),
+        "SGD, cosine": Case(RATE, DECAY / RATE, annealed=1),
+        "SGD, λ' = 0": Case(RATE, 0.0),
+        "momentum": Case(RATE, (1 - 0.9) * DECAY / RATE, momentum=0.9),
+        "momentum, λ' = 0": Case(RATE, 0.0, momentum=0.9),
+        "scaled L2": Case(0.5, DECAY / 0.5, preconditioned=1),
+        "scaled L2 as printed": Case(0.5, DECAY / 0.5**2, preconditioned=1),
+        "scaled L2 as printed, α = 1": Case(1.0, DECAY, preconditioned=1),
+        "scaled L2, λ' = 0": Case(0.5, 0.0, preconditioned=1),
+        "Adam, λ' = 0": Case(ADAM_RATE, 0.0, adaptive=1),
+    }
+    | {
+        f"Adam, {ratio:.3g}·λ/α": Case(ADAM_RATE, ratio * DECAY / ADAM_RATE, adaptive=1)
+        for ratio in STRENGTHS
+    }
+)
+"""Eq. (2) of the paper prints λ'/(2α) with λ' = λ/α, which has α once too often."""
+
+GRID = [name for name, case in CASES.items() if case.adaptive and case.l2 > 0]
+
+
+def lockstep(task: Task, cases: Mapping[str, Case], *, steps: int, seeds: int) -> xr.Dataset:
+    """Distance of the two copies, and norm of the decayed one, after every step.
+
+    With λ' = 0 the first copy has no decay at all, and the distance is what the decay does.
+    """
+    x, y = jnp.asarray(task.dataset.x_train), jnp.asarray(task.dataset.y_train)
+    shapes = jax.eval_shape(task.model.init, jax.random.key(0))
+    zeros, unravel = ravel_pytree(jax.tree.map(jnp.zeros_like, shapes))
+    # s > 0 with median 100, so that even α = 1 makes small steps
+    spread = 100 * jnp.exp(jax.random.normal(jax.random.key(0), zeros.shape))
+
+    def copies(case: Case, key: Any, batches: Any) -> Any:
+        scale = jnp.where(case.preconditioned, spread, 1.0)
+
+        def penalised(weights: Any, l2: Any, rows: Any, key: Any) -> Any:
+            cost = task.model.loss(unravel(weights), x[rows], y[rows], key)
+            return cost + l2 / 2 * jnp.sum(scale * weights**2)
+
+        def learn(weights: Any, state: Any, l2: Any, decay: Any, *batch: Any) -> Any:
+            gradient = jax.grad(penalised)(weights, l2, *batch)
+            optimizer = _decayed(case, decay, scale, steps)
+            update, state = optimizer.update(gradient, state, weights)
+            return weights + update, state
+
+        def step(carry: Any, batch: Any) -> Any:
+            strengths = jnp.array([case.l2, 0.0]), jnp.array([0.0, DECAY])
+            both = jax.vmap(learn, (0, 0, 0, 0, None, None))
+            weights, states = both(*carry, *strengths, *batch)
+            distance, norm = (jnp.linalg.norm(w) for w in (weights[0] - weights[1], weights[1]))
+            return (weights, states), {"distance": distance, "norm": norm}
+
+        init_key, steps_key = jax.random.split(key)
+        start, _ = ravel_pytree(task.model.init(init_key))
+        carry = start, _decayed(case, 0.0, scale, steps).init(start)
+        carry = jax.tree.map(lambda leaf: jnp.stack([leaf, leaf]), carry)
+        return jax.lax.scan(step, carry, (batches, jax.random.split(steps_key, steps)))[1]
+
+    size = seeds, steps, task.batch_size
+    batches = np.random.default_rng(0).integers(len(x), size=size)
+    grid = Case(*np.array(list(cases.values()), np.float32).T)
+    program = jax.jit(jax.vmap(jax.vmap(copies, (None, 0, 0)), (0, None, None)))
+    found = jax.device_get(program(grid, jax.random.split(jax.random.key(0), seeds), batches))
+    return xr.Dataset(
+        {name: (("case", "seed", "step"), values) for name, values in found.items()},
+        {"case": list(cases), "seed": np.arange(seeds), "step": np.arange(1, steps + 1)},
+    )
+
+
+def measure(run: Run, task: Task, *, steps: int = 64, seeds: int = 2) -> Finding:
+    """How far L2 and decoupled decay are apart after `steps` batches: SGD, momentum, a fixed M, Adam.
+
+    Nothing here is noisy: the interval of each estimate is the range over the seeds.
+
+    Source: arXiv 1711.05101, Propositions 1 to 3 and eq. (2).
+    """
+    del run  # two copies at once are no sweep, and take seconds
+    found = lockstep(task, CASES, steps=steps, seeds=seeds)
+    return Finding(judge(found, task.name), {f"equivalence {task.name}": _figure(found)})
+
+
+def judge(found: xr.Dataset, where: str) -> list[Verdict]:
+    """The propositions, on what `lockstep` found for `CASES`."""
+    last = found.isel(step=-1)
+    relative = last["distance"] / last["norm"]
+
+    def same(statement: str, case: str, sense: str = "<") -> Verdict:
+        estimate = _range(relative.sel(case=case))
+        return Verdict(statement, where, "distance over ||θ||", estimate, sense, ROUNDING)
+
+    def share(
+        statement: str, optimizer: str, cases: Sequence[str], sense: str, bound: float
+    ) -> Verdict:
+        effect = last["distance"].sel(case=f"{optimizer}, λ' = 0")
+        estimate = _range(last["distance"].sel(case=list(cases)).min("case") / effect)
+        return Verdict(statement, where, "distance over what decay does", estimate, sense, bound)
+
+    sgd_is = "SGD with L2, λ' = λ/α, takes the steps of SGDW"
+    printed = "scaled L2 as printed"
+    return [
+        same(f"{sgd_is}, α fixed", "SGD"),
+        same(f"{sgd_is}, α annealed", "SGD, cosine"),
+        same("With momentum not exactly, even with λ' = (1 − β1)·λ/α", "momentum", ">"),
+        share(
+            "With momentum λ' = (1 − β1)·λ/α does most of what λ does",
+            "momentum",
+            ["momentum"],
+            "<",
+            0.5,
+        ),
+        share(
+            f"Adam with L2 takes the steps of AdamW for none of {len(STRENGTHS)} λ'",
+            "Adam",
+            GRID,
+            ">",
+            MATTERS,
+        ),
+        same("Behind a fixed M decay is L2 scaled by M's inverse, times λ/(2α)", "scaled L2"),
+        share(
+            "Eq. (2) as printed is another penalty for α = ½", "scaled L2", [printed], ">", MATTERS
+        ),
+        same("Eq. (2) as printed is right for α = 1", f"{printed}, α = 1"),
+    ]
+
+
+def _decayed(case: Any, decay: Any, scale: Any, steps: int) -> optax.GradientTransformation:
+    """The optimiser of a case with decoupled decay."""
+    cosine = optax.cosine_decay_schedule(1.0, steps)
+
+    def rates(count: Any) -> Any:
+        return case.rate * (1 - case.annealed * (1 - cosine(count)))
+
+    divide = optax.stateless(lambda gradient, _: gradient / scale)
+    inner = _either(
+        case.adaptive,
+        adam(rates, 0.0),
+        optax.chain(divide, sgd(rates, 0.0, momentum=case.momentum)),
+    )
+    return decouple(inner, decay, learning_rate=rates, peak_learning_rate=case.rate)
+
+
+def _either(
+    choose_first: Any, first: optax.GradientTransformation, second: optax.GradientTransformation
+) -> optax.GradientTransformation:
+    """The one or the other by a traced number, so that all cases are one program."""
+
+    def update(gradients: Any, states: Any, params: Any) -> Any:
+        one, state = first.update(gradients, states[0], params)
+        other, other_state = second.update(gradients, states[1], params)
+        chosen = jax.tree.map(lambda a, b: jnp.where(choose_first, a, b), one, other)
+        return chosen, (state, other_state)
+
+    return optax.GradientTransformation(lambda p: (first.init(p), second.init(p)), update)
+
+
+def _range(values: xr.DataArray) -> Estimate:
+    return Estimate(*(float(values.reduce(f)) for f in (np.mean, np.min, np.max)))
+
+
+def _figure(found: xr.Dataset) -> Figure:
+    relative = found["distance"] / found["norm"]
+    distance = found["distance"].isel(step=-1).mean("seed")
+    best = str(distance.sel(case=GRID).idxmin().item())
+    panels = {
+        "SGD": ["SGD", "SGD, cosine", "SGD, λ' = 0"],
+        "SGD with momentum 0.9": ["momentum", "momentum, λ' = 0"],
+        "SGD behind a fixed preconditioner": [n for n in CASES if n.startswith("scaled")],
+        "Adam, the λ' that comes nearest": [best, "Adam, λ' = 0"],
+    }
+    return lines(
+        {
+            title: {name: relative.sel(case=name) for name in names}
+            for title, names in panels.items()
+        },
+        x="step",
+        xlabel="steps",
+        ylabel="distance over ||θ||",
+        log="y",
+    )

@@ -1,0 +1,179 @@
+"""Claim (vi), its other half: SGD ⊆ momentum ⊆ Adam, in the limit of a large ε and where all is tuned."""
+
+import itertools
+from collections.abc import Callable, Mapping
+from functools import partial
+from types import MappingProxyType
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import xarray as xr
+from jax.flatten_util import ravel_pytree
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from decoupled_wd import add_decayed_weights, scale_by_adam, scale_by_momentum
+from decoupled_wd.study.claims.optimizers import MARGIN, difference, error, halton
+from decoupled_wd.study.curves import bars, lines
+from decoupled_wd.study.statistics import Estimate
+from decoupled_wd.study.tasks import Run, Task
+from decoupled_wd.study.verdicts import Finding, Verdict
+
+Cosine = Callable[[Any], optax.Schedule]
+LARGE = np.logspace(0, 4, 5)
+"""The ε that should tend to momentum; a gradient of this study is of the order of 0.01 a weight."""
+SPACE: Mapping[str, tuple[float, float]] = MappingProxyType(
+    {
+        "rate": (2.0**-7, 2.0**3),
+        "l2": (2.0**-9, 1.0),
+        "forgetting": (2.0**-6, 1.0),
+        "eps": (1e-4, 1.0),
+    }
+)
+"""α/(1 − β1) or, of Adam, α/ε; λ'; 1 − β1; ε. So each family's space is the next one's at its edge."""
+
+
+def sgd(cosine: Cosine, rate: Any) -> optax.GradientTransformation:
+    """``θ ← θ − lr_t·g``."""
+    return optax.sgd(cosine(rate))
+
+
+def momentum(cosine: Cosine, rate: Any, forgetting: Any) -> optax.GradientTransformation:
+    """``m ← β1·m + g``, ``θ ← θ − lr_t·m``, the learning rate outside the buffer, as it is in Adam."""
+    lr = optax.scale_by_learning_rate(cosine(rate * forgetting))
+    return optax.chain(scale_by_momentum(1 - forgetting), lr)
+
+
+def adam(cosine: Cosine, rate: Any, forgetting: Any, eps: Any) -> optax.GradientTransformation:
+    """Adam with α = rate·ε."""
+    lr = optax.scale_by_learning_rate(cosine(rate * eps))
+    return optax.chain(scale_by_adam(1 - forgetting, eps=eps), lr)
+
+
+NESTED: Mapping[str, tuple[Callable[..., optax.GradientTransformation], int]] = MappingProxyType(
+    {"SGD": (sgd, 2), "momentum": (momentum, 3), "Adam": (adam, 4)}
+)
+"""Each optimiser and how many axes of `SPACE` it has."""
+
+
+def measure(run: Run, task: Task, *, trials: int, seeds: int) -> Finding:
+    """How far Adam is from momentum at a large ε; and the gain of each family over the one within it.
+
+    Every family, all with L2 and cosine, has `trials` trials: a larger space is searched more thinly. So
+    the larger family counts as no worse until it loses half a point.
+
+    Source: Choi et al., arXiv 1910.05446, sections 3 and 4.
+    """
+    runs = {name: _trials(run, task, name, trials, seeds) for name in NESTED}
+    apart = distances(task, LARGE)
+    included = [
+        Verdict(
+            f"Tuned {larger} is no worse than tuned {smaller}, which it includes",
+            task.name,
+            "gain in tuned test error, points",
+            difference(runs[smaller], runs[larger]),
+            ">",
+            -MARGIN,
+        )
+        for smaller, larger in itertools.pairwise(NESTED)
+    ]
+    return Finding(included + _limit(apart, task.name), _figures(runs, apart, task.name))
+
+
+def distances(
+    task: Task,
+    epsilons: NDArray[Any],
+    *,
+    rate: float = 0.1,
+    b1: float = 0.9,
+    steps: int = 16,
+) -> NDArray[np.float64]:
+    """Of Adam's path from that of momentum(η, β1), relative to how far momentum goes; for every ε.
+
+    Both start alike and see the same few batches: over many, the kinks of ReLU part any two paths. Adam's α
+    is ``η·ε/(1 − β1)``, times ``1 − β1^t``: that takes back its bias correction, which momentum lacks.
+    """
+
+    def distance(eps: Any) -> Any:
+        corrected = adam(
+            lambda alpha: lambda count: alpha * (1 - b1 ** (count + 1)), rate, 1 - b1, eps
+        )
+        return jnp.linalg.norm(_path(task, corrected, steps) - followed)
+
+    followed = _path(task, momentum(optax.constant_schedule, rate, 1 - b1), steps)
+    gone = jnp.linalg.norm(followed - followed[0])
+    return np.asarray(jax.lax.map(distance, jnp.asarray(epsilons)) / gone, float)
+
+
+def _path(task: Task, optimizer: optax.GradientTransformation, steps: int) -> jax.Array:
+    """The start and the weights after each step, ``[steps + 1, weights]``."""
+    x, y = jnp.asarray(task.dataset.x_train), jnp.asarray(task.dataset.y_train)
+    start, order, key = jax.random.split(jax.random.key(0), 3)
+    params = task.model.init(start)
+
+    def step(carry: Any, rows: jax.Array) -> tuple[Any, jax.Array]:
+        params, state = carry
+        gradients = jax.grad(task.model.loss)(params, x[rows], y[rows], key)
+        updates, state = optimizer.update(gradients, state, params)
+        params = optax.apply_updates(params, updates)
+        return (params, state), ravel_pytree(params)[0]
+
+    batches = jax.random.choice(order, len(y), (steps, task.batch_size))
+    _, path = jax.lax.scan(step, (params, optimizer.init(params)), batches)
+    return jnp.concatenate([ravel_pytree(params)[0][None], path])
+
+
+def _limit(apart: NDArray[np.float64], where: str) -> list[Verdict]:
+    slope = float(np.polyfit(np.log(LARGE), np.log(apart), 1)[0])
+    return [
+        Verdict(
+            "Adam with a large ε follows momentum",
+            where,
+            f"distance of the paths at ε = {LARGE[-1]:g}, relative",
+            _exactly(apart[-1]),
+            "<",
+            0.01,
+        ),
+        Verdict(
+            "Adam approaches momentum as 1/ε",
+            where,
+            "|d log distance / d log ε + 1|",
+            _exactly(abs(slope + 1)),
+            "<",
+            0.1,
+        ),
+    ]
+
+
+def _figures(
+    runs: Mapping[str, xr.Dataset], apart: NDArray[np.float64], where: str
+) -> dict[str, Figure]:
+    errors = {name: {"all tuned": error(each)} for name, each in runs.items()}
+    distance = {"Adam, α = η·ε / (1 − β1)": xr.DataArray(apart, {"eps": LARGE}, ("eps",))}
+    label = "distance from momentum, relative"
+    return {
+        f"inclusion {where}": bars(errors, ylabel="tuned test error (%)"),
+        f"large ε {where}": lines({where: distance}, x="eps", xlabel="ε", ylabel=label, log="xy"),
+    }
+
+
+def _exactly(number: float) -> Estimate:
+    """What has no uncertainty: nothing is drawn."""
+    return Estimate(float(number), float(number), float(number))
+
+
+def _trials(run: Run, task: Task, name: str, trials: int, seeds: int) -> xr.Dataset:
+    step, axes = NESTED[name]
+    space = halton(trials, **dict(list(SPACE.items())[:axes]))
+
+    def make(trial: Any) -> optax.GradientTransformation:
+        chosen = {axis: jnp.asarray(values)[trial.astype(int)] for axis, values in space.items()}
+        l2 = chosen.pop("l2")
+        cosine = partial(optax.cosine_decay_schedule, decay_steps=task.steps)
+        return optax.chain(add_decayed_weights(l2), step(cosine, **chosen))
+
+    name = f"inclusion, {name}"
+    return run(name, task, make, {"trial": np.arange(trials)}, seeds=seeds).isel(epoch=-1)

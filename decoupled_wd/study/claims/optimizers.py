@@ -1,0 +1,247 @@
+"""Claim (vi): which optimiser to choose, each tuned with the same number of trials, with L2 and decoupled."""
+
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import xarray as xr
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+from scipy.stats import qmc  # type: ignore[import-untyped]
+
+import decoupled_wd as dwd
+from decoupled_wd.study.claims.generalization import tuned
+from decoupled_wd.study.curves import bars
+from decoupled_wd.study.statistics import Estimate, over_seeds
+from decoupled_wd.study.tasks import Run, Task
+from decoupled_wd.study.verdicts import Finding, Verdict
+
+L2, DECOUPLED = "with L2", "decoupled"
+MARGIN = 0.5
+"""Points of test error by which one optimiser may be worse and still count as no worse."""
+
+
+class Family(NamedTuple):
+    """An optimiser without decay, ``step(schedule, peak)``, and the highest α and λ' of its search."""
+
+    step: Callable[[optax.Schedule, Any], optax.GradientTransformation]
+    learning_rate: float
+    l2: float
+    adaptive: bool
+
+
+FAMILIES: Mapping[str, Family] = MappingProxyType(
+    {
+        "SGD": Family(lambda lr, _: optax.sgd(lr), 8.0, 1.0, False),
+        "momentum": Family(
+            lambda lr, _: optax.chain(
+                dwd.scale_by_momentum(0.9, learning_rate=lr), optax.scale(-1)
+            ),
+            1.0,
+            1.0,
+            False,
+        ),
+        "Adam": Family(
+            lambda lr, _: optax.chain(dwd.scale_by_adam(), optax.scale_by_learning_rate(lr)),
+            0.1,
+            0.5,
+            True,
+        ),
+        "AdaGrad": Family(lambda lr, _: optax.adagrad(lr), 1.0, 0.5, True),
+        "RMSProp": Family(lambda lr, _: optax.rmsprop(lr), 0.1, 0.5, True),
+        "AdaBound": Family(
+            lambda lr, peak: optax.chain(
+                dwd.scale_by_adabound(learning_rate=lr, peak_learning_rate=peak), optax.scale(-1)
+            ),
+            0.1,
+            0.5,
+            True,
+        ),
+        "RAdam": Family(lambda lr, _: optax.radam(lr), 0.1, 0.5, True),
+    }
+)
+"""Momentum and the constants of the others are their defaults; decoupled Adam is AdamW."""
+
+
+def halton(trials: int, **ranges: tuple[float, float]) -> dict[str, NDArray[np.float64]]:
+    """Points spread evenly over a box in the logarithms of its axes: Halton's sequence after its corner.
+
+    Example:
+      >>> halton(3, learning_rate=(1.0, 16.0), weight_decay=(1.0, 27.0))["weight_decay"].round(6).tolist()
+      [3.0, 9.0, 1.44225]
+
+    Source: Halton 1960; for the tuning of optimisers Choi et al., arXiv 1910.05446, section 4.
+    """
+    low, high = np.log(list(ranges.values())).T
+    points = qmc.Halton(len(ranges), scramble=False).random(trials + 1)[1:]
+    return dict(zip(ranges, np.exp(low + points * (high - low)).T, strict=True))
+
+
+def search(family: str, decay: str, trials: int) -> dict[str, NDArray[np.float64]]:
+    """α over ten octaves below the family's highest, λ over nine; decoupled λ from 2^-11 to 2^-2 for all."""
+    highest = FAMILIES[family]
+    most = highest.l2 if decay == L2 else 0.25
+    rates = (highest.learning_rate * 2.0**-10, highest.learning_rate)
+    return halton(trials, learning_rate=rates, weight_decay=(most * 2.0**-9, most))
+
+
+def build(
+    family: str, decay: str, steps: int, rate: Any, strength: Any
+) -> optax.GradientTransformation:
+    """One optimiser under a cosine schedule, with L2 before it or with the paper's decay behind it."""
+    schedule = optax.cosine_decay_schedule(rate, steps)
+    step = FAMILIES[family].step(schedule, rate)
+    if decay == L2:
+        return optax.chain(dwd.add_decayed_weights(strength), step)
+    return dwd.decouple(step, strength, learning_rate=schedule, peak_learning_rate=rate)
+
+
+def measure(run: Run, task: Task, *, trials: int, seeds: int) -> Finding:
+    """Tuned test errors, how many trials come near them, and what λ loses when it moves to another optimiser.
+
+    Tuned is the trial of lowest validation error. All optimisers have `trials` trials and the same seeds.
+
+    Source: the comparisons of arXiv 1705.08292, 1902.09843, 1908.03265 and 1910.05446, and fast.ai's advice.
+    """
+    runs = {
+        family: {
+            decay: _trials(run, task, family, decay, trials, seeds) for decay in (L2, DECOUPLED)
+        }
+        for family in FAMILIES
+    }
+    carried = _carried_over(run, task, runs["momentum"][L2], trials, seeds)
+    adaptive = {family: pair for family, pair in runs.items() if FAMILIES[family].adaptive}
+    verdicts = [
+        *(_gain(family, pair, task.name) for family, pair in runs.items()),
+        *(_easier(family, pair, task.name, task.within) for family, pair in adaptive.items()),
+        _competes(runs["Adam"][DECOUPLED], runs["momentum"][L2], task.name),
+        _regret(carried, runs["Adam"][L2], task.name),
+    ]
+    return Finding(verdicts, _figures(runs, task))
+
+
+def difference(worse: xr.Dataset, better: xr.Dataset) -> Estimate:
+    """Tuned test error of the one less that of the other, in points."""
+    return over_seeds(lambda drawn: tuned(worse, drawn) - tuned(better, drawn), worse.sizes["seed"])
+
+
+def share(runs: xr.Dataset, best: float, drawn: NDArray[np.intp], within: float) -> float:
+    """Percent of the trials whose mean test error is at most `within` points above the best."""
+    mean = runs["test_error"].isel(seed=drawn).mean("seed", skipna=False)
+    return 100 * float((mean <= best + within).mean())
+
+
+def _trials(run: Run, task: Task, family: str, decay: str, trials: int, seeds: int) -> xr.Dataset:
+    space = search(family, decay, trials)
+
+    def make(trial: Any) -> optax.GradientTransformation:
+        rate, strength = (jnp.asarray(axis)[trial.astype(int)] for axis in space.values())
+        return build(family, decay, task.steps, rate, strength)
+
+    name = f"optimizers, {family}, {decay}"
+    return run(name, task, make, {"trial": np.arange(trials)}, seeds=seeds).isel(epoch=-1)
+
+
+def _carried_over(run: Run, task: Task, source: xr.Dataset, trials: int, seeds: int) -> xr.Dataset:
+    """Adam + L2 with the best λ of `source`, that of all its seeds, and as many trials of α alone."""
+    best = int(source["validation_error"].mean("seed", skipna=False).argmin("trial"))
+    highest = FAMILIES["Adam"].learning_rate
+    axes = {
+        "learning_rate": highest * 2.0 ** -np.linspace(10, 0, trials),
+        "weight_decay": search("momentum", L2, trials)["weight_decay"][[best]],
+    }
+
+    def make(learning_rate: Any, weight_decay: Any) -> optax.GradientTransformation:
+        return build("Adam", L2, task.steps, learning_rate, weight_decay)
+
+    name = "optimizers, Adam, with the L2 of momentum"
+    return run(name, task, make, axes, seeds=seeds).isel(epoch=-1)
+
+
+def _gain(family: str, pair: Mapping[str, xr.Dataset], where: str) -> Verdict:
+    adaptive = FAMILIES[family].adaptive
+    return Verdict(
+        f"Tuned {family} has a lower test error decoupled than with L2"
+        if adaptive
+        else f"Tuned {family} is as good with L2 as decoupled",
+        where,
+        "gain in tuned test error, points",
+        difference(pair[L2], pair[DECOUPLED]),
+        ">" if adaptive else "≈",
+        0.0,
+    )
+
+
+def _competes(adamw: xr.Dataset, momentum: xr.Dataset, where: str) -> Verdict:
+    return Verdict(
+        "AdamW competes with SGD with momentum",
+        where,
+        "gain in tuned test error over momentum with L2, points",
+        difference(momentum, adamw),
+        ">",
+        -MARGIN,
+    )
+
+
+def _regret(carried: xr.Dataset, own: xr.Dataset, where: str) -> Verdict:
+    return Verdict(
+        "The best λ of momentum is not the best for Adam + L2, even with α tuned anew",
+        where,
+        "loss in tuned test error, points",
+        difference(carried, own),
+        ">",
+        0.0,
+    )
+
+
+def _easier(family: str, pair: Mapping[str, xr.Dataset], where: str, within: float) -> Verdict:
+    def gain(drawn: NDArray[np.intp]) -> float:
+        found = _share_of_each(pair, drawn, within)
+        return found[DECOUPLED] - found[L2]
+
+    return Verdict(
+        f"{family} is easier to tune decoupled than with L2",
+        where,
+        f"more trials within {within} points of the pair's best, percent of all",
+        over_seeds(gain, pair[L2].sizes["seed"]),
+        ">",
+        0.0,
+    )
+
+
+def _share_of_each(
+    pair: Mapping[str, xr.Dataset], drawn: NDArray[np.intp], within: float
+) -> dict[str, float]:
+    best = float(np.fmin.reduce([tuned(runs, drawn) for runs in pair.values()]))
+    return {decay: share(runs, best, drawn, within) for decay, runs in pair.items()}
+
+
+def _figures(runs: Mapping[str, Mapping[str, xr.Dataset]], task: Task) -> dict[str, Figure]:
+    errors = {
+        family: {decay: error(each) for decay, each in pair.items()}
+        for family, pair in runs.items()
+    }
+    shares = {family: _shares(pair, task.within) for family, pair in runs.items()}
+    near = f"trials within {task.within} points of the pair's best (%)"
+    return {
+        f"optimizers {task.name}": bars(errors, ylabel="tuned test error (%)"),
+        f"sensitivity {task.name}": bars(shares, ylabel=near),
+    }
+
+
+def _shares(pair: Mapping[str, xr.Dataset], within: float) -> dict[str, Estimate]:
+    return {
+        decay: over_seeds(
+            lambda drawn: _share_of_each(pair, drawn, within)[decay],  # noqa: B023
+            runs.sizes["seed"],
+        )
+        for decay, runs in pair.items()
+    }
+
+
+def error(runs: xr.Dataset) -> Estimate:
+    """Tuned test error, in percent."""
+    return over_seeds(lambda drawn: tuned(runs, drawn), runs.sizes["seed"])
