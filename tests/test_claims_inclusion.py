@@ -56,12 +56,6 @@ def test_a_larger_family_is_no_worse(monkeypatch, floors, noise, expected):
     assert gain == pytest.approx(floors[0] - floors[1])
 
 
-def test_adam_tends_to_momentum_as_one_over_epsilon():
-    apart = distances(tiny_task(), np.array([1e-8, 1e1, 1e2, 1e3]))
-    assert apart[0] > 0.1
-    np.testing.assert_allclose(apart[1:-1] / apart[2:], 10, rtol=0.05)
-
-
 def test_the_distance_is_that_of_the_papers_algorithms():
     task, eps, b1, lr = tiny_task()._replace(batch_size=20), 2.0, 0.9, 0.01
     x, y = task.dataset.x_train.astype(float), task.dataset.y_train

@@ -155,13 +155,13 @@ def test_each_name_trains_its_own_optimiser():
     }
     assert [steps for _, steps in makes.values()] == [8, 16] * 3
     for name, known in expected.items():
-        make, steps = makes[f"super-convergence, {name}, 8 epochs"]
+        make, steps = makes[f"super-convergence, {name}, 4 epochs"]
         found = path(lambda lr: make(lr, 0.1), 0.05)  # noqa: B023
         np.testing.assert_allclose(found, path(known(steps), 0.05), rtol=1e-6)
 
 
 def test_a_real_study():
-    finding = measure(runner(), tiny_task()._replace(epochs=8), grid=2, seeds=2, shares=(1 / 2, 1))
+    finding = measure(runner(), tiny_task(), grid=2, seeds=2, shares=(1,))
     assert [v.verdict for v in finding.verdicts].count("not measured") == 0
     (figure,) = finding.figures.values()
-    assert figure.axes[0].lines[0].get_xdata().tolist() == [4, 8]
+    assert figure.axes[0].lines[0].get_xdata().tolist() == [4]

@@ -11,7 +11,7 @@ from decoupled_wd import LR, PAPER, Coupling, adam, adamw, sgd, sgdw
 
 
 class Contender(NamedTuple):
-    """``make(schedule, weight_decay, peak, coupling)``, and the highest α and λ of its grid."""
+    """``make(schedule, weight_decay, peak, coupling)``, and the α and λ in the middle of its grid."""
 
     make: Callable[[optax.Schedule, Any, Any, Coupling], optax.GradientTransformation]
     learning_rate: float
@@ -21,18 +21,18 @@ class Contender(NamedTuple):
 
 CONTENDERS: Mapping[str, Contender] = MappingProxyType(
     {
-        "SGD": Contender(lambda lr, l2, *_: sgd(lr, l2), 1.0, 1.0, False),
+        "SGD": Contender(lambda lr, l2, *_: sgd(lr, l2), 2.0**-4, 2.0**-5, False),
         "SGDW": Contender(
             lambda lr, wd, peak, c: sgdw(lr, wd, peak_learning_rate=peak, coupling=c),
-            1.0,
-            0.25,
+            2.0**-4,
+            2.0**-6,
             True,
         ),
-        "Adam": Contender(lambda lr, l2, *_: adam(lr, l2), 0.1, 0.5, False),
+        "Adam": Contender(lambda lr, l2, *_: adam(lr, l2), 0.1 * 2.0**-4, 2.0**-5, False),
         "AdamW": Contender(
             lambda lr, wd, peak, c: adamw(lr, wd, peak_learning_rate=peak, coupling=c),
-            0.1,
-            0.25,
+            0.1 * 2.0**-4,
+            2.0**-6,
             True,
         ),
     }
@@ -67,16 +67,18 @@ def maker(
 
 
 def axes(contender: str, grid: int, coupling: Coupling = PAPER) -> dict[str, np.ndarray]:
-    """Ten octaves of α below the highest, and λ = 0 with nine octaves above it, in `grid` values each.
+    """Octaves of α around the middle, and λ = 0 with octaves around the middle: `grid` values each.
 
-    In lr-coupled units the same decays at the middle α are the same numbers over that α.
+    In lr-coupled units the decays at the middle α are the same.
 
     Example:
-      >>> axes("AdamW", 3)["weight_decay"].round(5).tolist()
-      [0.0, 0.00049, 0.25]
+      >>> axes("AdamW", 4)["weight_decay"].tolist()
+      [0.0, 0.0078125, 0.015625, 0.03125]
     """
-    best = CONTENDERS[contender]
-    rates = best.learning_rate * 2.0 ** -np.linspace(0, 10, grid)
-    highest = best.weight_decay / (best.learning_rate * 2.0**-4 if coupling == LR else 1.0)
-    decays = highest * 2.0 ** -np.linspace(9, 0, grid - 1)
-    return {"learning_rate": rates, "weight_decay": np.concatenate([[0.0], decays])}
+    middle = CONTENDERS[contender]
+    decay = middle.weight_decay / (middle.learning_rate if coupling == LR else 1.0)
+    octaves = np.arange(grid) - grid // 2
+    return {
+        "learning_rate": middle.learning_rate * 2.0**-octaves,
+        "weight_decay": np.concatenate([[0.0], decay * 2.0 ** octaves[1:]]),
+    }

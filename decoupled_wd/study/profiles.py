@@ -2,14 +2,24 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from itertools import starmap
 from types import MappingProxyType
 from typing import NamedTuple
 
-from decoupled_wd.study.claims import generalization, interaction
+from decoupled_wd import LR, PAPER
+from decoupled_wd.study.claims import (
+    budget,
+    equivalence,
+    generalization,
+    inclusion,
+    interaction,
+    optimizers,
+    restarts,
+    superconvergence,
+)
+from decoupled_wd.study.data import Dataset, mnist1d
 from decoupled_wd.study.tasks import Run, Task
 from decoupled_wd.study.verdicts import Finding
-
-Measure = Callable[[Run, Task], Finding]
 
 
 class Experiment(NamedTuple):
@@ -19,7 +29,7 @@ class Experiment(NamedTuple):
     """Number in the study, ``i`` to ``vii``."""
     dataset: str
     network: str
-    measure: Measure
+    measure: Callable[[Run, Task], Finding]
     """``measure(run, task)``."""
     seconds: float
     """How long it took on two x86-64 cores."""
@@ -37,14 +47,85 @@ CLAIMS: Mapping[str, str] = MappingProxyType(
     }
 )
 
-PROFILES: Mapping[str, tuple[Experiment, ...]] = MappingProxyType(
-    {
-        "default": (
-            Experiment("ii", "mnist1d", "mlp", partial(interaction.measure, grid=8, seeds=5), 70),
-            Experiment(
-                "iii", "mnist1d", "mlp", partial(generalization.measure, grid=8, seeds=5), 1
-            ),
-        ),
-        "full": (),
-    }
+
+def _more_points() -> Dataset:
+    return mnist1d(train_size=4000)
+
+
+_GRID = partial(interaction.measure, grid=9, seeds=5)
+_GAIN = partial(generalization.measure, grid=9, seeds=5)
+_BUDGET = partial(budget.measure, learning_rates={"AdamW": (0.0125,)}, seeds=5)
+_RESTARTS = partial(restarts.measure, normalized_decays=(0.1, 0.2, 0.4, 0.8), seeds=5)
+_RESTARTS_OF_BOTH = partial(
+    _RESTARTS, learning_rates={"AdamW": (0.05, 0.025), "SGDW": (0.25, 0.125)}
 )
+_OPTIMIZERS = partial(optimizers.measure, trials=32, seeds=3)
+_INCLUSION = partial(inclusion.measure, trials=32, seeds=5)
+_CYCLE = partial(superconvergence.measure, grid=6, seeds=5)
+_EVERY = {"schedules": ("cosine", "step drop", "fixed")}
+_BOTH_UNITS = {"couplings": (PAPER, LR)}
+_STEPS = {
+    "epochs": (8, 32, 128),
+    "training points": (250, 1000, 4000),
+    "batch size": (512, 128, 32),
+}
+_BOTH = {"AdamW": (0.0125,), "SGDW": (0.0625,)}
+
+_DEFAULT = (
+    ("i", "mnist1d", "mlp", equivalence.measure, 10),
+    ("ii", "mnist1d", "mlp", partial(_GRID, grid=8), 75),
+    ("iii", "mnist1d", "mlp", partial(_GAIN, grid=8), 1),
+    (
+        "iv",
+        "mnist1d",
+        "mlp",
+        partial(_BUDGET, budgets={"epochs": (8, 32, 128)}, dataset=_more_points),
+        30,
+    ),
+    ("v", "mnist1d", "mlp", partial(_RESTARTS, learning_rates={"AdamW": (0.025,)}), 15),
+)
+
+_FULL = (
+    ("i", "mnist1d", "mlp", equivalence.measure, 10),
+    ("i", "digits", "resnet", equivalence.measure, 20),
+    ("ii", "mnist1d", "mlp", partial(_GRID, **_EVERY, **_BOTH_UNITS), 420),
+    ("ii", "mnist1d", "mlp without BatchNorm", partial(_GRID, **_BOTH_UNITS), 120),
+    ("ii", "digits", "mlp", partial(_GRID, **_BOTH_UNITS), 100),
+    ("ii", "digits", "resnet", partial(_GRID, schedules=("cosine", "fixed")), 480),
+    ("iii", "mnist1d", "mlp", partial(_GAIN, **_EVERY), 1),
+    ("iii", "mnist1d", "mlp without BatchNorm", _GAIN, 1),
+    ("iii", "digits", "mlp", _GAIN, 1),
+    ("iii", "digits", "resnet", partial(_GAIN, schedules=("cosine", "fixed")), 1),
+    (
+        "iv",
+        "mnist1d",
+        "mlp",
+        partial(
+            _BUDGET,
+            budgets=_STEPS,
+            learning_rates=_BOTH,
+            dataset=_more_points,
+        ),
+        300,
+    ),
+    (
+        "iv",
+        "digits",
+        "resnet",
+        partial(_BUDGET, budgets={"epochs": (25, 100, 400)}, learning_rates=_BOTH),
+        120,
+    ),
+    ("v", "mnist1d", "mlp", _RESTARTS_OF_BOTH, 60),
+    ("v", "digits", "resnet", _RESTARTS_OF_BOTH, 150),
+    ("vi", "mnist1d", "mlp", _OPTIMIZERS, 100),
+    ("vi", "digits", "resnet", _OPTIMIZERS, 300),
+    ("vi", "mnist1d", "mlp", _INCLUSION, 45),
+    ("vi", "digits", "resnet", _INCLUSION, 80),
+    ("vii", "mnist1d", "mlp", _CYCLE, 80),
+    ("vii", "digits", "resnet", _CYCLE, 200),
+)
+
+PROFILES: Mapping[str, tuple[Experiment, ...]] = MappingProxyType(
+    {"default": tuple(starmap(Experiment, _DEFAULT)), "full": tuple(starmap(Experiment, _FULL))}
+)
+"""Seconds are of two x86-64 cores."""

@@ -81,7 +81,7 @@ def matched(first: xr.Dataset, second: xr.Dataset, drawn: NDArray[np.intp], with
     if not low < high:
         return np.nan
     edges = np.geomspace(low, high, BINS + 1)[1:-1]
-    best = np.array([_best_by_bin(*cells, edges, (low, high)) for cells in near])
+    best = np.array([_best_by_bin(cells, edges, (low, high)) for cells in near])
     gaps = best[0] - best[1]
     return float(np.nanmean(gaps)) if np.isfinite(gaps).any() else np.nan
 
@@ -99,12 +99,9 @@ def _near(mean: xr.Dataset, within: float) -> tuple[NDArray[np.float64], ...]:
 
 
 def _best_by_bin(
-    loss: NDArray[np.float64],
-    validation: NDArray[np.float64],
-    test: NDArray[np.float64],
-    edges: NDArray[np.float64],
-    span: tuple[float, float],
+    near: tuple[NDArray[np.float64], ...], edges: NDArray[np.float64], span: tuple[float, float]
 ) -> NDArray[np.float64]:
+    loss, validation, test = near
     bins = np.where((loss < span[0]) | (loss > span[1]), -1, np.digitize(loss, edges))
     cells = [np.flatnonzero(bins == number) for number in range(BINS)]
     return np.array([test[c[validation[c].argmin()]] if c.size else np.nan for c in cells])

@@ -28,7 +28,7 @@ LARGE = np.logspace(0, 4, 5)
 SPACE: Mapping[str, tuple[float, float]] = MappingProxyType(
     {
         "rate": (2.0**-7, 2.0**3),
-        "l2": (2.0**-9, 1.0),
+        "l2": (2.0**-12, 2.0**-3),
         "forgetting": (2.0**-6, 1.0),
         "eps": (1e-4, 1.0),
     }

@@ -123,5 +123,5 @@ def _table(results: xr.DataTree, where: str, within: float) -> list[dict[str, An
     for name, child in results.children.items():
         error = child["test_error"].transpose(RATE, DECAY, "seed")
         axes = (error[axis].values for axis in (RATE, DECAY))
-        records.append({"where": where} | summarize(name, error.values, *axes, within=within))
+        records.append({"where": where, **summarize(name, error.values, *axes, within=within)})
     return records

@@ -25,7 +25,10 @@ MARGIN = 0.5
 
 
 class Family(NamedTuple):
-    """An optimiser without decay, ``step(schedule, peak)``, and the highest α and λ' of its search."""
+    """An optimiser without decay, ``step(schedule, peak)``, and the highest α and λ' of its search.
+
+    They are such that the best of the study's small networks lie inside, not on the edge.
+    """
 
     step: Callable[[optax.Schedule, Any], optax.GradientTransformation]
     learning_rate: float
@@ -35,13 +38,13 @@ class Family(NamedTuple):
 
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
-        "SGD": Family(lambda lr, _: optax.sgd(lr), 8.0, 1.0, False),
+        "SGD": Family(lambda lr, _: optax.sgd(lr), 8.0, 0.125, False),
         "momentum": Family(
             lambda lr, _: optax.chain(
                 dwd.scale_by_momentum(0.9, learning_rate=lr), optax.scale(-1)
             ),
             1.0,
-            1.0,
+            0.125,
             False,
         ),
         "Adam": Family(
@@ -50,7 +53,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             0.5,
             True,
         ),
-        "AdaGrad": Family(lambda lr, _: optax.adagrad(lr), 1.0, 0.5, True),
+        "AdaGrad": Family(lambda lr, _: optax.adagrad(lr), 4.0, 0.5, True),
         "RMSProp": Family(lambda lr, _: optax.rmsprop(lr), 0.1, 0.5, True),
         "AdaBound": Family(
             lambda lr, peak: optax.chain(
@@ -60,7 +63,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
             0.5,
             True,
         ),
-        "RAdam": Family(lambda lr, _: optax.radam(lr), 0.1, 0.5, True),
+        "RAdam": Family(lambda lr, _: optax.radam(lr), 0.4, 0.5, True),
     }
 )
 """Momentum and the constants of the others are their defaults; decoupled Adam is AdamW."""
