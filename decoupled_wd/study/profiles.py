@@ -59,9 +59,9 @@ _RESTARTS = partial(restarts.measure, normalized_decays=(0.1, 0.2, 0.4, 0.8), se
 _RESTARTS_OF_BOTH = partial(
     _RESTARTS, learning_rates={"AdamW": (0.05, 0.025), "SGDW": (0.25, 0.125)}
 )
-_OPTIMIZERS = partial(optimizers.measure, trials=32, seeds=3)
-_INCLUSION = partial(inclusion.measure, trials=32, seeds=5)
-_CYCLE = partial(superconvergence.measure, grid=6, seeds=5)
+_OPTIMIZERS = partial(optimizers.measure, trials=48, seeds=5)
+_INCLUSION = partial(inclusion.measure, trials=48, seeds=5)
+_CYCLE = partial(superconvergence.measure, grid=8, seeds=5)
 _EVERY = {"schedules": ("cosine", "step drop", "fixed")}
 _BOTH_UNITS = {"couplings": (PAPER, LR)}
 _STEPS = {
@@ -117,12 +117,12 @@ _FULL = (
     ),
     ("v", "mnist1d", "mlp", _RESTARTS_OF_BOTH, 60),
     ("v", "digits", "resnet", _RESTARTS_OF_BOTH, 150),
-    ("vi", "mnist1d", "mlp", _OPTIMIZERS, 100),
-    ("vi", "digits", "resnet", _OPTIMIZERS, 300),
+    ("vi", "mnist1d", "mlp", _OPTIMIZERS, 180),
+    ("vi", "digits", "resnet", partial(_OPTIMIZERS, trials=32), 360),
     ("vi", "mnist1d", "mlp", _INCLUSION, 45),
     ("vi", "digits", "resnet", _INCLUSION, 80),
-    ("vii", "mnist1d", "mlp", _CYCLE, 80),
-    ("vii", "digits", "resnet", _CYCLE, 200),
+    ("vii", "mnist1d", "mlp", _CYCLE, 150),
+    ("vii", "digits", "resnet", partial(_CYCLE, grid=6), 200),
 )
 
 PROFILES: Mapping[str, tuple[Experiment, ...]] = MappingProxyType(

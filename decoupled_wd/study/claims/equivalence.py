@@ -150,7 +150,7 @@ def judge(found: xr.Dataset, where: str) -> list[Verdict]:
     close = "With momentum λ' = (1 − β1)·λ/α does most of what λ does"
     never = f"Adam with L2 takes the steps of AdamW for none of {len(STRENGTHS)} λ'"
     scaled = "Behind a fixed M decay is L2 scaled by M's inverse, times λ/(2α)"
-    printed = "scaled L2 as printed"
+    twice, printed = "Eq. (2) as printed", "scaled L2 as printed"
     return [
         line(f"{steps}, α fixed", ["SGD"], "SGD", "<", ROUNDING),
         line(f"{steps}, α annealed", ["SGD, cosine"], "SGD, cosine", "<", ROUNDING),
@@ -158,11 +158,9 @@ def judge(found: xr.Dataset, where: str) -> list[Verdict]:
         line("With momentum that is not exact", ["momentum"], "momentum", ">", MATTERS),
         line(never, GRID, "Adam", ">", MATTERS),
         line(scaled, ["scaled L2"], "scaled L2", "<", ROUNDING),
+        line(f"{twice} is another penalty for α = ½", [printed], "scaled L2", ">", MATTERS),
         line(
-            "Eq. (2) as printed is another penalty for α = ½", [printed], "scaled L2", ">", MATTERS
-        ),
-        line(
-            "Eq. (2) as printed is right for α = 1", [f"{printed}, α = 1"], "scaled L2, α = 1", "<"
+            f"{twice} is right for α = 1", [f"{printed}, α = 1"], "scaled L2, α = 1", "<", ROUNDING
         ),
     ]
 
