@@ -1,8 +1,8 @@
 # %% [markdown]
 # # Decay around any optax optimiser, with rules for paths
 #
-# optax has no decoupled decay for most of its optimisers. `decouple` adds it to each in the same way, and with the
-# paper's coupling the same λ removes the same fraction of a weight, whichever optimiser it is and whatever its rate.
+# optax has no decoupled decay for most of its optimisers. `decouple` adds it to each in the same way, and with
+# the paper's coupling the same λ removes the same fraction of a weight, whatever the optimiser and its rate.
 
 # %%
 import jax

@@ -1,15 +1,14 @@
 # %% [markdown]
 # # A small character transformer
 #
-# A decoder-only transformer in Flax nnx learns the licence text of this library (or any text file given). Matrices decay,
-# embeddings a tenth as much, norms and biases not at all; λ comes from a timescale: weights forget over a third of the run.
+# A decoder-only transformer in Flax nnx learns a licence text (or any text file given). Matrices decay, embeddings
+# a tenth as much, norms and biases not at all; λ comes from a timescale: weights forget over a third of the run.
 
 # %%
 import sys
 from importlib.metadata import files
 from pathlib import Path
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
@@ -17,7 +16,7 @@ from flax import nnx
 
 import decoupled_wd as dwd
 
-STEPS, BATCH, LENGTH, WIDTH, PEAK = 300, 16, 64, 64, 3e-3
+STEPS, BATCH, LENGTH, WIDTH, PEAK = 400, 16, 64, 64, 3e-3
 
 
 def text():

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Fine-tuning towards the start
 #
-# Plain decay pulls a fine-tuned network towards zero, away from what it learned before. `rules.towards_start` pulls
-# towards the weights it started from. Here a network learns digits 0 to 4, then all ten from few images; how well does
-# it still know the first five?
+# Plain decay pulls a fine-tuned network towards zero, away from what it learned before. `rules.towards_start`
+# pulls towards the weights it started from. Here a network learns the digits 0 to 4, and then 5 to 9 from three
+# images each; how well does it still know the first five?
 
 # %%
 import jax

@@ -33,7 +33,7 @@ def init(key):
     }
 
 
-def loss(params, x, y, key):
+def loss(params, x, y, key):  # noqa: ARG001
     """Mean squared error; the key is for models with dropout and the like."""
     return ((jnp.tanh(x @ params["in"] + params["bias"]) @ params["out"] - y) ** 2).mean()
 
@@ -45,10 +45,14 @@ def metric(params, train, test):
 
 # %%
 runs = {}
-for name, make in {"Adam + L2": dwd.adam, "AdamW": dwd.adamw}.items():
+makers = {
+    "Adam + L2": lambda learning_rate, strength: dwd.adam(learning_rate, strength),
+    "AdamW": lambda learning_rate, strength: dwd.adamw(learning_rate, strength),
+}
+for name, make in makers.items():
     runs[name] = sweep(
         make,
-        {"learning_rate": 2.0 ** -np.arange(4, 11), "weight_decay": 2.0 ** -np.arange(3, 17, 2)},
+        {"learning_rate": 2.0 ** -np.arange(2, 10), "strength": 2.0 ** -np.arange(3, 17, 2)},
         init=init,
         loss=loss,
         metric=metric,
@@ -61,7 +65,7 @@ for name, make in {"Adam + L2": dwd.adam, "AdamW": dwd.adamw}.items():
     means = runs[name].test.mean("seed").isel(epoch=-1)
     best = means.isel(means.argmin(...))
     print(f"{name:10} test loss {float(best):.3f} at α = {float(best.learning_rate):.4f}, ", end="")
-    print(f"λ = {float(best.weight_decay):.5f}")
+    print(f"strength {float(best.strength):.5f}")
 
 # %%
 figure, axes = plt.subplots(1, 2, figsize=(9, 4), layout="constrained", sharey=True)
@@ -70,3 +74,4 @@ for axis, (name, dataset) in zip(axes, runs.items(), strict=True):
         ax=axis, xscale="log", yscale="log", vmax=1.0, cmap="viridis_r"
     )
     axis.set_title(name)
+plt.show()

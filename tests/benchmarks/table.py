@@ -4,10 +4,23 @@ from typing import Any
 
 
 def row(
-    benchmark: str, case: str, value: float, unit: str, *, against: str, reference: float
+    benchmark: str,
+    case: str,
+    value: float,
+    unit: str,
+    *,
+    against: str,
+    reference: float,
+    ratio: float | None = None,
+    target: float | None = 1.0,
 ) -> dict[str, Any]:
-    """`against` names the peer or the floor, whose figure is `reference`; 0 of 0 is a ratio of 1."""
-    ratio = value / reference if reference else (1.0 if value == 0 else float("inf"))
+    """`against` names the peer or the floor, whose figure is `reference`; 0 of 0 is a ratio of 1.
+
+    A `ratio` is given where it is not that of the two figures, as a median of ratios is not; without a `target`
+    the reference only stands beside.
+    """
+    if ratio is None:
+        ratio = value / reference if reference else (1.0 if value == 0 else float("inf"))
     return {
         "benchmark": benchmark,
         "case": case,
@@ -16,4 +29,16 @@ def row(
         "against": against,
         "reference": round(reference, 4),
         "ratio": round(ratio, 4),
+        "target": target,
     }
+
+
+def absent(benchmark: str, case: str, against: str) -> dict[str, Any]:
+    """The row of a peer that is not installed."""
+    figures = dict.fromkeys(("value", "unit", "reference", "ratio", "target"))
+    return {"benchmark": benchmark, "case": case, "against": f"{against}: not installed"} | figures
+
+
+def missed(row: dict[str, Any]) -> bool:
+    """Whether the ratio is more than 1 % above its target."""
+    return row["target"] is not None and row["ratio"] > 1.01 * row["target"]
