@@ -45,7 +45,7 @@ def scale_by_adabound(
     Raises:
       TypeError, ValueError: a number is out of range, or α is missing.
 
-    Example:
+    Examples:
       >>> link = scale_by_adabound(learning_rate=1e-3, final_learning_rate=0.1, gamma=1e-3)
       >>> step, _ = link.update(jnp.array([4.0]), link.init(jnp.zeros(1)))
       >>> round(float(step[0]), 6)

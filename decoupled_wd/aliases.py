@@ -45,7 +45,7 @@ def sgd(
     Raises:
       TypeError, ValueError: an argument is out of range or does not fit the params.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> optimizer, params = sgd(0.5, 0.1), jnp.array([2.0])
       >>> updates, _ = optimizer.update(jnp.array([1.0]), optimizer.init(params), params)
@@ -89,7 +89,7 @@ def sgdw(
     Raises:
       TypeError, ValueError: an argument is out of range or does not fit the params.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> optimizer, params = sgdw(0.5, 0.1), jnp.array([2.0])
       >>> updates, _ = optimizer.update(jnp.array([1.0]), optimizer.init(params), params)
@@ -137,7 +137,7 @@ def adam(
     Raises:
       TypeError, ValueError: an argument is out of range or does not fit the params.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> optimizer, params = adam(0.5, 0.1), jnp.array([2.0])
       >>> updates, _ = optimizer.update(jnp.array([1.0]), optimizer.init(params), params)
@@ -183,7 +183,7 @@ def adamw(
     Raises:
       TypeError, ValueError: an argument is out of range or does not fit the params.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> optimizer, params = adamw(0.5, 0.1), jnp.array([2.0])
       >>> updates, _ = optimizer.update(jnp.array([1.0]), optimizer.init(params), params)
@@ -236,7 +236,7 @@ def sgdwr(
     Raises:
       TypeError, ValueError: an argument is out of range or does not fit the params.
 
-    Example:
+    Examples:
       >>> optimizer = sgdwr(
       ...     0.05, 0.025, batch_size=128, dataset_size=50_000, first_cycle_epochs=100
       ... )
@@ -297,7 +297,7 @@ def adamwr(
     Raises:
       TypeError, ValueError: an argument is out of range or does not fit the params.
 
-    Example:
+    Examples:
       >>> optimizer = adamwr(
       ...     1e-3, 0.025, batch_size=128, dataset_size=50_000, first_cycle_epochs=100
       ... )

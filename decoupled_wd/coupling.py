@@ -33,7 +33,7 @@ class Coupling:
     Raises:
       TypeError, ValueError: an exponent is not a finite number >= 0.
 
-    Example:
+    Examples:
       >>> Coupling(p=1, s=2) == CORRECTED
       True
 
@@ -64,7 +64,7 @@ class Coupling:
         Raises:
           TypeError, ValueError: a value is not a finite number >= 0, or α is needed and missing.
 
-        Example:
+        Examples:
           >>> LR.fraction(0.5, learning_rate=0.25)(0)
           0.125
         """
@@ -148,7 +148,7 @@ def convert_weight_decay(
     Raises:
       TypeError, ValueError: a number is not finite and in range, or a framework is unknown.
 
-    Example:
+    Examples:
       >>> convert_weight_decay(0.1, from_="fastai", to="paper", learning_rate=3e-3)
       0.00030000000000000003
 

@@ -90,7 +90,7 @@ def describe(
     Raises:
       TypeError, ValueError: a number is out of range, α is missing, or a tree does not fit the params.
 
-    Example:
+    Examples:
       >>> params = {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}
       >>> describe(params, 1e-3, mask=masks.matrices())
       path    shape   dtype    parameters  multiplier  fraction  half-life  rule

@@ -99,7 +99,7 @@ def preflight(
       ValueError: decay is lost and `on_loss` is "raise".
       TypeError, ValueError: an argument is out of range, α is missing, or a tree does not fit the params.
 
-    Example:
+    Examples:
       >>> params = {"head": jnp.ones((3, 4)), "body": jnp.ones((3, 4), jnp.bfloat16)}
       >>> for row in preflight(params, 1e-4, on_loss="return").rows:
       ...     print(row.path, row.threshold == jnp.finfo(row.dtype).eps / 4, row.moved, row.verdict)

@@ -84,7 +84,7 @@ def equivalents(
     Raises:
       TypeError, ValueError: a number is out of range, a framework is unknown, or of b, B and T one is missing.
 
-    Example:
+    Examples:
       >>> table = equivalents(0.1, from_="fastai", learning_rate=3e-3)
       >>> f"{table['paper']:.4g} {table['torch']:.4g} {table['timescale']:.4g}"
       '0.0003 0.1 3333'

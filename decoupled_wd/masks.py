@@ -35,7 +35,7 @@ def everything() -> Mask:
     Returns:
       A mask, ``m = 1``.
 
-    Example:
+    Examples:
       >>> multipliers(everything(), {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)})
       {'bias': 1.0, 'kernel': 1.0}
 
@@ -57,7 +57,7 @@ def matrices(*, stacked_axes: int = 0) -> Mask:
     Raises:
       TypeError, ValueError: `stacked_axes` is not a whole number >= 0.
 
-    Example:
+    Examples:
       >>> multipliers(matrices(), {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)})
       {'bias': 0.0, 'kernel': 1.0}
 
@@ -85,7 +85,7 @@ def without(*kinds: str) -> Mask:
     Raises:
       ValueError: a kind is unknown, or none is given.
 
-    Example:
+    Examples:
       >>> shapes = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
       >>> multipliers(without("bias", "norm"), {"Dense_0": shapes, "LayerNorm_0": {"scale": jnp.ones(2)}})
       {'Dense_0': {'bias': 0.0, 'kernel': 1.0}, 'LayerNorm_0': {'scale': 0.0}}
@@ -115,7 +115,7 @@ def matching(*rules: tuple[str, float]) -> Mask:
       TypeError, ValueError: a rule is not such a pair; or, when it meets the params, a pattern has no effect or
         a parameter is not covered.
 
-    Example:
+    Examples:
       >>> mask = matching((r".*/bias", 0.0), (r"head/.*", 0.1), (r".*", 1.0))
       >>> layer = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
       >>> multipliers(mask, {"body": layer, "head": layer})

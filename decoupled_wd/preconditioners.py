@@ -58,7 +58,7 @@ def scale_by_momentum(
     Raises:
       TypeError, ValueError: a number is out of range.
 
-    Example:
+    Examples:
       >>> link = scale_by_momentum(0.5, learning_rate=0.1)
       >>> state = link.init(jnp.zeros(1))
       >>> m, state = link.update(jnp.ones(1), state)
@@ -116,7 +116,7 @@ def scale_by_adam(
     Raises:
       TypeError, ValueError: a number is out of range.
 
-    Example:
+    Examples:
       >>> link = scale_by_adam()
       >>> direction, state = link.update(jnp.array([4.0]), link.init(jnp.zeros(1)))
       >>> round(float(direction[0]), 4)

@@ -104,7 +104,7 @@ def record(
       TypeError: `inner` is not an optimiser, or `every` is not a number.
       ValueError: `every` is below 1; at init, there is no `decay_weights` in `inner`; or params are missing.
 
-    Example:
+    Examples:
       >>> from decoupled_wd import sgdw
       >>> optimizer, params = record(sgdw(0.5, 0.1)), jnp.array([3.0, 4.0])
       >>> updates, state = optimizer.update(jnp.array([4.0, -3.0]), optimizer.init(params), params)
@@ -173,7 +173,7 @@ def recorded(state: optax.OptState, params: optax.Params) -> dict[str, Record]:
     Raises:
       ValueError: there is no record in the state, or that of other params.
 
-    Example:
+    Examples:
       >>> from decoupled_wd import masks, sgdw
       >>> optimizer = record(sgdw(0.5, 0.1, mask=masks.matrices()))
       >>> params = {"bias": jnp.ones(2), "kernel": jnp.ones((2, 2))}

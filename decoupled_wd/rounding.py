@@ -51,7 +51,7 @@ def residual() -> optax.GradientTransformationExtraArgs:
       TypeError: a parameter is of another type narrower than float32.
       ValueError: params are missing in `update`.
 
-    Example:
+    Examples:
       >>> link, p = residual(), jnp.ones(1, jnp.bfloat16)
       >>> state = link.init(p)
       >>> for _ in range(10):
@@ -101,7 +101,7 @@ def stochastic_rounding(seed: int) -> optax.GradientTransformationExtraArgs:
       TypeError: the seed is not a whole number, or a parameter is of another type narrower than float32.
       ValueError: params are missing in `update`.
 
-    Example:
+    Examples:
       >>> link, p = stochastic_rounding(0), jnp.ones(1000, jnp.bfloat16)
       >>> updates, _ = link.update(jnp.full(1000, -0.001), link.init(p), p)
       >>> p = optax.apply_updates(p, updates)
@@ -145,7 +145,7 @@ def weights(state: optax.OptState, params: optax.Params) -> optax.Params:
     Returns:
       A tree like the params, in float32 where a residual is held.
 
-    Example:
+    Examples:
       >>> link, p = residual(), jnp.ones(1, jnp.bfloat16)
       >>> updates, state = link.update(jnp.full(1, -0.001), link.init(p), p)
       >>> [float(w[0]) for w in (optax.apply_updates(p, updates), weights(state, p))]

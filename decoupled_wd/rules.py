@@ -38,7 +38,7 @@ def towards_zero() -> Rule:
     Returns:
       A rule without state.
 
-    Example:
+    Examples:
       >>> import jax.numpy as jnp
       >>> rule = towards_zero()
       >>> pull, _ = rule.update(jnp.zeros(1), rule.init(jnp.ones(1)), jnp.array([3.0]), gradients=None)
@@ -56,7 +56,7 @@ def towards_start() -> Rule:
     Returns:
       A rule whose state holds a copy of each decayed weight, in its own dtype.
 
-    Example:
+    Examples:
       >>> rule = towards_start()
       >>> pull, _ = rule.update(jnp.zeros(1), rule.init(jnp.ones(1)), jnp.array([3.0]), gradients=None)
       >>> float(pull[0])
@@ -91,7 +91,7 @@ def towards(target: Any) -> Rule:
     Raises:
       TypeError, ValueError: at init, the target does not fit the params; the message names the path.
 
-    Example:
+    Examples:
       >>> rule = towards(1.0)
       >>> pull, _ = rule.update(jnp.zeros(1), rule.init(jnp.ones(1)), jnp.array([3.0]), gradients=None)
       >>> float(pull[0])
@@ -130,7 +130,7 @@ def towards_norm(radius: Any = None, axis: int | tuple[int, ...] | None = None) 
     Raises:
       TypeError, ValueError: `radius` is out of range, or, at init, `axis` does not fit a parameter.
 
-    Example:
+    Examples:
       >>> rule, params = towards_norm(1.0), jnp.array([3.0, 4.0])
       >>> pull, _ = rule.update(jnp.zeros(2), rule.init(params), params, gradients=None)
       >>> [round(float(p), 6) for p in pull]
@@ -175,7 +175,7 @@ def lp(p: Any) -> Rule:
     Raises:
       TypeError, ValueError: `p` is out of range.
 
-    Example:
+    Examples:
       >>> rule, params = lp(1), jnp.array([3.0, -0.25])
       >>> pull, _ = rule.update(jnp.zeros(2), rule.init(params), params, gradients=None, fraction=0.5)
       >>> (params - 0.5 * pull).tolist()
@@ -217,7 +217,7 @@ def cautious(rule: Rule) -> Rule:
     Raises:
       TypeError: `rule` is not a rule.
 
-    Example:
+    Examples:
       >>> rule, params = cautious(towards_zero()), jnp.array([3.0, 3.0])
       >>> pull, _ = rule.update(jnp.array([-1.0, 1.0]), rule.init(params), params, gradients=None)
       >>> pull.tolist()

@@ -35,7 +35,7 @@ def warm_restarts(
     Raises:
       TypeError, ValueError: a number is out of range.
 
-    Example:
+    Examples:
       >>> schedule = warm_restarts(1.0, first_cycle_steps=100)
       >>> [round(float(schedule(step)), 3) for step in (0, 50, 99, 100, 200, 300)]
       [1.0, 0.5, 0.0, 1.0, 0.5, 1.0]

@@ -27,7 +27,7 @@ def normalized(
     Raises:
       TypeError, ValueError: a number is out of range.
 
-    Example:
+    Examples:
       >>> f"{normalized(0.025, batch_size=128, dataset_size=50_000, epochs=100):.2e}"
       '1.26e-04'
 
@@ -63,7 +63,7 @@ def normalized_per_cycle(
     Raises:
       TypeError, ValueError: a number is out of range.
 
-    Example:
+    Examples:
       >>> weight_decay = normalized_per_cycle(0.1, batch_size=1, dataset_size=1, first_cycle_epochs=100)
       >>> [round(float(weight_decay(step)), 5) for step in (0, 99, 100, 300)]
       [0.01, 0.01, 0.00707, 0.005]
@@ -111,7 +111,7 @@ def from_cost_penalty(penalty: float, *, dataset_size: float, learning_rate: flo
     Raises:
       TypeError, ValueError: a number is out of range.
 
-    Example:
+    Examples:
       >>> from_cost_penalty(5.0, dataset_size=50_000, learning_rate=0.5)
       5e-05
 
@@ -141,7 +141,7 @@ def from_timescale(
     Raises:
       TypeError, ValueError: a number is out of range, or `learning_rate` is missing.
 
-    Example:
+    Examples:
       >>> from_timescale(steps=1000)
       0.001
 
@@ -167,7 +167,7 @@ def from_half_life(
     Raises:
       TypeError, ValueError: a number is out of range, or `learning_rate` is missing.
 
-    Example:
+    Examples:
       >>> from_half_life(steps=1)
       0.5
 
@@ -205,7 +205,7 @@ def keep_normalized(
     Raises:
       TypeError, ValueError: a number is out of range.
 
-    Example:
+    Examples:
       >>> keep_normalized(0.02, epochs_ratio=4)
       0.01
 
@@ -244,7 +244,7 @@ def keep_timescale(
     Raises:
       TypeError, ValueError: a number is out of range.
 
-    Example:
+    Examples:
       >>> keep_timescale(0.02, dataset_ratio=4)
       0.005
 

@@ -27,7 +27,7 @@ def timescale(fraction: float) -> float:
     Raises:
       TypeError, ValueError: the fraction is out of range.
 
-    Example:
+    Examples:
       >>> timescale(1e-3 * 0.1)  # torch's lr·λ
       10000.0
 
@@ -49,7 +49,7 @@ def half_life(fraction: float) -> float:
     Raises:
       TypeError, ValueError: the fraction is out of range.
 
-    Example:
+    Examples:
       >>> half_life(0.5)
       1.0
 
@@ -76,7 +76,7 @@ def rotation(fraction: Any, momentum: float = 0.9) -> Any:
     Raises:
       TypeError, ValueError: a number is out of range.
 
-    Example:
+    Examples:
       >>> round(rotation(1e-4, 0.9), 6)
       0.003244
 
@@ -102,7 +102,7 @@ def lion_rotation(fraction: Any, b1: float = 0.9, b2: float = 0.99) -> Any:
     Raises:
       TypeError, ValueError: a number is out of range.
 
-    Example:
+    Examples:
       >>> round(lion_rotation(1e-4), 6)
       0.002102
 
@@ -128,7 +128,7 @@ def adamw_norm(fraction: Any, *, learning_rate: Any, size: int) -> Any:
     Raises:
       TypeError, ValueError: a number is out of range.
 
-    Example:
+    Examples:
       >>> adamw_norm(5e-5, learning_rate=1e-3, size=10_000)
       10.0
 
@@ -158,7 +158,7 @@ def sgdw_norm(
     Raises:
       TypeError, ValueError: a number is out of range.
 
-    Example:
+    Examples:
       >>> round(sgdw_norm(0.005, learning_rate=0.1, gradient_norm=1.0), 4)
       3.1623
 
@@ -186,7 +186,7 @@ def lion_norm(
     Raises:
       TypeError, ValueError: a number is out of range.
 
-    Example:
+    Examples:
       >>> round(lion_norm(1e-4, learning_rate=1e-4, size=10_000), 3)
       4.756
 

@@ -71,7 +71,7 @@ def add_decayed_weights(
     Raises:
       TypeError, ValueError: λ is not a finite number >= 0, the mask does not fit, or params are missing.
 
-    Example:
+    Examples:
       >>> link = add_decayed_weights(0.1)
       >>> params = jnp.array([2.0])
       >>> updates, _ = link.update(jnp.array([1.0]), link.init(params), params)
@@ -126,7 +126,7 @@ def decay_weights(
     Raises:
       TypeError, ValueError: a number is out of range, α is missing, the mask does not fit, or params are missing.
 
-    Example:
+    Examples:
       >>> optimizer = optax.chain(optax.sgd(0.5), decay_weights(0.1))
       >>> params = jnp.array([2.0])
       >>> updates, _ = optimizer.update(jnp.array([1.0]), optimizer.init(params), params)
@@ -208,7 +208,7 @@ def decouple(
     Raises:
       TypeError, ValueError: a number is out of range, α is missing, the mask does not fit, or params are missing.
 
-    Example:
+    Examples:
       >>> optimizer = decouple(optax.lion(1e-4, weight_decay=0.0), 1e-5)
       >>> params = jnp.array([2.0])
       >>> updates, _ = optimizer.update(jnp.array([1.0]), optimizer.init(params), params)

@@ -36,7 +36,7 @@ def cells_at_once(lowered: Any, cells: int, memory: int | None) -> int:
 def block_shape(shape: tuple[int, ...], cells: int) -> tuple[int, ...]:
     """The sides of a rectangle of at most `cells` cells, long in the last axes, with little left at the edges.
 
-    Example:
+    Examples:
       >>> block_shape((11, 10, 4), 16)
       (1, 4, 4)
     """
@@ -51,7 +51,7 @@ def block_shape(shape: tuple[int, ...], cells: int) -> tuple[int, ...]:
 def blocks(shape: tuple[int, ...], block: tuple[int, ...]) -> list[Block]:
     """All blocks of a grid, those at its edges cut off.
 
-    Example:
+    Examples:
       >>> blocks((3,), (2,))
       [(slice(0, 2, None),), (slice(2, 3, None),)]
     """

@@ -73,7 +73,7 @@ def study(options: argparse.Namespace, command: str) -> None:
         seconds=elapsed,
     )
     console.print(_verdicts(findings))
-    files = f"report.html, claims.json, table.json, figures and {root.name}"
+    files = f"report.html, claims.json, claims.md, table.json, figures and {root.name}"
     console.print(f"{files} in {options.out}, after {_duration(elapsed)}")
 
 

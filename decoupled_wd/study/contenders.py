@@ -71,7 +71,7 @@ def axes(contender: str, grid: int, coupling: Coupling = PAPER) -> dict[str, np.
 
     In lr-coupled units the decays at the middle α are the same.
 
-    Example:
+    Examples:
       >>> axes("AdamW", 4)["weight_decay"].tolist()
       [0.0, 0.0078125, 0.015625, 0.03125]
     """

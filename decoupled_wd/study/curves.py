@@ -54,7 +54,7 @@ def lines(
         ValueError: there is no panel, or one without lines; other dimensions, or no coordinate; no such
             ``log``; an x <= 0 on a logarithmic axis; marks for a panel that is not there.
 
-    Example:
+    Examples:
         >>> error = xr.DataArray([[9.0, 8.0], [6.0, 5.0]], {"epoch": [1, 2]}, ("epoch", "seed"))
         >>> figure = lines({"digits": {"AdamW": error}}, x="epoch", xlabel="epochs", ylabel="test error (%)")
         >>> figure.axes[0].lines[0].get_ydata().tolist()

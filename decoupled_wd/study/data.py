@@ -76,7 +76,7 @@ def mnist1d(
     Raises:
         ValueError: a size is not positive, or the ten classes cannot have the same size.
 
-    Example:
+    Examples:
         >>> mnist1d(train_size=30, validation_size=10, test_size=20).x_train.shape
         (30, 40)
 
@@ -120,7 +120,7 @@ def digits(*, train_size: int = 300, validation_size: int = 500, seed: int = 0) 
     Raises:
         ValueError: a split would have fewer images than there are classes.
 
-    Example:
+    Examples:
         >>> digits().x_train.shape, digits().x_validation.shape, digits().x_test.shape
         ((300, 64), (500, 64), (997, 64))
 
@@ -159,7 +159,7 @@ def cifar10(path: str | Path, *, validation_size: int = 5000) -> Dataset:
     Raises:
         ValueError: names the file, and the array that is missing or not of this shape, type or range.
 
-    Example:
+    Examples:
         >>> data = cifar10("cifar10.npz")  # doctest: +SKIP
         >>> data.x_train.shape  # doctest: +SKIP
         (45000, 3072)
@@ -235,7 +235,7 @@ def load(name: str) -> Dataset:
     Raises:
         ValueError: the name is unknown, or the data set fails a check.
 
-    Example:
+    Examples:
         >>> load("digits").num_classes
         10
     """
@@ -250,7 +250,7 @@ def validated(dataset: Dataset) -> Dataset:
     Raises:
         ValueError: names the data set, the array and the first offending index.
 
-    Example:
+    Examples:
         >>> import numpy as np
         >>> x, y = np.zeros((2, 3), np.float32), np.array([0, 5], np.int32)
         >>> validated(Dataset("toy", x, y, x, y, x, y, num_classes=2, shape=(3, 1)))

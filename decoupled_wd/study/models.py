@@ -42,7 +42,7 @@ def from_module(
       batch_size: inputs at once in evaluation, to bound memory; None for statistics of the whole training set,
         and predictions 500 at a time.
 
-    Example:
+    Examples:
       >>> model = from_module(lambda rngs: nnx.Linear(4, 2, rngs=rngs))
       >>> params, x, y = model.init(jax.random.key(0)), jnp.ones((8, 4)), jnp.zeros(8, int)
       >>> sorted(model.evaluate(params, (x, y), {"test": (x, y)}))
@@ -130,7 +130,7 @@ def mlp(
 ) -> Model:
     """The MLP ``features-64-64-classes``, with BatchNorm or without; every scale and bias can decay.
 
-    Example:
+    Examples:
       >>> model = mlp(40, 10)
       >>> params = model.init(jax.random.key(0))
       >>> float(model.loss(params, jnp.ones((8, 40)), jnp.zeros(8, int), jax.random.key(1))) > 0
@@ -231,7 +231,7 @@ def resnet(
 ) -> Model:
     """A small ResNet for signals ``(length, channels)`` or images ``(height, width, channels)`` that arrive flat.
 
-    Example:
+    Examples:
       >>> model = resnet((40, 1), 10)
       >>> params = model.init(jax.random.key(0))
       >>> sum(leaf.size for leaf in jax.tree.leaves(params))

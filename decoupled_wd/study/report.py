@@ -67,7 +67,7 @@ def write(
     command: str,
     seconds: float,
 ) -> None:
-    """Write ``report.html``, ``claims.json``, ``table.json`` and a PNG of every figure into a folder.
+    """Write ``report.html``, ``claims.json`` and ``.md``, ``table.json`` and a PNG of every figure into a folder.
 
     The page is whole in itself: it loads nothing and needs no script. The JSON is strict, null for NaN.
 
@@ -87,6 +87,7 @@ def write(
     out.mkdir(parents=True, exist_ok=True)
     verdicts = [(each.claim, verdict) for each, found in findings for verdict in found.verdicts]
     _dump(out / "claims.json", [{"claim": claim} | v.record() for claim, v in verdicts])
+    (out / "claims.md").write_text(markdown(verdicts), encoding="utf-8")
     _dump(out / "table.json", table)
     page = _template().render(
         summary=summary(verdict for _, verdict in verdicts),
@@ -105,7 +106,7 @@ def write(
 def summary(verdicts: Iterable[Verdict]) -> str:
     """How many statements hold, do not hold, or are open.
 
-    Example:
+    Examples:
         >>> slope = Verdict("λ* falls", "mnist1d", "slope", Estimate(-0.7, -0.9, -0.5), "<", 0.0)
         >>> summary([slope, slope])
         '2 statements: 2 hold, 0 do not hold, 0 undecided, 0 not measured'
@@ -134,13 +135,32 @@ def machine() -> str:
 def interval(estimate: Estimate) -> list[str]:
     """Value and ends, with two digits after the point, or two that count if all are small.
 
-    Example:
+    Examples:
         >>> interval(Estimate(-0.692, -0.85, float("nan"))), interval(Estimate(0.0123, 0.0119, 0.02))
         (['−0.69', '−0.85', '–'], ['0.012', '0.012', '0.02'])
     """
     largest = max((abs(number) for number in estimate if not math.isnan(number)), default=0.0)
     spec = ".2f" if largest >= 0.1 else ".2g"
     return [_number(value, spec) for value in estimate]
+
+
+def markdown(verdicts: Iterable[tuple[str, Verdict]]) -> str:
+    """The table of verdicts, each with its claim, for pages in Markdown.
+
+    Examples:
+        >>> slope = Verdict("λ* falls", "mnist1d", "slope", Estimate(-0.7, -0.9, -0.5), "<", 0.0)
+        >>> print(markdown([("ii", slope)]).splitlines()[-1])
+        | ii | λ* falls | mnist1d | slope | −0.70 [−0.90, −0.50] | < 0 | ✓ holds |
+    """
+    head = ("claim", "statement", "where", "statistic", "measured", "expected", "verdict")
+    rows = [head, ("---",) * len(head)]
+    for claim, line in verdicts:
+        value, low, high = interval(line.estimate)
+        expected = f"{line.sense} {_number(line.bound, 'g')}"
+        found = (f"{value} [{low}, {high}]", expected, f"{SIGNS[line.verdict]} {line.verdict}")
+        words = (word.replace("|", "\\|") for word in line[:3])
+        rows.append((claim, *words, *found))
+    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
 def _number(value: float, spec: str = ".3g") -> str:
@@ -209,7 +229,11 @@ def _sizes(experiment: Experiment) -> str:
 
 
 def _plain(value: object) -> str:
-    return " + ".join(map(_plain, value)) if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, Mapping):
+        return " and ".join(f"{name}: {_plain(each)}" for name, each in value.items())
+    if isinstance(value, list | tuple):
+        return " + ".join(map(_plain, value))
+    return str(getattr(value, "__name__", value)).strip("_").replace("_", " ")
 
 
 def _duration(seconds: float) -> str:

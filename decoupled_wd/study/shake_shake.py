@@ -18,7 +18,7 @@ EVALUATION_BATCH = 250
 def shake(a: jax.Array, b: jax.Array, forward: jax.Array, backward: jax.Array) -> jax.Array:
     """``α·a + (1−α)·b`` with the gradient of ``β·a + (1−β)·b``; α is `forward`, β is `backward`.
 
-    Example:
+    Examples:
       >>> a, b = jnp.array(2.0), jnp.array(4.0)
       >>> value, gradient = jax.value_and_grad(shake)(a, b, 0.75, 0.1)
       >>> float(value), round(float(gradient), 6)
@@ -140,7 +140,7 @@ def shake_shake(width: int = 64, classes: int = 10, *, blocks: int = 4) -> Model
     Its loss crops and flips the batch at random; evaluation takes 250 images at a time, and BatchNorm's
     statistics are the mean over such batches of training images.
 
-    Example:
+    Examples:
       >>> model = shake_shake(64)
       >>> shapes = jax.eval_shape(model.init, jax.random.key(0))
       >>> sum(leaf.size for leaf in jax.tree.leaves(shapes))

@@ -66,7 +66,7 @@ def ridge(
     Raises:
         ValueError: bad axes, no λ > 0, or within < 0.
 
-    Example:
+    Examples:
         >>> rates, decays = 2.0 ** np.arange(-3, 1), 2.0 ** np.arange(-6, 1)
         >>> error = 5 + np.log(np.outer(rates, decays) / 0.1) ** 2  # lowest where α·λ = 0.1
         >>> round(ridge(error, rates, decays).slope, 6)
@@ -110,7 +110,7 @@ def over_seeds(
     Raises:
         ValueError: level outside (0, 1), or resamples < 1.
 
-    Example:
+    Examples:
         >>> runs = np.array([1.0, 2.0, 3.0])
         >>> over_seeds(lambda drawn: float(runs[drawn].mean()), 3).value
         2.0
@@ -165,7 +165,7 @@ def top_correlation(
     Raises:
         ValueError: as `ridge`, or cells < 2, or more cells than the grid has with λ > 0.
 
-    Example:
+    Examples:
         >>> round(top_correlation([[4.0, 3.0], [3.0, 4.0]], [0.1, 0.2], [1e-3, 2e-3], cells=2), 6)
         -1.0
     """
@@ -184,7 +184,7 @@ def top_correlation(
 def best_cell(error: ArrayLike, learning_rate: ArrayLike, weight_decay: ArrayLike) -> Cell:
     """The cell of lowest mean error, λ = 0 included; the first of several.
 
-    Example:
+    Examples:
         >>> best_cell([[5.0, 4.0], [6.0, np.nan]], [0.1, 0.2], [0.0, 1e-3])
         Cell(error=4.0, learning_rate=0.1, weight_decay=0.001)
     """

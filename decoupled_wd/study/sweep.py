@@ -79,7 +79,7 @@ def sweep(
       TypeError: `train` or `test` holds what is no array of numbers.
       OSError: the store's disk is full; finished blocks are kept.
 
-    Example:
+    Examples:
       >>> runs = sweep(
       ...     lambda rate: optax.sgd(rate), {"rate": [0.1, 0.2]},
       ...     init=lambda key: jnp.ones(()), loss=lambda w, x, key: w**2 / 2, metric=lambda w, *_: w,

@@ -48,7 +48,7 @@ def task(dataset: str, network: str) -> Task:
     Raises:
       ValueError: an unknown name.
 
-    Example:
+    Examples:
       >>> task("digits", "mlp").steps
       600
     """

@@ -28,7 +28,7 @@ class Verdict(NamedTuple):
     def verdict(self) -> str:
         """Whether the interval lies on the expected side of the bound; for ``≈``, whether it holds it.
 
-        Example:
+        Examples:
           >>> slope = Estimate(-0.7, -0.9, -0.5)
           >>> Verdict("λ* falls as α rises", "mnist1d", "slope", slope, "<", 0.0).verdict
           'holds'

@@ -70,10 +70,12 @@ def _tree(name, shapes):
     leaves, structure = jax.tree.flatten(shapes, is_leaf=lambda x: isinstance(x, tuple))
     keys = structure.unflatten(jax.random.split(jax.random.key(0), len(leaves)))
     params = jax.tree.map(lambda key, shape: jax.random.normal(key, shape), keys, shapes)
-    for case, (optimizer, peer, target) in CASES.items():
-        pair = _jax(optimizer, params), _jax(PEERS[peer], params)
-        yield _compare(f"{case} | {name}", *pair, peer, target)
-    adamw = _jax(CASES["adamw"][0], params)
+    gradients = jax.tree.map(lambda leaf: 1e-2 * leaf, params)
+    peers = {peer: _jax(optimizer, params, gradients) for peer, optimizer in PEERS.items()}
+    runs = {case: _jax(optimizer, params, gradients) for case, (optimizer, *_) in CASES.items()}
+    for case, (_, peer, target) in CASES.items():
+        yield _compare(f"{case} | {name}", runs[case], peers[peer], peer, target)
+    adamw = runs["adamw"]
     case = f"adamw | {name}"
     yield (
         _compare(case, adamw, _torch(params), TORCH_PEER)
@@ -107,10 +109,9 @@ def _seconds(run, steps):
     return (time.perf_counter() - start) / steps
 
 
-def _jax(optimizer, params):
+def _jax(optimizer, params, gradients):
     step = jax.jit(step_of(optimizer), donate_argnums=(0, 1))
-    gradients = jax.tree.map(lambda leaf: 1e-2 * leaf, params)
-    held = jax.tree.map(jnp.copy, params), jax.jit(optimizer.init)(params)
+    held = jax.tree.map(jnp.copy, params), optimizer.init(params)
 
     def run(steps):
         nonlocal held

@@ -72,7 +72,7 @@ FAMILIES: Mapping[str, Family] = MappingProxyType(
 def halton(trials: int, **ranges: tuple[float, float]) -> dict[str, NDArray[np.float64]]:
     """Points spread evenly over a box in the logarithms of its axes: Halton's sequence after its corner.
 
-    Example:
+    Examples:
       >>> halton(3, learning_rate=(1.0, 16.0), weight_decay=(1.0, 27.0))["weight_decay"].round(6).tolist()
       [3.0, 9.0, 1.44225]
 

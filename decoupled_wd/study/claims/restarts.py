@@ -27,7 +27,7 @@ def restarts(first_cycle: int, epochs: int) -> list[int]:
     Raises:
       ValueError: no number of cycles fits.
 
-    Example:
+    Examples:
       >>> restarts(10, 150)
       [10, 30, 70, 150]
     """
@@ -172,7 +172,7 @@ def tuned(errors: NDArray[np.float64], drawn: NDArray[np.intp] | slice) -> NDArr
 def anytime(error: NDArray[np.float64], epochs: NDArray[Any]) -> float:
     """Mean over the logarithm of the epochs.
 
-    Example:
+    Examples:
       >>> anytime(np.array([4.0, 2.0, 0.0]), np.array([1, 2, 4]))
       2.0
     """
@@ -183,7 +183,7 @@ def anytime(error: NDArray[np.float64], epochs: NDArray[Any]) -> float:
 def epochs_to(target: float, error: NDArray[np.float64], epochs: NDArray[Any]) -> float:
     """When the least error so far is that of the target, linearly between evaluations; at most all epochs.
 
-    Example:
+    Examples:
       >>> epochs_to(3.0, np.array([4.0, 2.0, 0.0]), np.array([1, 2, 4]))
       1.5
     """

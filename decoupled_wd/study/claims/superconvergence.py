@@ -127,7 +127,7 @@ def speedup(slow: Budgets, fast: Budgets, drawn: NDArray[np.intp]) -> float:
 def needed(epochs: NDArray[Any], error: NDArray[np.float64], target: float) -> float:
     """The first number of epochs with `target` or less, interpolated in its logarithm; ∞ if there is none.
 
-    Example:
+    Examples:
       >>> round(needed(np.array([10, 40]), np.array([4.0, 2.0]), 3.0), 6)
       20.0
     """
