@@ -32,7 +32,8 @@ MUTATIONS = [
     # coupling
     Mutation("coupling", "alpha**self.p * eta**self.s", "alpha**self.s * eta**self.p",
              "test_coupling.py::test_fraction_is_the_law"),
-    Mutation("coupling", "value_at(learning_rate, count) / alpha", "value_at(learning_rate, count) * alpha",
+    Mutation("coupling", "value_at(learning_rate, count) / alpha",
+             "value_at(learning_rate, count) * alpha",
              "test_coupling.py::test_fraction_is_the_law"),
     Mutation("coupling", '_coupling("from_", from_).p - _coupling("to", to).p',
              '_coupling("to", to).p - _coupling("from_", from_).p',
@@ -102,7 +103,8 @@ MUTATIONS = [
              "test_rules.py::test_the_pull_is_its_formula_in_float64"),
     Mutation("rules", "in (fraction, p - 1)", "in (fraction, p)",
              "test_rules.py::test_the_pull_is_its_formula_in_float64"),
-    Mutation("rules", "jnp.minimum(jnp.abs(z) ** exponent, to_zero)", "jnp.maximum(jnp.abs(z) ** exponent, to_zero)",
+    Mutation("rules", "jnp.minimum(jnp.abs(z) ** exponent, to_zero)",
+             "jnp.maximum(jnp.abs(z) ** exponent, to_zero)",
              "test_rules.py::test_lp_1_is_the_soft_threshold"),
     Mutation("rules", "widen(theta) + widen(delta)", "widen(theta) - widen(delta)",
              "test_rules.py::test_lp_1_is_the_soft_threshold"),
@@ -162,7 +164,7 @@ MUTATIONS = [
     Mutation("theory", "/ (2 * fraction) ** 0.25", "/ (2 * fraction) ** 0.5",
              "test_theory.py::test_the_formulas_are_those_printed_for_the_lr_coupled_unit"),
     Mutation("theory", "learning_rate * size**0.5 /", "learning_rate * size /",
-             "test_theory.py::test_the_formulas_are_those_printed_for_the_lr_coupled_unit"),
+             "test_theory.py::test_lion_settles_where_the_formulas_say"),
     # recorder
     Mutation("recorder", "link.fraction * m * widen(pull) if m", "link.fraction * widen(pull) if m",
              "test_recorder.py::test_the_record_of_each_leaf_is_that_of_numpy"),

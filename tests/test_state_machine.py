@@ -105,13 +105,35 @@ class Life(RuleBasedStateMachine):
         return lam * self.alpha**self.coupling.p * eta**self.coupling.s
 
     def gradients(self, seed):
-        """In float32 before a rounding link, as it needs under MultiSteps; in the params' dtype without."""
+        """In the params' dtype; in float32 before a rounding link, as it needs under MultiSteps.
+
+        Not so for optax's own optimisers, whose moments in bfloat16 become float32 with the first such gradient.
+        """
         rng, dtype = np.random.default_rng(seed), self.params["kernel"].dtype
-        dtype = dtype if self.rounding == "none" else jnp.float32
+        dtype = jnp.float32 if self.rounding != "none" and self.name in ALIASES else dtype
         g = {name: jnp.asarray(rng.normal(size=self.params[name].shape), dtype)
              for name in ("bias", "kernel")}  # fmt: skip
         still = {name: self.params[name] for name in self.params if name not in g}
         return g | jax.tree.map(jnp.zeros_like, still)
+
+    def emitted(self, g):
+        """Of the updates: as the gradients, and float32 behind a rounding link."""
+        if self.rounding == "none":
+            return signature(g)
+        return signature(
+            jax.tree.map(
+                lambda x: (
+                    x.astype(jnp.promote_types(x.dtype, jnp.float32))
+                    if jnp.issubdtype(x.dtype, jnp.inexact)
+                    else x
+                ),
+                g,
+            )
+        )
+
+    def keeps_dtype(self):
+        g = self.gradients(0)
+        return self.emitted(g) == signature(g)
 
     def take(self, updates, state):
         self.c, self.count = self.fraction(), self.count + 1
@@ -122,7 +144,7 @@ class Life(RuleBasedStateMachine):
         g = self.gradients(seed)
         eager, state = self.optimizer.update(g, self.state, self.params)
         updates, compiled = self.compiled(g, self.state, self.params)
-        assert signature(updates) == signature(g)
+        assert signature(updates) == self.emitted(g)
         assert signature(compiled) == signature(state)
         last_place = float(jnp.finfo(self.params["kernel"].dtype).eps)
         for name in ("bias", "kernel"):  # a dither or a half may tip by one place
@@ -155,7 +177,8 @@ class Life(RuleBasedStateMachine):
         assert bits(self.optimizer.update(g, restored, self.params)) == bits(expected)
         self.state = restored
 
-    @precondition(lambda self: "steps" not in self.params)  # it averages gradients, whole ones too
+    # it averages whole numbers too, and emits the gradients' dtype
+    @precondition(lambda self: "steps" not in self.params and self.keeps_dtype())
     @rule(seed=st.integers(0, 99))
     def under_multi_steps(self, seed):
         several, g = optax.MultiSteps(self.optimizer, 2), self.gradients(seed)
@@ -165,7 +188,7 @@ class Life(RuleBasedStateMachine):
         assert not any(map(jnp.any, jax.tree.leaves(nothing)))
         assert bits(held.inner_opt_state) == bits(self.state)
         updates, held = update(g, held, self.params)
-        assert signature(updates) == signature(g)
+        assert signature(updates) == self.emitted(g)
         self.take(updates, held.inner_opt_state)
 
     @invariant()
@@ -194,5 +217,5 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    derandomize=True, database=None, max_examples=12, stateful_step_count=6, deadline=None
+    derandomize=True, database=None, max_examples=8, stateful_step_count=6, deadline=None
 )

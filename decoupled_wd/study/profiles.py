@@ -6,6 +6,8 @@ from itertools import starmap
 from types import MappingProxyType
 from typing import NamedTuple
 
+import numpy as np
+
 from decoupled_wd import LR, PAPER
 from decoupled_wd.study.claims import (
     budget,
@@ -54,7 +56,7 @@ def _more_points() -> Dataset:
 
 _GRID = partial(interaction.measure, grid=9, seeds=5)
 _GAIN = partial(generalization.measure, grid=9, seeds=5)
-_BUDGET = partial(budget.measure, learning_rates={"AdamW": (0.0125,)}, seeds=5)
+_BUDGET = partial(budget.measure, learning_rates={"AdamW": (0.025,)}, seeds=5)
 _RESTARTS = partial(restarts.measure, normalized_decays=(0.1, 0.2, 0.4, 0.8), seeds=5)
 _RESTARTS_OF_BOTH = partial(
     _RESTARTS, learning_rates={"AdamW": (0.05, 0.025), "SGDW": (0.25, 0.125)}
@@ -69,7 +71,8 @@ _STEPS = {
     "training points": (250, 1000, 4000),
     "batch size": (512, 128, 32),
 }
-_BOTH = {"AdamW": (0.0125,), "SGDW": (0.0625,)}
+_TWO_OF_BOTH = {"AdamW": (0.0125, 0.025), "SGDW": (0.05, 0.2)}
+_DECAYS = tuple(2.0 ** np.arange(-13, -2))
 
 _DEFAULT = (
     ("i", "mnist1d", "mlp", equivalence.measure, 10),
@@ -82,7 +85,7 @@ _DEFAULT = (
         partial(_BUDGET, budgets={"epochs": (8, 32, 128)}, dataset=_more_points),
         30,
     ),
-    ("v", "mnist1d", "mlp", partial(_RESTARTS, learning_rates={"AdamW": (0.025,)}), 15),
+    ("v", "mnist1d", "mlp", partial(_RESTARTS, learning_rates={"AdamW": (0.05, 0.025)}), 22),
 )
 
 _FULL = (
@@ -103,7 +106,8 @@ _FULL = (
         partial(
             _BUDGET,
             budgets=_STEPS,
-            learning_rates=_BOTH,
+            learning_rates=_TWO_OF_BOTH,
+            decays=_DECAYS,
             dataset=_more_points,
         ),
         300,
@@ -112,7 +116,7 @@ _FULL = (
         "iv",
         "digits",
         "resnet",
-        partial(_BUDGET, budgets={"epochs": (25, 100, 400)}, learning_rates=_BOTH),
+        partial(_BUDGET, budgets={"epochs": (25, 100, 400)}, learning_rates=_TWO_OF_BOTH),
         120,
     ),
     ("v", "mnist1d", "mlp", _RESTARTS_OF_BOTH, 60),
