@@ -1,4 +1,4 @@
-"""A state that version 0.1.0 saved is restored into today's optimisers, and training goes on to the same numbers."""
+"""A state saved by version 0.1.0 is restored into today's optimisers, and goes on to the same numbers."""
 
 import json
 import runpy

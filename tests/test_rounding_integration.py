@@ -376,7 +376,7 @@ def network(task, dtype, rounding):
 
         def one(carry, batch):
             params, state = carry
-            loss, g = jax.value_and_grad(model.loss)(params, x[batch], y[batch])
+            loss, g = jax.value_and_grad(model.loss)(params, x[batch], y[batch], key)
             updates, state = optimizer.update(g, state, params)
             return (optax.apply_updates(params, updates), state), loss
 
@@ -390,7 +390,7 @@ def network(task, dtype, rounding):
 
 def test_a_network_ends_as_in_float32_with_a_link_and_not_without():
     """To within two standard deviations between seeds, of the loss and of the norm."""
-    task = data.mnist1d(train_size=1000, test_size=10)
+    task = data.mnist1d(train_size=1000, validation_size=10, test_size=10)
     exact = network(task, jnp.float32, None)
 
     def off(rounding):

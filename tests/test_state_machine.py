@@ -217,5 +217,5 @@ class Life(RuleBasedStateMachine):
 
 TestLife = Life.TestCase
 TestLife.settings = settings(
-    derandomize=True, database=None, max_examples=8, stateful_step_count=6, deadline=None
+    derandomize=True, database=None, max_examples=16, stateful_step_count=8, deadline=None
 )
