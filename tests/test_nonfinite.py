@@ -115,6 +115,19 @@ def test_only_the_low_half_of_the_weight_that_is_lost_is_lost(bad):
     equal(weights.at[AT].set(0), exact.at[AT].set(0))
 
 
+@pytest.mark.parametrize("change", [-0.001, 0.001])
+@pytest.mark.parametrize("zero", [0.0, -0.0])
+def test_a_half_left_by_another_weight_makes_no_nan_of_zero(change, zero):
+    """A weight pruned from outside: the low half of 0.999 is negative, and 0 minus one bit is a NaN."""
+    link, one = LINKS["residual"], jnp.ones(1, jnp.bfloat16)
+    _, state = link.update(jnp.full(1, change), link.init(one), one)
+    assert jnp.sign(state.residual) == np.sign(change)
+    pruned = jnp.full(1, zero, jnp.bfloat16)
+    assert np.abs(np.asarray(dwd.rounding.weights(state, pruned))) < 1e-37
+    updates, _ = link.update(jnp.zeros(1), state, pruned)
+    assert optax.apply_updates(pruned, updates) == 0
+
+
 def test_the_key_of_the_stochastic_rounding_goes_on_as_if_nothing_had_happened():
     optimizer = dwd.adamw(ALPHA, LAMBDA, rounding=LINKS["stochastic"])
     finite, wanted = after(optimizer, 0.25, NARROW)

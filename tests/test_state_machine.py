@@ -62,12 +62,13 @@ class Life(RuleBasedStateMachine):
         coupling=st.sampled_from(COUPLINGS),
         alpha=ALPHAS,
         lam=LAMBDAS,
+        moves=st.tuples(st.booleans(), st.booleans()),
         others=st.booleans(),
     )
-    def born(self, name, pull, mask, rounding, dtype, coupling, alpha, lam, others):
+    def born(self, name, pull, mask, rounding, dtype, coupling, alpha, lam, moves, others):
         self.name, self.pull, self.mask, self.rounding = name, pull, mask, rounding
         self.coupling, self.alpha, self.lam = coupling, alpha, lam
-        self.lr_moves = self.lambda_moves = False
+        self.lr_moves, self.lambda_moves = moves
         self.params = {"bias": jnp.asarray(BIAS, dtype), "kernel": jnp.asarray(KERNEL, dtype)}
         if others:
             self.params["none"] = None
@@ -146,12 +147,12 @@ class Life(RuleBasedStateMachine):
         updates, compiled = self.compiled(g, self.state, self.params)
         assert signature(updates) == self.emitted(g)
         assert signature(compiled) == signature(state)
-        last_place = float(jnp.finfo(self.params["kernel"].dtype).eps)
-        for name in ("bias", "kernel"):  # a dither or a half may tip by one place
+        narrow = self.params["kernel"].dtype == jnp.bfloat16
+        for name in ("bias", "kernel"):  # some places of the last: XLA fuses, and a dither may tip
             one, other = (
                 np.asarray(self.params[name] + u[name], np.float64) for u in (eager, updates)
             )
-            np.testing.assert_allclose(one, other, rtol=2 * last_place, atol=4 * last_place)
+            np.testing.assert_allclose(one, other, rtol=0, atol=2**-5 if narrow else 1e-5)
         self.take(updates, compiled)
 
     @rule(lr_moves=st.booleans(), lambda_moves=st.booleans())

@@ -29,7 +29,7 @@ def row(
         "against": against,
         "reference": round(reference, 4),
         "ratio": round(ratio, 4),
-        "target": target,
+        "target": None if target is None else round(target, 4),
     }
 
 

@@ -27,6 +27,7 @@ FUSION = re.compile(rf"^%fused\S* \(.*\[{ROWS},{COLUMNS}\]", re.MULTILINE)  # no
 COLLECTIVE = re.compile(
     r" (?:all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("
 )
+SPLITS = ("shift-right-logical", "bitcast-convert")  # how a rounding takes a weight apart
 SMALL = (
     1 << 20
 )  # bytes: accumulators of a norm, tables of a schedule, keys; whatever the size of the leaves
@@ -66,6 +67,8 @@ def _compile(variant, mesh):
 
 def _figures(label, variant, program):
     text = program.as_text()
+    if any(rounding in label for rounding in ("residual", "stochastic")):
+        assert all(operation in text for operation in SPLITS), f"{label}: XLA drops the rounding"
     weights = ROWS * COLUMNS * LEAVES
     norm = variant.reread > 0
     moved = program.cost_analysis()["bytes accessed"] / weights
