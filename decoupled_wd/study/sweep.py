@@ -1,4 +1,4 @@
-"""A whole grid of hyperparameters and seeds in one compiled program: ``vmap`` over cells, ``scan`` over steps.
+"""A whole grid of hyperparameters and seeds in one compiled program: a map over cells, a scan over steps.
 
 A cell is one training run: one value of each hyperparameter and one seed. Cells are trained in blocks, each a
 rectangle of the grid, one block a device at a time: memory stays bounded, progress shows, and a block that is
