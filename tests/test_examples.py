@@ -14,6 +14,7 @@ NOTEBOOKS = sorted(EXAMPLES.glob("*.ipynb"))
 PRINTED = {
     "any_optimizer": "adabelief",
     "character_transformer": "bits a character",
+    "cifar10": "2 of 2 runs",
     "fsdp": "collectives in the optimiser's step: 0",
     "warm_restarts": "end of a cycle",
 }

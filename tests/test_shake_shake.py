@@ -1,10 +1,5 @@
 """Shake-Shake: its size, its draws, its gradient, its augmentation, and one step of training."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -126,15 +121,3 @@ def test_evaluation_draws_nothing_and_depends_on_the_training_set_through_its_st
         float(first["train_loss"])
     )
     assert sorted(first) == ["test_error", "train_loss"]
-
-
-def test_the_example_runs_without_a_file():
-    script = Path(__file__).parent.parent / "examples" / "cifar10.py"
-    # compiled without LLVM's optimisations: it trains for a second only
-    environment = os.environ | {"XLA_FLAGS": "--xla_backend_optimization_level=0"}
-    command = [sys.executable, "-W", "error", script, "--smoke"]
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "2 of 2 runs" in done.stdout
-    adam, adamw = (row.split()[-3:] for row in done.stdout.splitlines()[-2:])
-    assert all(0 < float(number) < 101 for number in adam + adamw)

@@ -195,10 +195,10 @@ def test_axes_are_labelled_in_powers_of_two_of_a_named_unit(figure):
 
 
 def test_decays_in_lr_coupled_units_are_powers_of_two_of_ten():
-    axes = contender_axes("AdamW", 11, LR)  # the highest is 40
+    axes = contender_axes("AdamW", 11, LR)  # the highest is 80
     (axis, _) = heatmaps(tree(AdamW=grid(np.ones((11, 11, 1)), *axes.values()))).axes
     assert axis.get_xlabel() == "weight decay λ (× 10)"
-    assert "$2^{2}$" in [label.get_text() for label in axis.get_xticklabels()]
+    assert "$2^{3}$" in [label.get_text() for label in axis.get_xticklabels()]
 
 
 def test_other_values_are_labelled_as_they_are():
