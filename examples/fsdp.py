@@ -10,9 +10,11 @@ import tempfile
 import jax
 
 jax.config.update("jax_num_cpu_devices", 8)
+jax.config.update("jax_cpu_enable_async_dispatch", False)  # eight devices on few cores: in step
 jax.config.update("jax_platforms", "cpu")
 
 import jax.numpy as jnp  # noqa: E402
+import numpy as np  # noqa: E402
 import optax  # noqa: E402
 import orbax.checkpoint as ocp  # noqa: E402
 
@@ -51,7 +53,7 @@ state = jax.tree.map(
     optimizer.init(params),
 )
 for _ in range(50):
-    params, state, value = train_step(params, state, x, y)
+    params, state, value = jax.block_until_ready(train_step(params, state, x, y))
 print(f"loss {value:.4f}; each device holds", params["in"].addressable_shards[0].data.shape)
 
 # %% [markdown]
@@ -74,8 +76,8 @@ with tempfile.TemporaryDirectory() as folder:
 
 here, there = (params, state), (restored["params"], restored["state"])
 for _ in range(10):
-    *here, _ = train_step(*here, x, y)
-    *there, _ = train_step(*there, x, y)
-same = jax.tree.map(jnp.array_equal, here[0], there[0])
+    *here, _ = jax.block_until_ready(train_step(*here, x, y))
+    *there, _ = jax.block_until_ready(train_step(*there, x, y))
+same = jax.tree.map(np.array_equal, *jax.device_get((here[0], there[0])))
 assert all(jax.tree.leaves(same)), same
 print("ten steps after the restore: the same weights, sharded as", there[0]["in"].sharding.spec)
