@@ -40,7 +40,10 @@ def main():
     results = before.get("results", {}) | {
         name: {"machine": machine(), "rows": rows} for name, rows in found.items()
     }
-    arguments.output.write_text(json.dumps({"results": results}, indent=1) + "\n")
+    text = json.dumps({"results": results}, indent=1).replace(
+        "Infinity", "null"
+    )  # over a floor of 0
+    arguments.output.write_text(text + "\n")
 
 
 def machine():
