@@ -126,10 +126,14 @@ def counts(verdicts: Iterable[Verdict]) -> list[tuple[str, int, str]]:
 
 def machine() -> str:
     """Model and number of processors; never the name of the host."""
+    return f"{processor()}, {os.cpu_count()} cores"
+
+
+def processor() -> str:
+    """Model of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     models = re.findall(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else []
-    model = models[0] if models else platform.processor() or platform.machine()
-    return f"{model}, {os.cpu_count()} cores"
+    return models[0] if models else platform.processor() or platform.machine()
 
 
 def interval(estimate: Estimate) -> list[str]:

@@ -19,6 +19,8 @@ import rich
 from rich.table import Table
 from table import missed
 
+from decoupled_wd.study.report import processor
+
 BENCHMARKS = ("tpu", "tracing", "state", "step", "grid")
 OUTPUT = Path(__file__).parents[2] / "docs" / "benchmarks.json"
 PACKAGES = ("jax", "jaxlib", "libtpu", "optax", "torch", "decoupled-wd")
@@ -40,19 +42,14 @@ def main():
     results = before.get("results", {}) | {
         name: {"machine": machine(), "rows": rows} for name, rows in found.items()
     }
-    text = json.dumps({"results": results}, indent=1).replace(
-        "Infinity", "null"
-    )  # over a floor of 0
+    text = json.dumps({"results": results}, indent=1, allow_nan=False)
     arguments.output.write_text(text + "\n")
 
 
 def machine():
     """What the figures depend on, and nothing that names the machine."""
-    cpu = Path("/proc/cpuinfo")
-    lines = cpu.read_text().splitlines() if cpu.exists() else []
-    models = [line.partition(": ")[2] for line in lines if line.startswith("model name")]
     return {
-        "cpu": models[0] if models else platform.machine(),
+        "cpu": processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         **{name: _version(name) for name in PACKAGES},

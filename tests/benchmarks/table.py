@@ -14,13 +14,13 @@ def row(
     ratio: float | None = None,
     target: float | None = 1.0,
 ) -> dict[str, Any]:
-    """`against` names the peer or the floor, whose figure is `reference`; 0 of 0 is a ratio of 1.
+    """`against` names the peer or the floor, whose figure is `reference`; 0 of 0 is a ratio of 1, more has none.
 
     A `ratio` is given where it is not that of the two figures, as a median of ratios is not; without a `target`
     the reference only stands beside.
     """
     if ratio is None:
-        ratio = value / reference if reference else (1.0 if value == 0 else float("inf"))
+        ratio = value / reference if reference else (1.0 if value == 0 else None)
     return {
         "benchmark": benchmark,
         "case": case,
@@ -28,7 +28,7 @@ def row(
         "unit": unit,
         "against": against,
         "reference": round(reference, 4),
-        "ratio": round(ratio, 4),
+        "ratio": None if ratio is None else round(ratio, 4),
         "target": None if target is None else round(target, 4),
     }
 
@@ -40,5 +40,7 @@ def absent(benchmark: str, case: str, against: str) -> dict[str, Any]:
 
 
 def missed(row: dict[str, Any]) -> bool:
-    """Whether the ratio is more than 1 % above its target."""
-    return row["target"] is not None and row["ratio"] > 1.01 * row["target"]
+    """Whether the ratio is more than 1 % above its target, or the figure above a floor of 0."""
+    if row["target"] is None:
+        return False
+    return row["ratio"] is None or row["ratio"] > 1.01 * row["target"]

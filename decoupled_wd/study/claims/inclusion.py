@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from decoupled_wd import add_decayed_weights, scale_by_adam, scale_by_momentum
-from decoupled_wd.study.claims.optimizers import MARGIN, difference, error, halton
+from decoupled_wd.study.claims.optimizers import MARGIN, difference, error, halton, over_trials
 from decoupled_wd.study.curves import bars, lines
 from decoupled_wd.study.statistics import Estimate
 from decoupled_wd.study.tasks import Run, Task
@@ -169,11 +169,8 @@ def _trials(run: Run, task: Task, name: str, trials: int, seeds: int) -> xr.Data
     step, axes = NESTED[name]
     space = halton(trials, **dict(list(SPACE.items())[:axes]))
 
-    def make(trial: Any) -> optax.GradientTransformation:
-        chosen = {axis: jnp.asarray(values)[trial.astype(int)] for axis, values in space.items()}
-        l2 = chosen.pop("l2")
+    def make(l2: Any, **others: Any) -> optax.GradientTransformation:
         cosine = partial(optax.cosine_decay_schedule, decay_steps=task.steps)
-        return optax.chain(add_decayed_weights(l2), step(cosine, **chosen))
+        return optax.chain(add_decayed_weights(l2), step(cosine, **others))
 
-    name = f"inclusion, {name}"
-    return run(name, task, make, {"trial": np.arange(trials)}, seeds=seeds).isel(epoch=-1)
+    return over_trials(run, f"inclusion, {name}", task, make, space, seeds=seeds)

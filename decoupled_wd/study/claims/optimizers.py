@@ -83,6 +83,26 @@ def halton(trials: int, **ranges: tuple[float, float]) -> dict[str, NDArray[np.f
     return dict(zip(ranges, np.exp(low + points * (high - low)).T, strict=True))
 
 
+def over_trials(
+    run: Run,
+    name: str,
+    task: Task,
+    make: Callable[..., optax.GradientTransformation],
+    space: Mapping[str, NDArray[np.float64]],
+    *,
+    seeds: int,
+) -> xr.Dataset:
+    """What `run` measures at the end, over the points of a space in place of a grid: ``make(**point)``."""
+
+    def make_trial(trial: Any) -> optax.GradientTransformation:
+        return make(
+            **{axis: jnp.asarray(points)[trial.astype(int)] for axis, points in space.items()}
+        )
+
+    trials = {"trial": np.arange(len(next(iter(space.values()))))}
+    return run(name, task, make_trial, trials, seeds=seeds).isel(epoch=-1)
+
+
 def search(family: str, decay: str, trials: int) -> dict[str, NDArray[np.float64]]:
     """α over ten octaves below the family's highest, λ over nine; decoupled λ from 2^-11 to 2^-2 for all."""
     highest = FAMILIES[family]
@@ -138,14 +158,11 @@ def share(runs: xr.Dataset, best: float, drawn: NDArray[np.intp], within: float)
 
 
 def _trials(run: Run, task: Task, family: str, decay: str, trials: int, seeds: int) -> xr.Dataset:
-    space = search(family, decay, trials)
+    def make(learning_rate: Any, weight_decay: Any) -> optax.GradientTransformation:
+        return build(family, decay, task.steps, learning_rate, weight_decay)
 
-    def make(trial: Any) -> optax.GradientTransformation:
-        rate, strength = (jnp.asarray(axis)[trial.astype(int)] for axis in space.values())
-        return build(family, decay, task.steps, rate, strength)
-
-    name = f"optimizers, {family}, {decay}"
-    return run(name, task, make, {"trial": np.arange(trials)}, seeds=seeds).isel(epoch=-1)
+    name, space = f"optimizers, {family}, {decay}", search(family, decay, trials)
+    return over_trials(run, name, task, make, space, seeds=seeds)
 
 
 def _carried_over(run: Run, task: Task, source: xr.Dataset, trials: int, seeds: int) -> xr.Dataset:
