@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_claims_optimizers import path, results, tiny_task
+from test_claims_optimizers import path, results, tiny_task, with_finalists
 
 from decoupled_wd.study.claims import inclusion
 from decoupled_wd.study.claims.inclusion import (
@@ -33,10 +33,10 @@ def verdicts(monkeypatch, floors, noise=0.0, power=-1.0):
     def fake(name, task, make_optimizer, hyperparameters, *, seeds):
         family = name.split(", ")[1]
         away = np.abs(np.arange(len(hyperparameters["trial"])) - 3.0)
-        offsets = noise * np.linspace(-1, 1, seeds) * (family == "Adam")
+        offsets = noise * np.resize([-1, 1], seeds) * (family == "Adam")
         return results(hyperparameters, away + floors[family], away + floors[family], offsets)
 
-    found = measure(fake, tiny_task(), trials=6, seeds=2)
+    found = measure(with_finalists(fake), tiny_task(), trials=6, seeds=2, fresh_seeds=4)
     return {v.statement: v for v in found.verdicts}
 
 
@@ -123,10 +123,11 @@ def test_a_trial_is_its_point_of_the_search(monkeypatch):
 
     def fake(name, task, make_optimizer, hyperparameters, *, seeds):
         makes[name] = make_optimizer
-        return results(hyperparameters, np.ones(4), np.ones(4), np.zeros(seeds))
+        alike = np.ones(len(hyperparameters["trial"]))
+        return results(hyperparameters, alike, alike, np.zeros(seeds))
 
     monkeypatch.setattr(inclusion, "distances", lambda task, epsilons: 1 / epsilons)
-    measure(fake, tiny_task()._replace(batch_size=20, epochs=6), trials=4, seeds=2)
+    measure(fake, tiny_task()._replace(batch_size=20, epochs=6), trials=4, seeds=2, fresh_seeds=1)
     space = halton(4, **SPACE)
     rate, l2, forgetting, eps = (axis[2] for axis in space.values())
     cosine = partial(optax.cosine_decay_schedule, decay_steps=6)
@@ -140,7 +141,7 @@ def test_a_trial_is_its_point_of_the_search(monkeypatch):
 
 
 def test_a_real_study():
-    finding = measure(runner(), tiny_task(), trials=3, seeds=2)
+    finding = measure(runner(), tiny_task(), trials=3, seeds=2, fresh_seeds=2)
     assert [v.verdict for v in finding.verdicts].count("not measured") == 0
     assert [v.verdict for v in finding.verdicts[2:]] == ["holds", "holds"]
     assert set(finding.figures) == {"inclusion tiny", "large ε tiny"}

@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 import xarray as xr
+from test_claims_optimizers import with_finalists
 
 import decoupled_wd as dwd
-from decoupled_wd.study.claims import generalization, interaction
+from decoupled_wd.study.claims import generalization, interaction, tuning
 from decoupled_wd.study.contenders import CONTENDERS, axes
 from decoupled_wd.study.data import digits
 from decoupled_wd.study.models import mlp
@@ -15,6 +16,7 @@ from decoupled_wd.study.verdicts import FAILS, HOLDS, UNDECIDED
 TASK = Task("toy", digits(), mlp(64, 10), epochs=1, batch_size=50, within=2.0)
 SLOPES = {"SGD": -1.0, "SGDW": 0.0, "Adam": -1.0, "AdamW": 0.0}
 BEST = {"Adam": 42.0, "AdamW": 40.0}
+SIZES = {"grid": 9, "seeds": 5, "fresh_seeds": 10}
 
 
 def fake(slopes=SLOPES, best=BEST, noise=0.05):
@@ -80,19 +82,18 @@ def test_in_lr_coupled_units_the_ridge_is_a_diagonal():
 
 @pytest.mark.parametrize(("adamw", "verdict"), [(40.0, HOLDS), (44.0, FAILS)])
 def test_the_gain_of_the_tuned(adamw, verdict):
-    run = fake(best=BEST | {"AdamW": adamw})
-    finding = generalization.measure(run, TASK, grid=9, seeds=5)
+    run = with_finalists(fake(best=BEST | {"AdamW": adamw}))
+    finding = generalization.measure(run, TASK, **SIZES)
     assert verdicts(finding) == [verdict, verdict]
     assert finding.verdicts[0].estimate.value == pytest.approx(42.0 - adamw, abs=0.2)
     assert finding.verdicts[1].estimate.value == pytest.approx(42.0 - adamw, abs=0.5)
 
 
 def test_under_a_fixed_rate_a_gain_is_what_does_not_hold():
-    null = fake(best={"Adam": 40.0, "AdamW": 40.0})
-    (line,) = generalization.measure(null, TASK, grid=9, seeds=5, schedules=["fixed"]).verdicts
-    assert line.verdict == HOLDS
-    (line,) = generalization.measure(fake(), TASK, grid=9, seeds=5, schedules=["fixed"]).verdicts
-    assert line.verdict == FAILS
+    for gain, verdict in ((0.0, HOLDS), (0.5, UNDECIDED), (2.0, FAILS)):
+        run = with_finalists(fake(best={"Adam": 40.0 + gain, "AdamW": 40.0}))
+        (line,) = generalization.measure(run, TASK, **SIZES, schedules=["fixed"]).verdicts
+        assert line.verdict == verdict
 
 
 def test_tuned_is_chosen_on_validation_and_reported_on_test():
@@ -100,8 +101,33 @@ def test_tuned_is_chosen_on_validation_and_reported_on_test():
     validation = np.array([[[5.0], [4.0]], [[3.0], [np.nan]]])
     test = np.array([[[1.0], [2.0]], [[7.0], [0.0]]])
     runs = xr.Dataset({"validation_error": (dims, validation), "test_error": (dims, test)})
-    assert generalization.tuned(runs, np.array([0])) == 7.0
-    assert np.isnan(generalization.tuned(runs * np.nan, np.array([0])))
+    assert tuning.tuned(tuning.errors(runs), np.array([0])) == 7.0
+    assert np.isnan(tuning.tuned(tuning.errors(runs * np.nan), np.array([0])))
+
+
+def test_the_finalists_are_the_best_three_with_other_seeds():
+    """The luckiest of many cells by few seeds falls back once others have been seen."""
+    seen = {}
+
+    def run(name, task, make, hyperparameters, *, seeds):
+        seen.update(name=name, made=[make(np.array(i)) for i in range(3)], seeds=seeds)
+        errors = np.broadcast_to([[9.0], [5.0], [6.0]], (3, seeds)).copy()
+        errors[:, :2] = [[1.0], [2.0], [3.0]]  # those that chose
+        dims = ("trial", "seed", "epoch")
+        variables = dict.fromkeys(("validation_error", "test_error"), (dims, errors[..., None]))
+        return xr.Dataset(variables, hyperparameters)
+
+    dims = ("learning_rate", "weight_decay", "seed")
+    validation = np.array([[[3.0, 3.0], [np.nan, 0.0]], [[2.0, 2.0], [0.0, 2.0]], [[4, 4], [5, 5]]])
+    axes = {"learning_rate": [0.1, 0.2, 0.4], "weight_decay": [1e-3, 2e-3]}
+    found = xr.Dataset({"validation_error": (dims, validation)}, axes)
+    best = tuning.finalists(run, "grid", TASK, lambda **point: point, found, seeds=4)
+    points = [tuple(float(v) for v in point.values()) for point in seen["made"]]
+    np.testing.assert_allclose(points, [(0.2, 2e-3), (0.2, 1e-3), (0.1, 1e-3)])
+    assert (seen["name"], seen["seeds"]) == ("finalists, grid", 6)
+    assert best.sizes == {"trial": 3, "seed": 4}
+    assert tuning.error(best) == (5.0, 5.0, 5.0)
+    assert tuning.difference(best + 1, best) == (1.0, 1.0, 1.0)
 
 
 def test_matched_compares_cells_of_the_same_training_loss():

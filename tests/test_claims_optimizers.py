@@ -66,6 +66,25 @@ def results(axes, validation, test, offsets):
     )
 
 
+def with_finalists(fake):
+    """A `run` that trains the finalists of what `fake` measured: its three best, with more seeds."""
+    seen = {}
+
+    def run(name, task, make_optimizer, hyperparameters, *, seeds, **_):
+        if not name.startswith("finalists, "):
+            seen[name] = hyperparameters, seeds
+            return fake(name, task, make_optimizer, hyperparameters, seeds=seeds)
+        searched = name.removeprefix("finalists, ")
+        axes, few = seen[searched]
+        before, again = (fake(searched, task, make_optimizer, axes, seeds=n) for n in (few, seeds))
+        mean = before["validation_error"].isel(epoch=-1).mean("seed", skipna=False)
+        order = mean.stack(cell=tuple(axes)).argsort().values[:3]
+        best = again.stack(cell=tuple(axes)).isel(cell=order).drop_vars(["cell", *axes])
+        return best.rename(cell="trial").assign_coords(hyperparameters)
+
+    return run
+
+
 class Fake:
     """A valley over log λ, for every optimiser with its own floor and its own best λ; α plays no part.
 
@@ -92,7 +111,7 @@ class Fake:
         offsets = np.zeros(seeds)
         if decoupled and FAMILIES[family].adaptive:
             validation = validation - validation.min() + 20 - self.gain
-            offsets = self.noise * np.linspace(-1, 1, seeds)
+            offsets = self.noise * np.resize([-1, 1], seeds)
         elif "trial" in hyperparameters:
             validation = validation - validation.min() + 20
         test = np.where(decays == decays.min(), validation - 50, validation + 1)
@@ -106,7 +125,8 @@ def verdicts(fake, trials=16, seeds=2):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(optimizers, "FAMILIES", FEW)
         patch.setattr(optimizers, "bars", lambda *_, **__: None)
-        found = measure(fake, tiny_task(), trials=trials, seeds=seeds)
+        run = with_finalists(fake)
+        found = measure(run, tiny_task(), trials=trials, seeds=seeds, fresh_seeds=4)
     return {v.statement: v for v in found.verdicts}
 
 
@@ -274,25 +294,28 @@ def test_a_trial_is_its_point_of_the_search(monkeypatch):
     monkeypatch.setattr(optimizers, "FAMILIES", FEW)
     makes = {}
 
+    run = with_finalists(Fake())
+
     def fake(name, task, make_optimizer, hyperparameters, *, seeds):
         makes[name] = make_optimizer
-        return Fake()(name, task, make_optimizer, hyperparameters, seeds=seeds)
+        return run(name, task, make_optimizer, hyperparameters, seeds=seeds)
 
-    measure(fake, tiny_task()._replace(batch_size=20, epochs=STEPS), trials=4, seeds=2)
-    assert len(makes) == 2 * len(FEW) + 1
+    task = tiny_task()._replace(batch_size=20, epochs=STEPS)
+    measure(fake, task, trials=4, seeds=2, fresh_seeds=1)
+    assert len(makes) == 2 * (2 * len(FEW) + 1)
     for family, decay in (("Adam", DECOUPLED), ("momentum", L2)):
         rate, strength = (axis[2] for axis in search(family, decay, 4).values())
         found = path(makes[f"optimizers, {family}, {decay}"], 2.0)
         expected = literal(family, decay, rate, strength)
         np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-6)
-    found = path(lambda rate: makes["optimizers, Adam, with the L2 of momentum"](rate, 0.1), 0.05)
+    found = path(lambda rate: makes["optimizers, Adam, with L2 of momentum"](rate, 0.1), 0.05)
     np.testing.assert_allclose(found, literal("Adam", L2, 0.05, 0.1), rtol=2e-5, atol=1e-6)
 
 
 def test_a_real_study(monkeypatch):
     chosen = {name: FAMILIES[name] for name in ("momentum", "Adam")}
     monkeypatch.setattr(optimizers, "FAMILIES", chosen)
-    finding = measure(runner(), tiny_task(), trials=3, seeds=2)
+    finding = measure(runner(), tiny_task(), trials=3, seeds=2, fresh_seeds=2)
     assert [v.verdict for v in finding.verdicts].count("not measured") == 0
     assert len(finding.verdicts) == 5
     assert set(finding.figures) == {"optimizers tiny", "sensitivity tiny"}

@@ -20,10 +20,10 @@ from decoupled_wd.study import cli, tasks
 from decoupled_wd.study.claims import generalization, interaction
 from decoupled_wd.study.profiles import Experiment
 
-sizes = {"grid": 3, "seeds": 2}
+grid = partial(interaction.measure, grid=3, seeds=2)
+gain = partial(generalization.measure, grid=3, seeds=2, fresh_seeds=2)
 cli.PROFILES = {"default": tuple(
-    Experiment(claim, "digits", "mlp", partial(measure, **sizes), 5)
-    for claim, measure in (("ii", interaction.measure), ("iii", generalization.measure))
+    Experiment(claim, "digits", "mlp", measure, 5) for claim, measure in (("ii", grid), ("iii", gain))
 )}
 tasks.RECIPES = {"digits": tasks.Recipe(epochs=2, batch_size=50, within=1.0)}
 cli.main(sys.argv[1:])

@@ -36,7 +36,9 @@ VERDICTS = [
     Verdict("With L2 the best λ falls", "mnist1d", "slope", Estimate(-0.7, -0.9, -0.5), "<", 0.0),
     Verdict("It falls as 1/α", "mnist1d", "slope", Estimate(-0.7, -0.9, -0.5), ">", 0.0),
     Verdict(HOSTILE, "digits", "ratio of slopes", Estimate(0.4, 0.2, 1.4), "<", 0.5),
-    Verdict("At fixed α there is no gain", "digits", "points", Estimate(NAN, NAN, NAN), "≈", 0.0),
+    Verdict(
+        "At fixed α there is no gain", "digits", "points", Estimate(NAN, NAN, NAN), "≈", 0.0, 0.5
+    ),
     Verdict(
         "Both take the same steps", "digits", "distance", Estimate(3e-6, 2e-6, 4e-6), "<", 1e-4
     ),
@@ -175,7 +177,7 @@ def test_each_verdict_has_its_words_its_sign_and_its_numbers(read):
         assert f"{line.where} {line.statistic}" in row
     assert "−0.70 [−0.90, −0.50] < 0" in read.text
     assert "0.40 [0.20, 1.40] < 0.5" in read.text
-    assert "– [–, –] ≈ 0" in read.text
+    assert "– [–, –] 0 ± 0.5" in read.text
     assert "3e−06 [2e−06, 4e−06] < 0.0001" in read.text
     assert len(set(report.SIGNS.values())) == 4
 

@@ -19,7 +19,7 @@ import rich.table
 import zarr
 
 from decoupled_wd.study.profiles import CLAIMS, PROFILES, Experiment
-from decoupled_wd.study.report import write
+from decoupled_wd.study.report import duration, interval, write
 from decoupled_wd.study.tasks import Run, runner, task
 from decoupled_wd.study.verdicts import FAILS, HOLDS, MISSING, UNDECIDED, Finding
 
@@ -51,7 +51,7 @@ def study(options: argparse.Namespace, command: str) -> None:
     console = rich.console.Console(quiet=jax.process_index() > 0)
     experiments = [e for e in PROFILES[options.profile] if e.claim in options.claims]
     seconds = sum(experiment.seconds for experiment in experiments)
-    console.print(f"{len(experiments)} experiments, about {_duration(seconds)} on two x86-64 cores")
+    console.print(f"{len(experiments)} experiments, about {duration(seconds)} on two x86-64 cores")
     root = options.out / f"{options.profile}.zarr"
     load = cache(task)
     findings = []
@@ -74,7 +74,7 @@ def study(options: argparse.Namespace, command: str) -> None:
     )
     console.print(_verdicts(findings))
     files = f"report.html, claims.json, claims.md, table.json, figures and {root.name}"
-    console.print(f"{files} in {options.out}, after {_duration(elapsed)}")
+    console.print(f"{files} in {options.out}, after {duration(elapsed)}")
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -84,7 +84,7 @@ def _parser() -> argparse.ArgumentParser:
         "A study that was stopped goes on where it was when the same command is given again.",
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
-    times = (f"{name} {_duration(sum(e.seconds for e in plan))}" for name, plan in PROFILES.items())
+    times = (f"{name} {duration(sum(e.seconds for e in plan))}" for name, plan in PROFILES.items())
     parser.add_argument(
         "--profile",
         choices=list(PROFILES),
@@ -127,11 +127,6 @@ def _use_all_cores() -> None:
     """A JAX device for each core: XLA runs these small matrices on one core a device."""
     if not os.environ.get("XLA_FLAGS"):
         jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)  # type: ignore[no-untyped-call]
-
-
-def _duration(seconds: float) -> str:
-    """Seconds up to 100, then minutes."""
-    return f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} min"
 
 
 @contextmanager
@@ -178,12 +173,12 @@ def _verdicts(findings: list[tuple[Experiment, Finding]]) -> rich.table.Table:
     shown.add_column("verdict", no_wrap=True)
     for experiment, finding in findings:
         for line in finding.verdicts:
-            value, low, high = (f"{number:.2g}".replace("-", "−") for number in line.estimate)
+            value, low, high = interval(line.estimate)
             shown.add_row(
                 f"({experiment.claim}) {line.statement}",
                 line.where,
                 f"{value} [{low}, {high}]",
-                f"{line.sense} {line.bound:g}".replace("-", "−"),
+                line.expected,
                 f"[{STYLES[line.verdict]}]{line.verdict}",
             )
         shown.add_section()

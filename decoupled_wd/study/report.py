@@ -98,7 +98,7 @@ def write(
         versions={name: version(name) for name in PACKAGES} | {"Python": platform.python_version()},
         machine=machine(),
         command=command,
-        duration=_duration(seconds),
+        duration=duration(seconds),
     )
     (out / "report.html").write_text(page, encoding="utf-8")
 
@@ -148,6 +148,17 @@ def interval(estimate: Estimate) -> list[str]:
     return [_number(value, spec) for value in estimate]
 
 
+def duration(seconds: float) -> str:
+    """Minutes and seconds.
+
+    Examples:
+        >>> duration(171.4), duration(9)
+        ('2 min 51 s', '9 s')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
 def markdown(verdicts: Iterable[tuple[str, Verdict]]) -> str:
     """The table of verdicts, each with its claim, for pages in Markdown.
 
@@ -160,8 +171,7 @@ def markdown(verdicts: Iterable[tuple[str, Verdict]]) -> str:
     rows = [head, ("---",) * len(head)]
     for claim, line in verdicts:
         value, low, high = interval(line.estimate)
-        expected = f"{line.sense} {_number(line.bound, 'g')}"
-        found = (f"{value} [{low}, {high}]", expected, f"{SIGNS[line.verdict]} {line.verdict}")
+        found = (f"{value} [{low}, {high}]", line.expected, f"{SIGNS[line.verdict]} {line.verdict}")
         words = (word.replace("|", "\\|") for word in line[:3])
         rows.append((claim, *words, *found))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
@@ -238,11 +248,6 @@ def _plain(value: object) -> str:
     if isinstance(value, list | tuple):
         return " + ".join(map(_plain, value))
     return str(getattr(value, "__name__", value)).strip("_").replace("_", " ")
-
-
-def _duration(seconds: float) -> str:
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
 def _dump(path: Path, records: Iterable[Mapping[str, Any]]) -> None:

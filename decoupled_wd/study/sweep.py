@@ -138,7 +138,14 @@ def _starts(init: Any, keys: jax.Array, rows: int, epochs: int, batch_size: int)
     init_keys, order_keys, loss_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(
         keys
     )
-    return jax.vmap(init)(init_keys), _batches(order_keys, rows, epochs, batch_size), loss_keys
+    params = _initial(init_keys, init)
+    return params, _batches(order_keys, rows, epochs, batch_size), loss_keys
+
+
+# random numbers that are drawn once take XLA longer to optimise than to draw
+@partial(jax.jit, static_argnames="init", compiler_options={"xla_backend_optimization_level": 0})
+def _initial(keys: jax.Array, init: Any) -> Any:
+    return jax.vmap(init)(keys)
 
 
 @partial(jax.jit, static_argnames=("rows", "epochs", "batch_size"))

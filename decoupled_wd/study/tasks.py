@@ -59,7 +59,7 @@ def task(dataset: str, network: str) -> Task:
 
 
 class Run(Protocol):
-    """`sweep` over a task, kept under a name: the same name again is not trained again."""
+    """`sweep` over a task, kept under a name: the same again is not trained again."""
 
     def __call__(
         self,
@@ -82,7 +82,7 @@ def runner(
 
     `progress` is called with the name, the number of finished cells and of all cells.
     """
-    kept: dict[str, xr.Dataset] = {}
+    kept: dict[tuple[Any, ...], xr.Dataset] = {}
 
     def run(
         name: str,
@@ -94,8 +94,15 @@ def runner(
         evaluate_every: int | None = None,
     ) -> xr.Dataset:
         data, group = task.dataset, f"{task.name}, {name}"
-        if group not in kept:
-            kept[group] = sweep(
+        sizes = (
+            task.epochs,
+            task.batch_size,
+            seeds,
+            evaluate_every,
+            *map(tuple, hyperparameters.values()),
+        )
+        if (group, sizes) not in kept:
+            kept[group, sizes] = sweep(
                 make_optimizer,
                 hyperparameters,
                 init=task.model.init,
@@ -110,7 +117,7 @@ def runner(
                 store=None if store is None else store.joinpath(*group.split(", ")),
                 progress=lambda finished, cells: progress(group, finished, cells),
             )
-        return kept[group]
+        return kept[group, sizes]
 
     return run
 

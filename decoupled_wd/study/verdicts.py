@@ -1,5 +1,6 @@
 """A claim of the paper as it stands after a measurement: a statistic, what was expected of it, and a verdict."""
 
+import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
@@ -8,6 +9,8 @@ from matplotlib.figure import Figure
 from decoupled_wd.study.statistics import Estimate
 
 HOLDS, FAILS, UNDECIDED, MISSING = "holds", "does not hold", "undecided", "not measured"
+MARGIN = 0.5
+"""Points of test error by which one optimiser may differ from another and still count as equally good."""
 
 
 class Verdict(NamedTuple):
@@ -23,10 +26,12 @@ class Verdict(NamedTuple):
     sense: str
     """``<``, ``>`` or ``≈``."""
     bound: float
+    margin: float = 0.0
+    """How far from the bound ``≈`` reaches."""
 
     @property
     def verdict(self) -> str:
-        """Whether the interval lies on the expected side of the bound; for ``≈``, whether it holds it.
+        """Whether the interval lies where it is expected: holds, does not hold, or undecided if in part.
 
         Examples:
           >>> slope = Estimate(-0.7, -0.9, -0.5)
@@ -34,16 +39,35 @@ class Verdict(NamedTuple):
           'holds'
           >>> Verdict("λ* falls as 1/α", "mnist1d", "slope", slope, "<", -0.6).verdict
           'undecided'
+          >>> Verdict("There is no gain", "mnist1d", "points", slope, "≈", 0.0, margin=1.0).verdict
+          'holds'
         """
         value, low, high = self.estimate
         if value != value or low != low or high != high:
             return MISSING
+        least, most = self._expected()
+        if least < low and high < most:
+            return HOLDS
+        return FAILS if high <= least or low >= most else UNDECIDED
+
+    @property
+    def expected(self) -> str:
+        """The sense and the bound as the tables show them.
+
+        Examples:
+          >>> Verdict("There is no gain", "", "points", Estimate(0.2, 0.1, 0.3), "≈", 0.0, 0.5).expected
+          '0 ± 0.5'
+        """
+        text = f"{self.sense} {self.bound:g}"
         if self.sense == "≈":
-            return HOLDS if low <= self.bound <= high else FAILS
-        if self.sense == ">":
-            low, high = -high, -low
-        bound = self.bound if self.sense == "<" else -self.bound
-        return HOLDS if high < bound else FAILS if low >= bound else UNDECIDED
+            text = f"{self.bound:g} ± {self.margin:g}"
+        return text.replace("-", "−")
+
+    def _expected(self) -> tuple[float, float]:
+        """The open interval in which the estimate is expected."""
+        if self.sense == "≈":
+            return self.bound - self.margin, self.bound + self.margin
+        return (-math.inf, self.bound) if self.sense == "<" else (self.bound, math.inf)
 
     def record(self) -> dict[str, Any]:
         """The line as JSON has it: no NaN, and the verdict with it."""

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
-import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
@@ -13,15 +12,25 @@ from numpy.typing import NDArray
 from scipy.stats import qmc  # type: ignore[import-untyped]
 
 import decoupled_wd as dwd
-from decoupled_wd.study.claims.generalization import tuned
+from decoupled_wd.study.claims.tuning import (
+    Make,
+    difference,
+    error,
+    errors,
+    finalists,
+    over_trials,
+    tuned,
+)
 from decoupled_wd.study.curves import bars
 from decoupled_wd.study.statistics import Estimate, over_seeds
 from decoupled_wd.study.tasks import Run, Task
-from decoupled_wd.study.verdicts import Finding, Verdict
+from decoupled_wd.study.verdicts import MARGIN, Finding, Verdict
 
-L2, DECOUPLED = "with L2", "decoupled"
-MARGIN = 0.5
-"""Points of test error by which one optimiser may be worse and still count as no worse."""
+L2, DECOUPLED, CARRIED = "with L2", "decoupled", " of momentum"
+
+
+Searches = Mapping[str, Mapping[str, xr.Dataset]]
+"""Families to their decays to what was measured."""
 
 
 class Family(NamedTuple):
@@ -83,26 +92,6 @@ def halton(trials: int, **ranges: tuple[float, float]) -> dict[str, NDArray[np.f
     return dict(zip(ranges, np.exp(low + points * (high - low)).T, strict=True))
 
 
-def over_trials(
-    run: Run,
-    name: str,
-    task: Task,
-    make: Callable[..., optax.GradientTransformation],
-    space: Mapping[str, NDArray[np.float64]],
-    *,
-    seeds: int,
-) -> xr.Dataset:
-    """What `run` measures at the end, over the points of a space in place of a grid: ``make(**point)``."""
-
-    def make_trial(trial: Any) -> optax.GradientTransformation:
-        return make(
-            **{axis: jnp.asarray(points)[trial.astype(int)] for axis, points in space.items()}
-        )
-
-    trials = {"trial": np.arange(len(next(iter(space.values()))))}
-    return run(name, task, make_trial, trials, seeds=seeds).isel(epoch=-1)
-
-
 def search(family: str, decay: str, trials: int) -> dict[str, NDArray[np.float64]]:
     """α over ten octaves below the family's highest, λ over nine; decoupled λ from 2^-11 to 2^-2 for all."""
     highest = FAMILIES[family]
@@ -122,33 +111,38 @@ def build(
     return dwd.decouple(step, strength, learning_rate=schedule, peak_learning_rate=rate)
 
 
-def measure(run: Run, task: Task, *, trials: int, seeds: int) -> Finding:
+def measure(run: Run, task: Task, *, trials: int, seeds: int, fresh_seeds: int) -> Finding:
     """Tuned test errors, how many trials come near them, and what λ loses when it moves to another optimiser.
 
-    Tuned is the trial of lowest validation error. All optimisers have `trials` trials and the same seeds.
+    All optimisers have `trials` trials with the same `seeds`; the best three of each are trained again with
+    `fresh_seeds` others, and tuned is the one with the lowest validation error there.
 
     Source: the comparisons of arXiv 1705.08292, 1902.09843, 1908.03265 and 1910.05446, and fast.ai's advice.
     """
+
+    def confirmed(family: str, decay: str, found: xr.Dataset, suffix: str = "") -> xr.Dataset:
+        name, make = _name(family, decay) + suffix, _maker(task, family, decay)
+        return finalists(run, name, task, make, found, seeds=fresh_seeds)
+
     runs = {
         family: {
             decay: _trials(run, task, family, decay, trials, seeds) for decay in (L2, DECOUPLED)
         }
         for family in FAMILIES
     }
+    best = {
+        family: {decay: confirmed(family, decay, found) for decay, found in pair.items()}
+        for family, pair in runs.items()
+    }
     carried = _carried_over(run, task, runs["momentum"][L2], trials, seeds)
     adaptive = {family: pair for family, pair in runs.items() if FAMILIES[family].adaptive}
     verdicts = [
-        *(_gain(family, pair, task.name) for family, pair in runs.items()),
+        *(_gain(family, pair, task.name) for family, pair in best.items()),
         *(_easier(family, pair, task.name, task.within) for family, pair in adaptive.items()),
-        _competes(runs["Adam"][DECOUPLED], runs["momentum"][L2], task.name),
-        _regret(carried, runs["Adam"][L2], task.name),
+        _competes(best["Adam"][DECOUPLED], best["momentum"][L2], task.name),
+        _regret(confirmed("Adam", L2, carried, CARRIED), best["Adam"][L2], task.name),
     ]
-    return Finding(verdicts, _figures(runs, task))
-
-
-def difference(worse: xr.Dataset, better: xr.Dataset) -> Estimate:
-    """Tuned test error of the one less that of the other, in points."""
-    return over_seeds(lambda drawn: tuned(worse, drawn) - tuned(better, drawn), worse.sizes["seed"])
+    return Finding(verdicts, _figures(runs, best, task))
 
 
 def share(runs: xr.Dataset, best: float, drawn: NDArray[np.intp], within: float) -> float:
@@ -157,12 +151,20 @@ def share(runs: xr.Dataset, best: float, drawn: NDArray[np.intp], within: float)
     return 100 * float((mean <= best + within).mean())
 
 
-def _trials(run: Run, task: Task, family: str, decay: str, trials: int, seeds: int) -> xr.Dataset:
+def _name(family: str, decay: str) -> str:
+    return f"optimizers, {family}, {decay}"
+
+
+def _maker(task: Task, family: str, decay: str) -> Make:
     def make(learning_rate: Any, weight_decay: Any) -> optax.GradientTransformation:
         return build(family, decay, task.steps, learning_rate, weight_decay)
 
-    name, space = f"optimizers, {family}, {decay}", search(family, decay, trials)
-    return over_trials(run, name, task, make, space, seeds=seeds)
+    return make
+
+
+def _trials(run: Run, task: Task, family: str, decay: str, trials: int, seeds: int) -> xr.Dataset:
+    name, make = _name(family, decay), _maker(task, family, decay)
+    return over_trials(run, name, task, make, search(family, decay, trials), seeds=seeds)
 
 
 def _carried_over(run: Run, task: Task, source: xr.Dataset, trials: int, seeds: int) -> xr.Dataset:
@@ -173,12 +175,8 @@ def _carried_over(run: Run, task: Task, source: xr.Dataset, trials: int, seeds: 
         "learning_rate": highest * 2.0 ** -np.linspace(10, 0, trials),
         "weight_decay": search("momentum", L2, trials)["weight_decay"][[best]],
     }
-
-    def make(learning_rate: Any, weight_decay: Any) -> optax.GradientTransformation:
-        return build("Adam", L2, task.steps, learning_rate, weight_decay)
-
-    name = "optimizers, Adam, with the L2 of momentum"
-    return run(name, task, make, axes, seeds=seeds).isel(epoch=-1)
+    name = _name("Adam", L2) + CARRIED
+    return run(name, task, _maker(task, "Adam", L2), axes, seeds=seeds).isel(epoch=-1)
 
 
 def _gain(family: str, pair: Mapping[str, xr.Dataset], where: str) -> Verdict:
@@ -192,6 +190,7 @@ def _gain(family: str, pair: Mapping[str, xr.Dataset], where: str) -> Verdict:
         difference(pair[L2], pair[DECOUPLED]),
         ">" if adaptive else "≈",
         0.0,
+        MARGIN,
     )
 
 
@@ -235,19 +234,19 @@ def _easier(family: str, pair: Mapping[str, xr.Dataset], where: str, within: flo
 def _share_of_each(
     pair: Mapping[str, xr.Dataset], drawn: NDArray[np.intp], within: float
 ) -> dict[str, float]:
-    best = float(np.fmin.reduce([tuned(runs, drawn) for runs in pair.values()]))
+    best = float(np.fmin.reduce([tuned(errors(runs), drawn) for runs in pair.values()]))
     return {decay: share(runs, best, drawn, within) for decay, runs in pair.items()}
 
 
-def _figures(runs: Mapping[str, Mapping[str, xr.Dataset]], task: Task) -> dict[str, Figure]:
-    errors = {
+def _figures(runs: Searches, best: Searches, task: Task) -> dict[str, Figure]:
+    tested = {
         family: {decay: error(each) for decay, each in pair.items()}
-        for family, pair in runs.items()
+        for family, pair in best.items()
     }
     shares = {family: _shares(pair, task.within) for family, pair in runs.items()}
     near = f"trials within {task.within} points of the pair's best (%)"
     return {
-        f"optimizers {task.name}": bars(errors, ylabel="tuned test error (%)"),
+        f"optimizers {task.name}": bars(tested, ylabel="tuned test error (%)"),
         f"sensitivity {task.name}": bars(shares, ylabel=near),
     }
 
@@ -260,8 +259,3 @@ def _shares(pair: Mapping[str, xr.Dataset], within: float) -> dict[str, Estimate
         )
         for decay, runs in pair.items()
     }
-
-
-def error(runs: xr.Dataset) -> Estimate:
-    """Tuned test error, in percent."""
-    return over_seeds(lambda drawn: tuned(runs, drawn), runs.sizes["seed"])

@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from decoupled_wd import adamwr, sgdwr
+from decoupled_wd.study.claims.tuning import errors
 from decoupled_wd.study.curves import lines
 from decoupled_wd.study.statistics import Estimate, over_seeds
 from decoupled_wd.study.tasks import Run, Task
-from decoupled_wd.study.verdicts import Finding, Verdict
+from decoupled_wd.study.verdicts import MARGIN, Finding, Verdict
 
 OPTIMIZERS: Mapping[str, Callable[..., optax.GradientTransformation]] = MappingProxyType(
     {"SGDW": sgdwr, "AdamW": adamwr}
@@ -113,11 +114,11 @@ def judge(
     restarted: xr.Dataset, one_shot: xr.Dataset, ends: Sequence[int], where: str
 ) -> list[Verdict]:
     """Error at any time, speed-up at the end of each cycle but the last, and the gap at the end."""
-    epochs, both = restarted["epoch"].values, (curves(restarted), curves(one_shot))
+    epochs, both = restarted["epoch"].values, (errors(restarted), errors(one_shot))
 
     def over(statistic: Callable[[NDArray[Any], NDArray[Any]], float]) -> Estimate:
         return over_seeds(
-            lambda drawn: statistic(*(tuned(errors, drawn).mean(axis=0) for errors in both)),
+            lambda drawn: statistic(*(tuned(each, drawn).mean(axis=0) for each in both)),
             restarted.sizes["seed"],
         )
 
@@ -151,15 +152,9 @@ def judge(
             over(lambda a, b: float(a[-1] - b[-1])),
             "≈",
             0.0,
+            MARGIN,
         ),
     ]
-
-
-def curves(runs: xr.Dataset) -> NDArray[np.float64]:
-    """Validation and test error, ``[2, cells, seeds, epochs]``: a bootstrap needs them without labels."""
-    cells = runs.stack(cell=[dim for dim in runs.dims if dim not in ("seed", "epoch")])
-    errors = cells[["validation_error", "test_error"]].to_dataarray()
-    return errors.transpose("variable", "cell", "seed", "epoch").values.astype(float)
 
 
 def tuned(errors: NDArray[np.float64], drawn: NDArray[np.intp] | slice) -> NDArray[np.float64]:
@@ -195,7 +190,7 @@ def epochs_to(target: float, error: NDArray[np.float64], epochs: NDArray[Any]) -
 def _figure(restarted: xr.Dataset, one_shot: xr.Dataset, ends: Sequence[int], name: str) -> Figure:
     shown = {
         label: xr.DataArray(
-            tuned(curves(runs), slice(None)), {"epoch": runs["epoch"]}, ("seed", "epoch")
+            tuned(errors(runs), slice(None)), {"epoch": runs["epoch"]}, ("seed", "epoch")
         )
         for label, runs in (("warm restarts", restarted), ("one cosine", one_shot))
     }
