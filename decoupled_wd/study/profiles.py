@@ -56,8 +56,8 @@ def _more_points() -> Dataset:
 
 _GRID = partial(interaction.measure, grid=9, seeds=5)
 _GAIN = partial(generalization.measure, grid=9, seeds=5, fresh_seeds=20)
-_BUDGET = partial(budget.measure, learning_rates={"AdamW": (0.025,)}, seeds=5)
-_RESTARTS = partial(restarts.measure, normalized_decays=(0.1, 0.2, 0.4, 0.8), seeds=5)
+_BUDGET = partial(budget.measure, learning_rates={"AdamW": (0.025,)}, seeds=10)
+_RESTARTS = partial(restarts.measure, normalized_decays=(0.1, 0.2, 0.4, 0.8), seeds=10)
 _RESTARTS_OF_BOTH = partial(
     _RESTARTS, learning_rates={"AdamW": (0.05, 0.025), "SGDW": (0.25, 0.125)}
 )
