@@ -162,6 +162,13 @@ def test_a_real_run_is_kept_under_its_name(tmp_path):
     assert results["AdamW"].sizes == {"learning_rate": 2, "weight_decay": 2, "seed": 2}
 
 
+def test_a_name_with_other_sizes_is_another_run():
+    run, learned = runner(), task("digits", "mlp")
+    for epochs in (1, 2):
+        grown = interaction.grids(run, learned._replace(epochs=epochs), "cosine", grid=1, seeds=1)
+        assert grown["AdamW"]["epoch"] == epochs
+
+
 def test_the_axes_are_octaves_around_the_middle():
     for name, contender in CONTENDERS.items():
         found = axes(name, 9)

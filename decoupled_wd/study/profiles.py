@@ -82,10 +82,16 @@ _DEFAULT = (
         "iv",
         "mnist1d",
         "mlp",
-        partial(_BUDGET, budgets={"epochs": (8, 32, 128)}, dataset=_more_points),
+        partial(_BUDGET, budgets={"epochs": (8, 32, 128)}, dataset=_more_points, seeds=8),
         30,
     ),
-    ("v", "mnist1d", "mlp", partial(_RESTARTS, learning_rates={"AdamW": (0.05, 0.025)}), 22),
+    (
+        "v",
+        "mnist1d",
+        "mlp",
+        partial(_RESTARTS, learning_rates={"AdamW": (0.05, 0.025)}, seeds=8),
+        23,
+    ),
 )
 
 _FULL = (
