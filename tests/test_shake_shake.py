@@ -1,11 +1,15 @@
 """Shake-Shake: its size, its draws, its gradient, its augmentation, and one step of training."""
 
+from functools import partial
+
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 from flax import nnx
 
+import decoupled_wd as dwd
 from decoupled_wd.study.shake_shake import Block, Shortcut, augment, shake, shake_shake
 
 KEY = jax.random.key(0)
@@ -91,6 +95,27 @@ def test_augmentation_shifts_by_up_to_four_pixels_and_flips_half_of_the_images()
     found = np.array([windows[np.asarray(crop).tobytes()] for crop in crops])
     assert set(found[:, 0]) == set(found[:, 1]) == set(range(9))
     assert 0.4 < found[:, 2].mean() < 0.6
+
+
+def test_one_step_of_the_papers_network_with_adamw():
+    model, optimizer = shake_shake(64), dwd.adamw(1e-3, 1e-4)
+    # compiling takes most of the time: nothing here runs twice
+    once = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    x, y = jax.random.normal(jax.random.key(1), (2, 3072)), jnp.array([1, 2])
+
+    @once
+    def step(params):
+        loss, gradients = jax.value_and_grad(model.loss)(params, x, y, KEY)
+        updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+        return loss, optax.apply_updates(params, updates)
+
+    before = once(model.init)(KEY)
+    loss, after = step(before)
+    assert 1 < float(loss) < 10
+    for old, new in zip(*map(jax.tree.leaves, (before, after)), strict=True):
+        # Adam's first step is α in every coordinate that has a gradient, and decay takes 1e-4 of the weight
+        moved = np.abs(np.asarray(new - (1 - 1e-4) * old))
+        np.testing.assert_allclose(np.median(moved), 1e-3, rtol=0.05)
 
 
 @pytest.fixture(scope="module")
