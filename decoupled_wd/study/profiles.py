@@ -75,9 +75,9 @@ _TWO_OF_BOTH = {"AdamW": (0.0125, 0.025), "SGDW": (0.05, 0.2)}
 _DECAYS = tuple(2.0 ** np.arange(-13, -2))
 
 _DEFAULT = (
-    ("i", "mnist1d", "mlp", equivalence.measure, 10),
-    ("ii", "mnist1d", "mlp", partial(_GRID, grid=8), 75),
-    ("iii", "mnist1d", "mlp", partial(_GAIN, grid=8), 1),
+    ("i", "mnist1d", "mlp", equivalence.measure, 5),
+    ("ii", "mnist1d", "mlp", partial(_GRID, grid=8), 56),
+    ("iii", "mnist1d", "mlp", partial(_GAIN, grid=8), 11),
     (
         "iv",
         "mnist1d",
@@ -95,16 +95,16 @@ _DEFAULT = (
 )
 
 _FULL = (
-    ("i", "mnist1d", "mlp", equivalence.measure, 10),
-    ("i", "digits", "resnet", equivalence.measure, 20),
-    ("ii", "mnist1d", "mlp", partial(_GRID, **_EVERY, **_BOTH_UNITS), 420),
-    ("ii", "mnist1d", "mlp without BatchNorm", partial(_GRID, **_BOTH_UNITS), 120),
-    ("ii", "digits", "mlp", partial(_GRID, **_BOTH_UNITS), 100),
-    ("ii", "digits", "resnet", partial(_GRID, schedules=("cosine", "fixed")), 480),
-    ("iii", "mnist1d", "mlp", partial(_GAIN, **_EVERY), 1),
-    ("iii", "mnist1d", "mlp without BatchNorm", _GAIN, 1),
-    ("iii", "digits", "mlp", _GAIN, 1),
-    ("iii", "digits", "resnet", partial(_GAIN, schedules=("cosine", "fixed")), 1),
+    ("i", "mnist1d", "mlp", equivalence.measure, 5),
+    ("i", "digits", "resnet", equivalence.measure, 11),
+    ("ii", "mnist1d", "mlp", partial(_GRID, **_EVERY, **_BOTH_UNITS), 320),
+    ("ii", "mnist1d", "mlp without BatchNorm", partial(_GRID, **_BOTH_UNITS), 86),
+    ("ii", "digits", "mlp", partial(_GRID, **_BOTH_UNITS), 58),
+    ("ii", "digits", "resnet", partial(_GRID, schedules=("cosine", "fixed")), 470),
+    ("iii", "mnist1d", "mlp", partial(_GAIN, **_EVERY), 36),
+    ("iii", "mnist1d", "mlp without BatchNorm", _GAIN, 11),
+    ("iii", "digits", "mlp", _GAIN, 9),
+    ("iii", "digits", "resnet", partial(_GAIN, schedules=("cosine", "fixed")), 78),
     (
         "iv",
         "mnist1d",
@@ -116,23 +116,23 @@ _FULL = (
             decays=_DECAYS,
             dataset=_more_points,
         ),
-        300,
+        354,
     ),
     (
         "iv",
         "digits",
         "resnet",
         partial(_BUDGET, budgets={"epochs": (25, 100, 400)}, learning_rates=_TWO_OF_BOTH),
-        120,
+        312,
     ),
-    ("v", "mnist1d", "mlp", _RESTARTS_OF_BOTH, 60),
-    ("v", "digits", "resnet", _RESTARTS_OF_BOTH, 150),
-    ("vi", "mnist1d", "mlp", _OPTIMIZERS, 180),
-    ("vi", "digits", "resnet", partial(_OPTIMIZERS, trials=32), 360),
-    ("vi", "mnist1d", "mlp", _INCLUSION, 45),
-    ("vi", "digits", "resnet", _INCLUSION, 80),
-    ("vii", "mnist1d", "mlp", _CYCLE, 150),
-    ("vii", "digits", "resnet", partial(_CYCLE, grid=6), 200),
+    ("v", "mnist1d", "mlp", _RESTARTS_OF_BOTH, 74),
+    ("v", "digits", "resnet", _RESTARTS_OF_BOTH, 120),
+    ("vi", "mnist1d", "mlp", _OPTIMIZERS, 264),
+    ("vi", "digits", "resnet", partial(_OPTIMIZERS, trials=32), 644),
+    ("vi", "mnist1d", "mlp", _INCLUSION, 55),
+    ("vi", "digits", "resnet", _INCLUSION, 165),
+    ("vii", "mnist1d", "mlp", _CYCLE, 107),
+    ("vii", "digits", "resnet", partial(_CYCLE, grid=6), 202),
 )
 
 PROFILES: Mapping[str, tuple[Experiment, ...]] = MappingProxyType(

@@ -19,9 +19,7 @@ def measure():
         times = {module: _milliseconds(module) for module in order}
         differences.append(times["decoupled_wd"] - times["optax"])
     over, against = statistics.median(differences), "50 ms"
-    return [
-        row("import", "over optax", over, "ms", against=against, reference=ALLOWED, target=1.0)
-    ]
+    return [row("import", "over optax", over, "ms", against=against, reference=ALLOWED, target=1.0)]
 
 
 def _milliseconds(module):
