@@ -1,29 +1,32 @@
-"""What ``import decoupled_wd`` costs over ``import optax``: processor time of processes that do nothing else."""
+"""What ``import decoupled_wd`` costs once ``import optax`` is done, in processes that do nothing else."""
 
-import resource
+import os
 import statistics
 import subprocess
 import sys
 
 from table import row
 
-PAIRS = 15
+PROCESSES = 15
 ALLOWED = 50  # milliseconds
+PROGRAM = """
+import time
+import optax
+start = time.perf_counter()
+import decoupled_wd
+print(1e3 * (time.perf_counter() - start))
+"""
 
 
 def measure():
-    """The median difference of pairs, against what is allowed."""
-    differences = []
-    for i in range(PAIRS):
-        order = ("optax", "decoupled_wd") if i % 2 else ("decoupled_wd", "optax")
-        times = {module: _milliseconds(module) for module in order}
-        differences.append(times["decoupled_wd"] - times["optax"])
-    over, against = statistics.median(differences), "50 ms"
-    return [row("import", "over optax", over, "ms", against=against, reference=ALLOWED, target=1.0)]
+    """The median, against what is allowed; from bytecode, as an installed package is imported."""
+    _, *times = [_milliseconds() for _ in range(1 + PROCESSES)]
+    over, against = statistics.median(times), f"{ALLOWED} ms"
+    return [row("import", "over optax", over, "ms", against=against, reference=ALLOWED)]
 
 
-def _milliseconds(module):
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([sys.executable, "-c", f"import {module}"], check=True)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return 1e3 * (after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+def _milliseconds():
+    environment = os.environ | {"PYTHONDONTWRITEBYTECODE": ""}
+    command = [sys.executable, "-c", PROGRAM]
+    ran = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
+    return float(ran.stdout)
