@@ -26,9 +26,6 @@ def test_the_python_blocks_run_in_order(capsys):
     for block in blocks("python"):
         exec(block, names)
     assert "of 9 parameters decay" in capsys.readouterr().out
-    names["adamc"].init(
-        {"hidden": {"kernel": jnp.ones((2, 2))}, "readout": {"kernel": jnp.ones((2, 2))}}
-    )
     x, y = jnp.ones((4, 8)), jnp.ones((4, 1))
     losses = [
         float(names["train_step"](names["model"], names["optimizer"], x, y)) for _ in range(20)
@@ -64,3 +61,31 @@ def test_the_table_is_the_stored_run(word):
         "ridge_slope_high",
     ]
     assert numbers == pytest.approx([record[key] for key in keys], rel=0.01, abs=0.006)
+
+
+FIGURES = {  # the README's words: rows of docs/benchmarks.json
+    "bytes a weight that a step of `adamw` moves": ("tpu moved", "adamw | 1 chips", "floor"),
+    "the same on bfloat16 weights": ("tpu moved", "bf16 residual adamw | 1 chips", "floor"),
+    "a step of `adamw` on CPU": ("step", "adamw | transformer, 12 layers", "optax.adamw"),
+    "tracing a step of 1000 leaves": ("tracing trace", "adamw | 1000 leaves", "optax.adamw"),
+    "an 8×8 grid": ("grid", "sweep | 8x8, 240 steps, with compiling", "a jit for each cell"),
+    "the same, compiled": ("grid", "sweep | 8x8, 240 steps, warm", "one jit"),
+}
+
+
+@pytest.mark.parametrize("words", FIGURES)
+def test_the_benchmarks_are_the_stored_run(words):
+    stored = json.loads((ROOT / "docs" / "benchmarks.json").read_text())["results"]
+    benchmark, case, against = FIGURES[words]
+    (row,) = [
+        row
+        for part in stored.values()
+        for row in part["rows"]
+        if (row["benchmark"], row["case"]) == (benchmark, case)
+        and row["against"].startswith(against)
+    ]
+    (line,) = [line for line in README.splitlines() if line.startswith(f"| {words}")]
+    figure = row["value"] if benchmark == "tpu moved" else row["ratio"]
+    assert float(line.split("|")[2]) == pytest.approx(figure, abs=0.0051)
+    machine = next(part for part in stored.values() if row in part["rows"])["machine"]
+    assert benchmark == "tpu moved" or f"two {machine['cpu']} cores" in README
