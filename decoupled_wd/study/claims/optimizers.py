@@ -28,7 +28,6 @@ from decoupled_wd.study.verdicts import MARGIN, Finding, Verdict
 
 L2, DECOUPLED, CARRIED = "with L2", "decoupled", " of momentum"
 
-
 Searches = Mapping[str, Mapping[str, xr.Dataset]]
 """Families to their decays to what was measured."""
 

@@ -13,6 +13,7 @@ from decoupled_wd.study.statistics import Estimate, over_seeds
 from decoupled_wd.study.tasks import Run, Task
 
 FINALISTS = 3
+NO_AXES = ("seed", "epoch", "trial")
 Make = Callable[..., optax.GradientTransformation]
 
 
@@ -80,9 +81,6 @@ def finalists(
     mean = found["validation_error"].mean("seed", skipna=False)
     cells = mean.stack(cell=mean.dims)
     best = cells[np.argsort(cells.values, kind="stable")[:FINALISTS]]
-    space = {str(axis): best[axis].values for axis in found.coords if axis not in _NO_AXES}
+    space = {str(axis): best[axis].values for axis in found.coords if axis not in NO_AXES}
     again = over_trials(run, f"finalists, {name}", task, make, space, seeds=searched + seeds)
     return again.isel(seed=slice(searched, None))
-
-
-_NO_AXES = ("seed", "epoch", "trial")
