@@ -167,7 +167,6 @@ def _verdicts(findings: list[tuple[Experiment, Finding]]) -> rich.table.Table:
         box=rich.box.SIMPLE_HEAD, caption="95 % intervals, bootstrapped over seeds"
     )
     shown.add_column("claim")
-    shown.add_column("on")
     for heading in ("measured", "expected"):
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("verdict", no_wrap=True)
@@ -175,8 +174,7 @@ def _verdicts(findings: list[tuple[Experiment, Finding]]) -> rich.table.Table:
         for line in finding.verdicts:
             value, low, high = interval(line.estimate)
             shown.add_row(
-                f"({experiment.claim}) {line.statement}",
-                line.where,
+                f"({experiment.claim}) {line.statement} [dim]({line.where})",
                 f"{value} [{low}, {high}]",
                 line.expected,
                 f"[{STYLES[line.verdict]}]{line.verdict}",
