@@ -73,6 +73,7 @@ _STEPS = {
 }
 _TWO_OF_BOTH = {"AdamW": (0.0125, 0.025), "SGDW": (0.05, 0.2)}
 _DECAYS = tuple(2.0 ** np.arange(-13, -2))
+_STRONG_DECAYS = tuple(2.0 ** np.arange(-10, -1))  # few digits want much
 
 _DEFAULT = (
     ("i", "mnist1d", "mlp", equivalence.measure, 5),
@@ -122,8 +123,13 @@ _FULL = (
         "iv",
         "digits",
         "resnet",
-        partial(_BUDGET, budgets={"epochs": (25, 100, 400)}, learning_rates=_TWO_OF_BOTH),
-        312,
+        partial(
+            _BUDGET,
+            budgets={"epochs": (25, 100, 400)},
+            learning_rates=_TWO_OF_BOTH,
+            decays=_STRONG_DECAYS,
+        ),
+        260,
     ),
     ("v", "mnist1d", "mlp", _RESTARTS_OF_BOTH, 74),
     ("v", "digits", "resnet", _RESTARTS_OF_BOTH, 120),
