@@ -180,6 +180,7 @@ def _carried_over(run: Run, task: Task, source: xr.Dataset, trials: int, seeds: 
 
 def _gain(family: str, pair: Mapping[str, xr.Dataset], where: str) -> Verdict:
     adaptive = FAMILIES[family].adaptive
+    sense, margin = (">", 0.0) if adaptive else ("≈", MARGIN)
     return Verdict(
         f"Tuned {family} has a lower test error decoupled than with L2"
         if adaptive
@@ -187,9 +188,9 @@ def _gain(family: str, pair: Mapping[str, xr.Dataset], where: str) -> Verdict:
         where,
         "gain in tuned test error, points",
         difference(pair[L2], pair[DECOUPLED]),
-        ">" if adaptive else "≈",
+        sense,
         0.0,
-        MARGIN,
+        margin,
     )
 
 
@@ -216,8 +217,10 @@ def _regret(carried: xr.Dataset, own: xr.Dataset, where: str) -> Verdict:
 
 
 def _easier(family: str, pair: Mapping[str, xr.Dataset], where: str, within: float) -> Verdict:
+    share_of_each = _share_of_each(pair, within)
+
     def gain(drawn: NDArray[np.intp]) -> float:
-        found = _share_of_each(pair, drawn, within)
+        found = share_of_each(drawn)
         return found[DECOUPLED] - found[L2]
 
     return Verdict(
@@ -231,10 +234,15 @@ def _easier(family: str, pair: Mapping[str, xr.Dataset], where: str, within: flo
 
 
 def _share_of_each(
-    pair: Mapping[str, xr.Dataset], drawn: NDArray[np.intp], within: float
-) -> dict[str, float]:
-    best = float(np.fmin.reduce([tuned(errors(runs), drawn) for runs in pair.values()]))
-    return {decay: share(runs, best, drawn, within) for decay, runs in pair.items()}
+    pair: Mapping[str, xr.Dataset], within: float
+) -> Callable[[NDArray[np.intp]], dict[str, float]]:
+    measured = [errors(runs) for runs in pair.values()]  # once, and not in every resample
+
+    def shares(drawn: NDArray[np.intp]) -> dict[str, float]:
+        best = float(np.fmin.reduce([tuned(each, drawn) for each in measured]))
+        return {decay: share(runs, best, drawn, within) for decay, runs in pair.items()}
+
+    return shares
 
 
 def _figures(runs: Searches, best: Searches, task: Task) -> dict[str, Figure]:
@@ -251,9 +259,10 @@ def _figures(runs: Searches, best: Searches, task: Task) -> dict[str, Figure]:
 
 
 def _shares(pair: Mapping[str, xr.Dataset], within: float) -> dict[str, Estimate]:
+    share_of_each = _share_of_each(pair, within)
     return {
         decay: over_seeds(
-            lambda drawn: _share_of_each(pair, drawn, within)[decay],  # noqa: B023
+            lambda drawn: share_of_each(drawn)[decay],  # noqa: B023
             runs.sizes["seed"],
         )
         for decay, runs in pair.items()
