@@ -10,6 +10,9 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+_NUMBERS = (int, float, complex, np.generic, np.ndarray, jax.Array)
 
 
 def _value(name: str, number: Any) -> float | None:
@@ -35,8 +38,16 @@ def _require(
     name: str, number: Any, holds: Callable[[float], bool], range_: str, remedy: str
 ) -> None:
     value = _value(name, number)
-    if value is not None and not (math.isfinite(value) and holds(value)):
+    if value is None:
+        return
+    if not (math.isfinite(value) and holds(value)):
         raise ValueError(f"{name} must be {range_}, got {value}; {remedy}")
+    dtype = jnp.result_type(float)
+    if abs(value) > float(jnp.finfo(dtype).max):  # type: ignore[no-untyped-call]
+        raise ValueError(
+            f"{name} overflows: {value} is infinite in {dtype}, in which steps are computed; "
+            "pass a smaller number, or set jax_enable_x64 and train in float64"
+        )
 
 
 def check_nonnegative(name: str, number: Any, remedy: str = "use 0 for none") -> None:
@@ -89,11 +100,39 @@ def check_known(
 
 
 def check_scalar_or_schedule(name: str, value: Any) -> None:
-    """A schedule passes as it is: its values exist only during training."""
-    if not callable(value):
+    """0 <= number < ∞; of a schedule, its value at step 0: the others exist only during training."""
+    if callable(value):
+        scheduled(name, value, jnp.zeros([], jnp.int32))
+    else:
         check_nonnegative(name, value)
 
 
+def scheduled(name: str, value: Any, count: Any) -> Any:
+    """The value of a number or a schedule at the step `count`: real, one number, and >= 0 where known."""
+    if not callable(value):
+        return value
+    try:
+        number = value(count)
+    except Exception as error:
+        raise TypeError(
+            f"{name} is callable, so it was called with the step count {count} as a schedule, and raised "
+            f"{type(error).__name__}: {error}; pass a number, or a function from the step to a number"
+        ) from error
+    dtype = jnp.result_type(number) if isinstance(number, _NUMBERS) else None
+    real = dtype is not None and any(jnp.issubdtype(dtype, k) for k in (jnp.floating, jnp.integer))
+    if not real or jnp.shape(number) != ():
+        raise TypeError(
+            f"{name} is a schedule that must return one real number, got {number!r}; "
+            "pass a function from the step count to a number"
+        )
+    if not isinstance(number, jax.core.Tracer) and not 0 <= float(number) < math.inf:
+        at = f" at step {int(count)}" if not isinstance(count, jax.core.Tracer) else ""
+        raise ValueError(
+            f"{name} must be finite and >= 0, and the schedule returned {float(number)}{at}; correct the schedule"
+        )
+    return number
+
+
 def value_at(value: Any, count: Any) -> Any:
-    """The value of a number or a schedule at the step `count`."""
+    """The value of a number or a schedule at the step `count`, unchecked."""
     return value(count) if callable(value) else value

@@ -4,6 +4,7 @@
 add warm restarts with normalised decay. All of them step in float32 and emit the gradients' dtype.
 """
 
+import warnings
 from typing import Any, TypeAlias
 
 import optax
@@ -11,7 +12,7 @@ from jax.typing import DTypeLike
 
 from decoupled_wd._resolution import per_leaf
 from decoupled_wd._scalars import check_positive, check_scalar_or_schedule
-from decoupled_wd.coupling import PAPER, Coupling
+from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.masks import MaskLike, everything
 from decoupled_wd.preconditioners import scale_by_adam, scale_by_momentum
 from decoupled_wd.rules import Rule, towards_zero
@@ -55,6 +56,7 @@ def sgd(
     Source: arXiv 1711.05101, Algorithm 1 with the term of line 6.
     """
     per_leaf("l2", l2)  # only for its checks
+    _warn_of_slip("l2", l2, "momentum")
     step = scale_by_momentum(momentum, learning_rate=learning_rate, momentum_dtype=momentum_dtype)
     return in_float32(optax.chain(add_decayed_weights(l2, mask), step, optax.scale(-1)))
 
@@ -66,7 +68,7 @@ def sgdw(
     momentum: Any = 0.9,
     momentum_dtype: DTypeLike | None = None,
     peak_learning_rate: Any = None,
-    coupling: Coupling = PAPER,
+    coupling: Coupling | str = PAPER,
     rule: Rule = towards_zero(),
     mask: MaskLike = everything(),
     rounding: optax.GradientTransformation | None = None,
@@ -98,6 +100,8 @@ def sgdw(
 
     Source: arXiv 1711.05101, Algorithm 1 with the term of line 9.
     """
+    if as_coupling("coupling", coupling).p == 0:
+        _warn_of_slip("weight_decay", weight_decay, "momentum")
     step = scale_by_momentum(momentum, learning_rate=learning_rate, momentum_dtype=momentum_dtype)
     return decouple(
         optax.chain(step, optax.scale(-1)),
@@ -147,6 +151,7 @@ def adam(
     Source: arXiv 1711.05101, Algorithm 2 with the term of line 6.
     """
     per_leaf("l2", l2)  # only for its checks
+    _warn_of_slip("l2", l2, "b1")
     step = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return in_float32(optax.chain(add_decayed_weights(l2, mask), step, _scale(learning_rate)))
 
@@ -161,7 +166,7 @@ def adamw(
     mu_dtype: DTypeLike | None = None,
     nu_dtype: DTypeLike | None = None,
     peak_learning_rate: Any = None,
-    coupling: Coupling = PAPER,
+    coupling: Coupling | str = PAPER,
     rule: Rule = towards_zero(),
     mask: MaskLike = everything(),
     rounding: optax.GradientTransformation | None = None,
@@ -192,6 +197,8 @@ def adamw(
 
     Source: arXiv 1711.05101, Algorithm 2 with the term of line 12.
     """
+    if as_coupling("coupling", coupling).p == 0:
+        _warn_of_slip("weight_decay", weight_decay, "b1")
     step = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return decouple(
         optax.chain(step, _scale(learning_rate)),
@@ -334,6 +341,16 @@ def _scale(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformatio
     return optax.scale_by_learning_rate(
         optax.constant_schedule(learning_rate) if constant else learning_rate
     )
+
+
+def _warn_of_slip(name: str, strength: Any, second: str) -> None:
+    """Warn of a literal that belongs to what optax's function of that name takes second."""
+    if type(strength) in (int, float) and 0.5 <= strength < 1:
+        warnings.warn(
+            f"{name}={strength} looks like {second}, which stands second in optax; write {second}={strength} by "
+            f"name and the decay second; if so strong a decay is meant, pass it as np.float64({strength})",
+            stacklevel=3,
+        )
 
 
 def _restarts(

@@ -1,21 +1,26 @@
 """How decay is coupled to the learning rate: ``c_t = λ_t · α^p · η_t^s``.
 
 ``c_t`` is the fraction of the weight removed in step t, ``λ_t`` the weight decay, ``α`` the peak learning
-rate and ``η_t = lr_t / α`` the schedule's multiplier, whose peak is 1. Every framework in use has one of
-four pairs ``(p, s)``, so a weight decay λ moves from one to another by ``λ · α^(p_from − p_to)``.
+rate and ``η_t = lr_t / α`` the schedule's multiplier, whose peak is 1. Every framework is one pair
+``(p, s)``, so a weight decay λ moves from one to another by ``λ · α^(p_from − p_to)``.
 """
 
 import difflib
+import math
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+
 from decoupled_wd._scalars import (
     check_nonnegative,
     check_positive,
     check_scalar_or_schedule,
-    value_at,
+    scheduled,
 )
 
 Number = Any  # a float, or a traced or concrete scalar array
@@ -44,9 +49,22 @@ class Coupling:
     s: float
 
     def __post_init__(self) -> None:
-        """Meet a wrong exponent at the door."""
+        """Refuse exponents that are not finite numbers >= 0."""
         check_nonnegative("p", self.p, "0 leaves the learning rate out")
         check_nonnegative("s", self.s, "0 leaves the schedule out")
+
+    @property
+    def formula(self) -> str:
+        """The fraction c_t in symbols, with ``lr = α·η`` taken together where both occur.
+
+        Examples:
+          >>> CORRECTED.formula, Coupling(2, 2).formula
+          ('λ·lr·η', 'λ·lr^2')
+        """
+        shared = min(self.p, self.s)
+        powers = {"lr": shared, "α": self.p - shared, "η": self.s - shared}
+        factors = [x if n == 1 else f"{x}^{n:g}" for x, n in powers.items() if n]
+        return "·".join(["λ", *factors])
 
     def fraction(
         self,
@@ -56,13 +74,20 @@ class Coupling:
     ) -> Schedule:
         """The schedule of ``c_t = λ_t · α^p · η_t^s``, from the step count to the fraction removed.
 
+        A learning rate that is a JAX array, traced or not, may be that of one step, as in
+        ``optax.inject_hyperparams``, which turns a schedule into an array for every step. So it stands for
+        the peak as little as a schedule does. Where it is the same at every step, write
+        ``peak_learning_rate=learning_rate``.
+
         Args:
           weight_decay: λ, a number or a schedule.
-          learning_rate: a number (then η_t = 1), a schedule, or None where it plays no part.
-          peak_learning_rate: α. Needed with a schedule where p ≠ s; it is never guessed.
+          learning_rate: a Python or NumPy number (then η_t = 1), a schedule, a JAX array, or None where it
+            plays no part.
+          peak_learning_rate: α. Needed with a schedule or a JAX array where p ≠ s; it is never guessed.
 
         Raises:
-          TypeError, ValueError: a value is not a finite number >= 0, or α is needed and missing.
+          TypeError, ValueError: a value is not a finite number >= 0, α is needed and missing, or the learning
+            rate is above its peak.
 
         Examples:
           >>> LR.fraction(0.5, learning_rate=0.25)(0)
@@ -70,15 +95,19 @@ class Coupling:
         """
         self._check(weight_decay, learning_rate, peak_learning_rate)
         alpha: Any = peak_learning_rate
-        if (
-            alpha is None
-        ):  # with a schedule p = s here: α^p·(lr_t/α)^s is lr_t^s, and 1 stands in for α
-            alpha = learning_rate if _is_number(learning_rate) else 1.0
+        if alpha is None:
+            # with a schedule p = s here: α^p·(lr_t/α)^s is lr_t^s, and 1 stands in for α
+            alpha = 1.0 if learning_rate is None or callable(learning_rate) else learning_rate
         fixed = learning_rate is None or learning_rate is alpha
 
         def fraction(count: Any) -> Number:
-            eta = 1.0 if fixed else value_at(learning_rate, count) / alpha
-            return value_at(weight_decay, count) * alpha**self.p * eta**self.s
+            lam = scheduled("weight_decay", weight_decay, count)
+            if fixed:
+                return lam * alpha**self.p
+            lr = scheduled("learning_rate", learning_rate, count)
+            if peak_learning_rate is not None:
+                _check_below_peak(lr, alpha)
+            return lam * alpha**self.p * (lr / alpha) ** self.s
 
         return fraction
 
@@ -89,6 +118,11 @@ class Coupling:
         if peak_learning_rate is not None:
             remedy = "pass the highest learning rate of the schedule"
             check_positive("peak_learning_rate", peak_learning_rate, remedy)
+            if learning_rate is not None:
+                start = jnp.zeros([], jnp.int32)
+                _check_below_peak(
+                    scheduled("learning_rate", learning_rate, start), peak_learning_rate
+                )
         elif learning_rate is None and self.p != 0:
             raise ValueError(f"{self} multiplies by the learning rate; pass learning_rate=")
         elif callable(learning_rate) and self.p != self.s:
@@ -96,10 +130,24 @@ class Coupling:
                 f"learning_rate is a schedule, and {self} needs its peak to tell α from η_t; "
                 "pass peak_learning_rate=, the highest value that the schedule takes"
             )
+        elif isinstance(learning_rate, jax.Array) and self.p != self.s:
+            raise ValueError(
+                "learning_rate is a JAX array, which may be that of one step only, as inside "
+                f"optax.inject_hyperparams, and {self} needs its peak to tell α from η_t; pass "
+                "peak_learning_rate=, the highest value that it takes: where it is the same at every step, "
+                "peak_learning_rate=learning_rate"
+            )
 
 
-def _is_number(learning_rate: Any) -> bool:
-    return learning_rate is not None and not callable(learning_rate)
+def _check_below_peak(learning_rate: Any, peak: Any) -> None:
+    """ValueError where η_t > 1, as far as both are known; half a unit in float32's sixth digit is rounding."""
+    if any(isinstance(x, jax.core.Tracer) for x in (learning_rate, peak)):
+        return
+    if float(learning_rate) > float(peak) * (1 + 1e-5):
+        raise ValueError(
+            f"peak_learning_rate={float(peak):g} is below the learning rate {float(learning_rate):g}, whose "
+            "highest value it must be; pass that"
+        )
 
 
 PAPER = Coupling(p=0, s=1)
@@ -141,8 +189,8 @@ def convert_weight_decay(
 
     Args:
       weight_decay: λ as `from_` writes it.
-      from_: a `Coupling`, or a key of `FRAMEWORKS`.
-      to: a `Coupling`, or a key of `FRAMEWORKS`.
+      from_: a `Coupling`, a key of `FRAMEWORKS`, or an optimiser as in ``"torch.optim.AdamW"``.
+      to: the same.
       learning_rate: α, the peak learning rate of the run.
 
     Raises:
@@ -156,18 +204,46 @@ def convert_weight_decay(
     """
     check_nonnegative("weight_decay", weight_decay)
     check_positive("learning_rate", learning_rate, "pass the peak learning rate of the run")
-    p = _coupling("from_", from_).p - _coupling("to", to).p
-    converted: float = weight_decay * learning_rate**p
+    p = as_coupling("from_", from_).p - as_coupling("to", to).p
+    try:
+        converted: float = weight_decay * learning_rate**p
+    except OverflowError:
+        converted = math.inf
+    if not math.isfinite(converted):
+        raise ValueError(
+            f"learning_rate={learning_rate} is too small: the converted decay is infinite; pass the peak "
+            "learning rate of the run"
+        )
     return converted
 
 
-def _coupling(name: str, framework: Coupling | str) -> Coupling:
-    if isinstance(framework, Coupling):
-        return framework
-    if framework in FRAMEWORKS:
-        return FRAMEWORKS[framework]
-    nearest = difflib.get_close_matches(str(framework).lower(), FRAMEWORKS, n=1, cutoff=0.5)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
-    raise ValueError(
-        f"{name}={framework!r} is not a known framework; {hint}pass a Coupling or one of {sorted(FRAMEWORKS)}"
-    )
+def as_coupling(name: str, coupling: Coupling | str) -> Coupling:
+    """The coupling itself, or that of a framework; optimisers' names as ``torch.optim.AdamW`` are understood.
+
+    Raises:
+      TypeError: it is neither a `Coupling` nor text.
+      ValueError: the framework is unknown, or the optimiser is not one of decoupled decay.
+    """
+    if isinstance(coupling, Coupling):
+        return coupling
+    known = f"pass a Coupling or one of {sorted(FRAMEWORKS)}"
+    if not isinstance(coupling, str):
+        raise TypeError(
+            f"{name} must be a Coupling or a framework's name, got {coupling!r}; {known}"
+        )
+    framework, _, optimizer = coupling.lower().partition(".")
+    if coupling.lower() in FRAMEWORKS:
+        return FRAMEWORKS[coupling.lower()]
+    if optimizer and framework in FRAMEWORKS:
+        if _DECOUPLED.search(optimizer):
+            return FRAMEWORKS[framework]
+        raise ValueError(
+            f"{name}={coupling!r} is not known as an optimiser of decoupled decay, so its λ may be another; if "
+            f"it decays as {framework}'s AdamW does, pass {framework!r}"
+        )
+    nearest = difflib.get_close_matches(framework, FRAMEWORKS, n=1, cutoff=0.5)
+    hint = f"did you mean {nearest[0]!r}? " if nearest and not optimizer else ""
+    raise ValueError(f"{name}={coupling!r} is not a known framework; {hint}{known}")
+
+
+_DECOUPLED = re.compile(r"(adam\w*w|sgdw|lion|muon|adan)$")

@@ -1,23 +1,14 @@
 """One decay in everybody's units: the λ of each framework, the timescale, the half-life, the normalised λ."""
 
+import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from decoupled_wd._scalars import check_at_least_one
 from decoupled_wd._tables import as_html, as_number, as_text
-from decoupled_wd.coupling import (
-    CONSTANT,
-    CORRECTED,
-    FRAMEWORKS,
-    LR,
-    PAPER,
-    Coupling,
-    convert_weight_decay,
-)
+from decoupled_wd.coupling import FRAMEWORKS, PAPER, Coupling, convert_weight_decay
 from decoupled_wd.strengths import normalized
 from decoupled_wd.theory import half_life, timescale
-
-_FORMULAS = {PAPER: "λ·η", LR: "λ·lr", CONSTANT: "λ", CORRECTED: "λ·lr·η"}
 
 
 class Row(NamedTuple):
@@ -96,7 +87,7 @@ def equivalents(
         return convert_weight_decay(weight_decay, from_=from_, to=to, learning_rate=learning_rate)
 
     c = in_unit(PAPER)
-    lambdas = [Row(name, in_unit(name), _FORMULAS[p_s]) for name, p_s in FRAMEWORKS.items()]
+    lambdas = [Row(name, in_unit(name), p_s.formula) for name, p_s in FRAMEWORKS.items()]
     scales = [
         Row("fraction", c, "removed by a step"),
         Row("timescale", timescale(c), "steps, 1/c"),
@@ -131,7 +122,11 @@ def _left(c: float, steps: float | None) -> list[Row]:
     if steps is None:
         return []
     check_at_least_one("steps", steps)
-    return [Row("left", abs(1 - c) ** steps, f"of an idle weight after {steps:.0f} steps")]
+    try:
+        left = abs(1 - c) ** steps
+    except OverflowError:  # c > 2 makes weights grow
+        left = math.inf
+    return [Row("left", left, f"of an idle weight after {steps:.0f} steps")]
 
 
 def _check_absent(**run: float | None) -> None:

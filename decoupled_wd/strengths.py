@@ -6,7 +6,7 @@ from typing import Any
 import optax
 
 from decoupled_wd._scalars import check_at_least_one, check_known, check_nonnegative, check_positive
-from decoupled_wd.coupling import PAPER, Coupling
+from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.schedules import cycle, cycle_table
 
 
@@ -124,7 +124,7 @@ def from_cost_penalty(penalty: float, *, dataset_size: float, learning_rate: flo
 
 
 def from_timescale(
-    *, steps: float, learning_rate: float | None = None, coupling: Coupling = PAPER
+    *, steps: float, learning_rate: float | None = None, coupling: Coupling | str = PAPER
 ) -> float:
     """The λ that forgets in `steps`: ``c · steps = 1`` at the peak, so ``λ = 1 / (steps · α^p)``.
 
@@ -152,7 +152,7 @@ def from_timescale(
 
 
 def from_half_life(
-    *, steps: float, learning_rate: float | None = None, coupling: Coupling = PAPER
+    *, steps: float, learning_rate: float | None = None, coupling: Coupling | str = PAPER
 ) -> float:
     """The λ that halves an idle weight in `steps`: ``(1 − c)^steps = 1/2`` at the peak.
 
@@ -184,7 +184,7 @@ def keep_normalized(
     dataset_ratio: float = 1.0,
     epochs_ratio: float = 1.0,
     learning_rate_ratio: float = 1.0,
-    coupling: Coupling = PAPER,
+    coupling: Coupling | str = PAPER,
 ) -> float:
     """A λ for another budget, by the paper's rule: ``λ·sqrt(b/(B·T)) / α^p``, each ratio new over old.
 
@@ -228,7 +228,7 @@ def keep_timescale(
     batch_ratio: float = 1.0,
     dataset_ratio: float = 1.0,
     learning_rate_ratio: float = 1.0,
-    coupling: Coupling = PAPER,
+    coupling: Coupling | str = PAPER,
 ) -> float:
     """A λ for another run that forgets over as many epochs: ``λ·b/B / α^p``, each ratio new over old.
 
@@ -256,14 +256,15 @@ def keep_timescale(
 
 
 def _transferred(
-    weight_decay: float, change: float, learning_rate_ratio: float, coupling: Coupling
+    weight_decay: float, change: float, learning_rate_ratio: float, coupling: Coupling | str
 ) -> float:
     check_nonnegative("weight_decay", weight_decay)
     check_positive("learning_rate_ratio", learning_rate_ratio)
     return weight_decay * _from_fraction(change, learning_rate_ratio, coupling)
 
 
-def _from_fraction(fraction: float, learning_rate: float | None, coupling: Coupling) -> float:
+def _from_fraction(fraction: float, learning_rate: float | None, coupling: Coupling | str) -> float:
+    coupling = as_coupling("coupling", coupling)
     if coupling.p == 0:
         return fraction
     if learning_rate is None:
@@ -272,4 +273,9 @@ def _from_fraction(fraction: float, learning_rate: float | None, coupling: Coupl
         )
     check_positive("learning_rate", learning_rate, "pass the peak learning rate of the run")
     weight_decay: float = fraction / learning_rate**coupling.p
+    check_nonnegative(
+        f"the weight decay for learning_rate={learning_rate}",
+        weight_decay,
+        "raise the learning rate",
+    )
     return weight_decay

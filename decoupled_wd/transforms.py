@@ -1,6 +1,8 @@
 """Where decay meets the optimiser: ``θ' = W(θ + Δ_t − c_t · m ⊙ pull(θ))``."""
 
 import functools
+import warnings
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
@@ -8,9 +10,9 @@ import jax.numpy as jnp
 import optax
 
 from decoupled_wd._resolution import MaskLike, per_leaf, resolve, select
-from decoupled_wd._scalars import check_type, value_at
+from decoupled_wd._scalars import check_type, scheduled
 from decoupled_wd._trees import cast_like, check_params, once_per_shape, wide_dtype, widen
-from decoupled_wd.coupling import PAPER, Coupling
+from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.masks import everything
 from decoupled_wd.rounding import is_rounding_state, weights
 from decoupled_wd.rules import Rule, check_rule, towards_zero
@@ -34,13 +36,16 @@ class Applied(NamedTuple):
 
 
 class DecayWeightsState(NamedTuple):
-    """Step count, the fraction c_t that the last step removed (of λ = 1 for a tree), and the rule's state.
+    """Step count, c_t and lr_t of the last step, and the rule's state.
 
-    What was applied is there only under ``observe=True``, for `record`, which takes it out of the state again.
+    ``fraction`` is what that step removed (of λ = 1 for a tree), ``learning_rate`` what the decay was told, 0
+    where it was told none: ``optax.tree.get(state, "learning_rate")`` is there to be logged. What was applied
+    is there only under ``observe=True``, for `record`, which takes it out of the state again.
     """
 
     count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as in optax
     fraction: jax.Array
+    learning_rate: jax.Array
     rule: optax.OptState
     applied: Any = ()
 
@@ -92,7 +97,7 @@ def add_decayed_weights(
         del extra
         check_params("decay", params)
         _, m = resolve(mask, factors, params)
-        decayed = _add(updates, value_at(common, state.count), m, params)
+        decayed = _add(updates, scheduled("weight_decay", common, state.count), m, params)
         return cast_like(decayed, updates), AddDecayedWeightsState(
             optax.safe_increment(state.count)
         )
@@ -105,7 +110,7 @@ def decay_weights(
     *,
     learning_rate: optax.ScalarOrSchedule | None = None,
     peak_learning_rate: Any = None,
-    coupling: Coupling = PAPER,
+    coupling: Coupling | str = PAPER,
     rule: Rule = towards_zero(),
     mask: MaskLike = everything(),
 ) -> optax.GradientTransformationExtraArgs:
@@ -114,9 +119,11 @@ def decay_weights(
     Args:
       weight_decay: λ, a number, a schedule, or a tree of numbers with the structure of the params or a
         prefix of it; its unit is set by `coupling`. The number 0 leaves every update bit for bit as it is.
-      learning_rate: what the optimiser uses, a number or a schedule; None where nothing is scheduled.
-      peak_learning_rate: α. Needed with a schedule where the coupling's p ≠ s; it is never guessed.
-      coupling: how λ scales with the learning rate; `PAPER` by default.
+      learning_rate: what the optimiser uses, a number or a schedule. Where it is left out the decay is λ_t at
+        every step, whatever schedule the optimiser follows.
+      peak_learning_rate: α. Needed where the coupling's p ≠ s and the learning rate is a schedule, or a JAX
+        array, as under ``optax.inject_hyperparams``; it is never guessed.
+      coupling: how λ scales with the learning rate, a `Coupling` or a framework's name; `PAPER` by default.
       rule: towards what; see `rules`.
       mask: which parameters, how much each; see `masks`.
 
@@ -136,16 +143,16 @@ def decay_weights(
     Source: arXiv 1711.05101, Algorithm 1, line 9, and Algorithm 2, line 12.
     """
     check_rule(rule)
-    check_type(
-        "coupling", coupling, Coupling, "pass PAPER, LR, CONSTANT, CORRECTED or a Coupling(p, s)"
-    )
+    coupling = as_coupling("coupling", coupling)
     common, factors = per_leaf("weight_decay", weight_decay)
     fraction = coupling.fraction(common, learning_rate, peak_learning_rate)
 
     def init(params: optax.Params) -> DecayWeightsState:
         m, _ = resolve(mask, factors, params)
         decayed = select(params, m)
-        return DecayWeightsState(jnp.zeros([], jnp.int32), jnp.zeros([]), rule.init(decayed))
+        return DecayWeightsState(
+            jnp.zeros([], jnp.int32), jnp.zeros([]), jnp.zeros([]), rule.init(decayed)
+        )
 
     def update(
         updates: optax.Updates,
@@ -160,6 +167,10 @@ def decay_weights(
         check_params("decay", params)
         m, strengths = resolve(mask, factors, params)
         c = jnp.asarray(fraction(state.count), state.fraction.dtype)
+        told = (
+            0.0 if learning_rate is None else scheduled("learning_rate", learning_rate, state.count)
+        )
+        lr = jnp.asarray(told, state.learning_rate.dtype)
         pull, rule_state = rule.update(
             select(updates, m),
             state.rule,
@@ -167,10 +178,12 @@ def decay_weights(
             gradients=None if gradients is None else select(gradients, m),
             fraction=select(_times(c, strengths), m),
         )
+        lam = scheduled("weight_decay", common, state.count)
+        applied = Applied(params, updates, pull, strengths, lam, lr) if observe else ()
         count = optax.safe_increment(state.count)
-        rates = (value_at(x, state.count) for x in (common, learning_rate))
-        applied = Applied(params, updates, pull, strengths, *rates) if observe else ()
-        return _add(updates, -c, strengths, pull), DecayWeightsState(count, c, rule_state, applied)
+        return _add(updates, -c, strengths, pull), DecayWeightsState(
+            count, c, lr, rule_state, applied
+        )
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -181,7 +194,7 @@ def decouple(
     *,
     learning_rate: optax.ScalarOrSchedule | None = None,
     peak_learning_rate: Any = None,
-    coupling: Coupling = PAPER,
+    coupling: Coupling | str = PAPER,
     rule: Rule = towards_zero(),
     mask: MaskLike = everything(),
     rounding: optax.GradientTransformation | None = None,
@@ -194,9 +207,10 @@ def decouple(
         decay around it back: write ``schedule_free(decouple(...), ...)``, likewise for sam and mechanize.
       weight_decay: λ, a number, a schedule, or a tree of numbers with the structure of the params or a
         prefix of it; its unit is set by `coupling`. The number 0 leaves every update bit for bit as it is.
-      learning_rate: what `inner` uses, a number or a schedule; None where nothing is scheduled.
-      peak_learning_rate: α. Needed with a schedule where the coupling's p ≠ s; it is never guessed.
-      coupling: how λ scales with the learning rate; `PAPER` by default.
+      learning_rate: what `inner` uses, a number or a schedule. Where it is left out the decay is λ_t at every
+        step, whatever schedule `inner` follows: a schedule found in its state is warned about, unless the
+        coupling is `CONSTANT`, which says the same.
+      peak_learning_rate, coupling: as in `decay_weights`.
       rule: towards what; see `rules`.
       mask: which parameters, how much each; see `masks`.
       rounding: a last link that sees the sum in float32; by default the sum is rounded once, to the
@@ -206,7 +220,8 @@ def decouple(
       An optimiser that passes extra arguments on to `inner`.
 
     Raises:
-      TypeError, ValueError: a number is out of range, α is missing, the mask does not fit, or params are missing.
+      TypeError, ValueError: a number is out of range, α is missing, the mask does not fit, params are missing, or
+        `inner` holds a decay of this package already.
 
     Examples:
       >>> optimizer = decouple(optax.lion(1e-4, weight_decay=0.0), 1e-5)
@@ -229,13 +244,11 @@ def decouple(
         mask=mask,
     )
     last = optax.identity() if rounding is None else rounding
+    follows = as_coupling("coupling", coupling)
 
     def init(params: optax.Params) -> DecoupleState:
         state = DecoupleState(inner.init(params), decay.init(params), last.init(params))
-        if any(map(is_rounding_state, jax.tree.leaves(state.inner, is_leaf=is_rounding_state))):
-            raise ValueError(
-                "rounding must be the last link; pass it as rounding= instead of inside inner"
-            )
+        _check_inner(state.inner, told=learning_rate is not None or follows.s == 0)
         return state
 
     def update(
@@ -264,6 +277,36 @@ def in_float32(inner: optax.GradientTransformation) -> optax.GradientTransformat
         return cast_like(step, updates), state
 
     return optax.GradientTransformationExtraArgs(inner.init, update)
+
+
+def _check_inner(state: optax.OptState, told: bool) -> None:
+    """What would decay twice, or be rounded too early; and a schedule that the decay was not told of."""
+    if _holds(is_rounding_state, state):
+        raise ValueError(
+            "rounding must be the last link; pass it as rounding= instead of inside inner"
+        )
+    if _holds(lambda node: isinstance(node, DecayWeightsState), state):
+        raise ValueError(
+            "inner decays already, so that weights would decay twice; give all of the decay to one of the two, "
+            "or chain two decay_weights links behind the optimiser, each with its mask"
+        )
+    if _holds(_is_scheduled, state) and not told:
+        warnings.warn(
+            "inner follows a schedule, and decouple was not told of it: the decay will be the same at every step; "
+            "pass learning_rate= with the schedule, or coupling=CONSTANT if that is meant",
+            stacklevel=3,
+        )
+
+
+def _holds(kind: Callable[[Any], bool], state: optax.OptState) -> bool:
+    return any(map(kind, jax.tree.leaves(state, is_leaf=kind)))
+
+
+def _is_scheduled(node: Any) -> bool:
+    injected = isinstance(node, optax.InjectStatefulHyperparamsState)
+    return isinstance(node, optax.ScaleByScheduleState) or bool(
+        injected and node.hyperparams_states
+    )
 
 
 def _add(updates: optax.Updates, factor: Any, multipliers: Any, pull: Any) -> optax.Updates:

@@ -47,7 +47,9 @@ def metric(params, train, test):
 runs = {}
 makers = {
     "Adam + L2": lambda learning_rate, strength: dwd.adam(learning_rate, strength),
-    "AdamW": lambda learning_rate, strength: dwd.adamw(learning_rate, strength),
+    "AdamW": lambda learning_rate, strength: dwd.adamw(
+        learning_rate, strength, peak_learning_rate=learning_rate
+    ),
 }
 for name, make in makers.items():
     runs[name] = sweep(

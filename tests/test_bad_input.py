@@ -117,7 +117,7 @@ WRONG = [
         ValueError,
         "learning_rate must be finite and > 0",
     ),
-    (lambda: dwd.adamw(0.1, 0.1, coupling="paper"), TypeError, "coupling must be a Coupling"),
+    (lambda: dwd.adamw(0.1, 0.1, coupling=1), TypeError, "coupling must be a Coupling"),
     # masks, rules and params
     (lambda: masked({"kernel": True}), ValueError, "mask must have the structure of the params"),
     (lambda: masked({"kernel": "no_decay", "bias": True}), TypeError, "mask at 'kernel'"),

@@ -103,7 +103,7 @@ def test_text_and_html_show_the_rows():
     ("change", "error", "message"),
     [
         ({"weight_decay": -1.0}, ValueError, "weight_decay must be finite and >= 0"),
-        ({"from_": "Torch"}, ValueError, "did you mean 'torch'"),
+        ({"from_": "Torhc"}, ValueError, "did you mean 'torch'"),
         ({"learning_rate": 0.0}, ValueError, "learning_rate must be finite and > 0"),
         ({"steps": 0}, ValueError, "steps must be finite and >= 1"),
         ({"epochs": 3}, ValueError, "epochs=3: pass batch_size and dataset_size together"),

@@ -304,7 +304,7 @@ def test_masks_are_values():
 
 def test_inject_hyperparams_takes_a_mask_for_what_it_is():
     mask = masks.matching((".*bias", 0.0), (".*", 1.0))
-    optimizer = optax.inject_hyperparams(dwd.adamw)(0.0, 0.125, mask=mask)
+    optimizer = optax.inject_hyperparams(dwd.adamw)(0.0, 0.125, coupling=dwd.CONSTANT, mask=mask)
     params = layer()
     state = optimizer.init(params)
     updates, _ = optimizer.update(jax.tree.map(jnp.zeros_like, params), state, params)

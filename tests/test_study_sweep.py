@@ -74,7 +74,7 @@ def costs(apply):
 
 
 def adamw(learning_rate, weight_decay):
-    return dwd.adamw(learning_rate, weight_decay)
+    return dwd.adamw(learning_rate, weight_decay, peak_learning_rate=learning_rate)
 
 
 def run(make=adamw, grid=GRID, model=bare_dict, **options):
