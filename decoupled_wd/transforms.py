@@ -38,14 +38,13 @@ class Applied(NamedTuple):
 class DecayWeightsState(NamedTuple):
     """Step count, c_t and lr_t of the last step, and the rule's state.
 
-    ``fraction`` is what that step removed (of λ = 1 for a tree), ``learning_rate`` what the decay was told, 0
-    where it was told none: ``optax.tree.get(state, "learning_rate")`` is there to be logged. What was applied
-    is there only under ``observe=True``, for `record`, which takes it out of the state again.
+    ``fraction`` is what that step removed (of λ = 1 for a tree); ``current_learning_rate`` is what the decay was
+    told, 0 where it was told none, and is there to be logged. What was applied is there only under ``observe=True``, for `record`, which takes it out of the state again.
     """
 
     count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as in optax
     fraction: jax.Array
-    learning_rate: jax.Array
+    current_learning_rate: jax.Array
     rule: optax.OptState
     applied: Any = ()
 
@@ -170,7 +169,7 @@ def decay_weights(
         told = (
             0.0 if learning_rate is None else scheduled("learning_rate", learning_rate, state.count)
         )
-        lr = jnp.asarray(told, state.learning_rate.dtype)
+        lr = jnp.asarray(told, state.current_learning_rate.dtype)
         pull, rule_state = rule.update(
             select(updates, m),
             state.rule,

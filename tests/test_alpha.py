@@ -137,10 +137,14 @@ def test_a_rate_set_by_hand_moves_the_decay_with_it():
 def test_the_state_holds_the_learning_rate_for_the_log(make):
     optimizer = MAKERS[make](COSINE, LAMBDA, peak_learning_rate=PEAK)
     _, state = idle(optimizer)
-    logged = optax.tree.get(state, "learning_rate")
+    logged = optax.tree.get(state, "current_learning_rate")
     np.testing.assert_allclose(logged, float(COSINE(STEPS - 1)), rtol=1e-6)
+    injected = optax.inject_hyperparams(MAKERS[make])(COSINE, LAMBDA, peak_learning_rate=PEAK)
+    _, state = idle(injected)  # both names have one place each
+    for name in ("current_learning_rate", "learning_rate"):
+        np.testing.assert_allclose(optax.tree.get(state, name), logged, rtol=1e-6)
     _, untold = idle(optax.chain(optax.sgd(COSINE), dwd.decay_weights(LAMBDA)))
-    assert optax.tree.get(untold, "learning_rate") == 0
+    assert optax.tree.get(untold, "current_learning_rate") == 0
 
 
 def test_a_schedule_that_decouple_was_not_told_of_is_said():
