@@ -13,7 +13,7 @@ from decoupled_wd._trees import cast_like, check_params, once_per_shape, wide_dt
 from decoupled_wd.coupling import PAPER, Coupling
 from decoupled_wd.masks import everything
 from decoupled_wd.rounding import is_rounding_state, weights
-from decoupled_wd.rules import Rule, check_rule, towards_zero
+from decoupled_wd.rules import Rule, as_rule, towards_zero
 
 
 class AddDecayedWeightsState(NamedTuple):
@@ -135,7 +135,7 @@ def decay_weights(
 
     Source: arXiv 1711.05101, Algorithm 1, line 9, and Algorithm 2, line 12.
     """
-    check_rule(rule)
+    rule = as_rule(rule)
     check_type(
         "coupling", coupling, Coupling, "pass PAPER, LR, CONSTANT, CORRECTED or a Coupling(p, s)"
     )
