@@ -8,7 +8,7 @@ import optax
 from jax.typing import DTypeLike
 
 from decoupled_wd._scalars import check_positive, check_scalar_or_schedule, value_at
-from decoupled_wd._trees import map_leaves, widen
+from decoupled_wd._trees import map_leaves, root, widen
 from decoupled_wd.coupling import PAPER
 from decoupled_wd.preconditioners import ScaleByAdamState, scale_by_adam
 
@@ -76,7 +76,7 @@ def scale_by_adabound(
         def leaf(_: Any, m: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
             m_wide, v_wide = widen(m), widen(v)
             a, low, high = (jnp.asarray(x, v_wide.dtype) for x in (rate, lo, hi))
-            return jnp.clip(a / (jnp.sqrt(v_wide) + eps), low, high) * m_wide, m, v
+            return jnp.clip(a / (root(v_wide) + eps), low, high) * m_wide, m, v
 
         return map_leaves(leaf, directions, state.mu, state.nu)[0], state
 

@@ -16,6 +16,11 @@ def is_none(leaf: Any) -> bool:
     return leaf is None
 
 
+def is_absent(node: Any) -> bool:
+    """Whether nothing is there to train: None, or what ``optax.masked`` and ``optax.partition`` hide."""
+    return node is None or isinstance(node, optax.MaskedNode)
+
+
 def dtype_of(leaf: Any) -> Any:
     """The dtype of an array, and the type of anything else: `jnp.issubdtype` takes both."""
     return getattr(leaf, "dtype", type(leaf))
@@ -28,21 +33,115 @@ def is_inexact(leaf: Any) -> bool:
 
 def wide_dtype(leaf: Any) -> jnp.dtype:
     """The dtype in which arithmetic on a leaf is done: its own, but at least float32."""
-    return jnp.promote_types(leaf.dtype, jnp.float32)
+    dtype = dtype_of(leaf)
+    # float8 has no path of promotion
+    narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.dtype(dtype).itemsize < 4
+    return jnp.dtype(jnp.float32) if narrow else jnp.promote_types(dtype, jnp.float32)
 
 
 def widen(leaf: Any) -> Any:
     """The leaf in float32 or wider; what is not floating point stays as it is."""
-    return leaf.astype(wide_dtype(leaf)) if is_inexact(leaf) else leaf
+    return _as_array(leaf).astype(wide_dtype(leaf)) if is_inexact(leaf) else leaf
 
 
 def cast_like(tree: optax.Updates, like: optax.Updates) -> optax.Updates:
     """Each floating-point leaf of `tree` in the dtype of its twin in `like`."""
 
     def leaf(new: Any, old: Any) -> Any:
-        return new.astype(old.dtype) if is_inexact(old) else new
+        return new.astype(_as_array(old).dtype) if is_inexact(old) else new
 
     return jax.tree.map(leaf, tree, like)
+
+
+@jax.custom_jvp
+def root(x: jax.Array) -> jax.Array:
+    """√x, whose derivative at 0 is taken as 0: what is divided or scaled by it has a finite one there."""
+    return jnp.sqrt(x)
+
+
+@root.defjvp
+def _root_tangent(primals: tuple[Any], tangents: tuple[Any]) -> tuple[jax.Array, jax.Array]:
+    y, safe = root(primals[0]), jnp.where(primals[0] > 0, primals[0], 1)
+    return y, jnp.where(primals[0] > 0, tangents[0] / (2 * root(safe)), 0)
+
+
+def _as_array(leaf: Any) -> Any:
+    """A Python number, which optax takes as a weight, as an array; what is one stays as it is."""
+    return leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf)
+
+
+def check_gradients(what: str, updates: Any, like: Any) -> None:
+    """Each update fits its twin in `like`, the weights or their moments; None stands for an absent one.
+
+    Only structures, shapes and dtypes are compared, and paths are named only where one does not fit.
+
+    Raises:
+      TypeError: an update is integer or boolean for a floating-point weight, or complex for a real one.
+      ValueError: the trees differ in structure, or an update in shape.
+    """
+    treedef: Any
+    leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
+    try:
+        twins = treedef.flatten_up_to(like)
+    except ValueError:
+        raise _other_structure(what, updates, like) from None
+    if not all(map(_fits, leaves, twins)):
+        paths = [path for path, _ in jax.tree.leaves_with_path(updates, is_leaf=is_none)]
+        rows = zip(paths, leaves, twins, strict=True)
+        path, u, twin = next(row for row in rows if not _fits(*row[1:]))
+        if not jax.tree_util.all_leaves([twin]):
+            raise _other_structure(what, updates, like)
+        raise _misfit(f"{what} at {path_name(path)!r}", u, twin)
+
+
+def _fits(u: Any, twin: Any) -> bool:
+    if u is None or is_absent(twin):
+        return True
+    dtype: Any = dtype_of(twin)
+    if dtype is type(twin) and not isinstance(twin, int | float | complex):
+        return False
+    return _kind_fits(dtype_of(u), dtype) and jnp.shape(u) == jnp.shape(twin)
+
+
+@functools.cache
+def _kind_fits(dtype: Any, like: Any) -> bool:
+    """Whether a weight takes an update of this dtype; one that does not train takes any."""
+    kind = jnp.floating if jnp.issubdtype(like, jnp.floating) else jnp.inexact
+    return jnp.issubdtype(dtype, kind) or not jnp.issubdtype(like, jnp.inexact)
+
+
+def _misfit(name: str, u: Any, twin: Any) -> Exception:
+    if not _kind_fits(dtype_of(u), dtype_of(twin)):
+        imaginary = jnp.issubdtype(dtype_of(u), jnp.complexfloating)
+        kind = "real" if imaginary else "floating-point"
+        remedy = "pass its real part" if imaginary else "cast it, or pass None where there is none"
+        return TypeError(f"{name} is {_dtype_name(u)} for a {kind} parameter; {remedy}")
+    return ValueError(
+        f"{name} has shape {jnp.shape(u)} for a parameter of shape {jnp.shape(twin)}; "
+        "pass one of that shape, summed or averaged over any batch"
+    )
+
+
+def _dtype_name(leaf: Any) -> str:
+    dtype = dtype_of(leaf)
+    return str(getattr(dtype, "name", None) or dtype.__name__)
+
+
+def _other_structure(what: str, updates: Any, like: Any) -> ValueError:
+    """Names a path that only one of two trees has, or both types where the nodes differ."""
+    ours, theirs = ([path for path, _ in named_leaves(tree, is_none)] for tree in (updates, like))
+    lacking, extra = (
+        [path for path in one if path not in set(other)]
+        for one, other in ((theirs, ours), (ours, theirs))
+    )
+    found = [f"lacks {path!r}" for path in lacking[:1]] + [
+        f"has {path!r} too" for path in extra[:1]
+    ]
+    kinds = f"{type(updates).__name__} for {type(like).__name__}"
+    return ValueError(
+        f"{what} must have the structure of the params; the tree {' and '.join(found) or kinds}. "
+        "Pass what jax.grad gives for these params, with None where a gradient is absent"
+    )
 
 
 def map_leaves(

@@ -13,14 +13,13 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from decoupled_wd._resolution import is_absent
 from decoupled_wd._scalars import check_at_least_one, value_at
 from decoupled_wd._tables import as_html, as_number, as_text
-from decoupled_wd._trees import named_leaves, widen
+from decoupled_wd._trees import is_absent, named_leaves, widen
 from decoupled_wd.coupling import PAPER, Coupling
 from decoupled_wd.describe import describe
 from decoupled_wd.masks import MaskLike, everything
-from decoupled_wd.rounding import is_bfloat16
+from decoupled_wd.rounding import check_rounding, is_bfloat16, is_rounding_link
 
 OnLoss = Literal["raise", "warn", "return"]
 _SHORT = 16  # significand bits up to which all significands are tried, rather than a formula used
@@ -87,7 +86,7 @@ def preflight(
       weight_decay: λ, a number, a tree of numbers, or a schedule, of which the value at step 0 counts.
       steps: how many steps training takes; with it, rows hold the fraction of the last step of a schedule too.
       learning_rate, peak_learning_rate, coupling, mask: as in `describe`.
-      rounding: the link in use: behind it a bfloat16 weight decays as a float32 weight does.
+      rounding: the link in use: behind one of `rounding` a bfloat16 weight decays as a float32 weight does.
       on_loss: what to do if decay is lost anywhere: "raise", "warn", or only "return" the rows.
 
     Returns:
@@ -112,6 +111,7 @@ def preflight(
     Source: round-to-nearest, IEEE 754-2019, section 4.3.1; its effect, Zamirai et al., arXiv 2010.06192, section 3.
     """
     _check(steps, rounding, on_loss)
+    rounded = rounding is not None and is_rounding_link(rounding)
     options = {"learning_rate": learning_rate, "peak_learning_rate": peak_learning_rate}
     with jax.ensure_compile_time_eval():  # inside jit too the schedules and dtypes are known
         plans = describe(params, weight_decay, coupling=coupling, mask=mask, **options).rows
@@ -122,7 +122,7 @@ def preflight(
             ends = [unit * row.fraction for row in last]
         leaves = [leaf for _, leaf in named_leaves(params, is_leaf=is_absent)]
         found = zip(plans, leaves, ends, strict=True)
-        rows = tuple(_row(plan, leaf, end, rounding is not None) for plan, leaf, end in found)
+        rows = tuple(_row(plan, leaf, end, rounded) for plan, leaf, end in found)
     return _reported(Preflight(rows), on_loss)
 
 
@@ -184,10 +184,7 @@ def _reported(report: Preflight, on_loss: OnLoss) -> Preflight:
 def _check(steps: int | None, rounding: Any, on_loss: str) -> None:
     if steps is not None:
         check_at_least_one("steps", steps)
-    if not isinstance(rounding, optax.GradientTransformation | None):
-        raise TypeError(
-            f"rounding must be a link, got {rounding!r}; call it, as in rounding=dwd.rounding.residual()"
-        )
+    check_rounding(rounding)
     if on_loss not in get_args(OnLoss):
         raise ValueError(f"on_loss must be one of {get_args(OnLoss)}, got {on_loss!r}")
 

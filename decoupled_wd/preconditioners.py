@@ -17,7 +17,15 @@ from decoupled_wd._scalars import (
     check_scalar_or_schedule,
     value_at,
 )
-from decoupled_wd._trees import is_inexact, map_leaves, once_per_shape, wide_dtype, widen
+from decoupled_wd._trees import (
+    check_gradients,
+    is_inexact,
+    map_leaves,
+    once_per_shape,
+    root,
+    wide_dtype,
+    widen,
+)
 
 
 class ScaleByMomentumState(NamedTuple):
@@ -56,7 +64,8 @@ def scale_by_momentum(
       A link whose state holds a count and one m per weight.
 
     Raises:
-      TypeError, ValueError: a number is out of range.
+      TypeError, ValueError: a number is out of range, a storage dtype is not a real floating-point one of at
+        least 16 bits, or, in `update`, a gradient has not the structure, shape or kind of its weight.
 
     Examples:
       >>> link = scale_by_momentum(0.5, learning_rate=0.1)
@@ -70,6 +79,7 @@ def scale_by_momentum(
     """
     check_averaging_rate("momentum", momentum)
     check_scalar_or_schedule("learning_rate", learning_rate)
+    check_storage_dtype("momentum_dtype", momentum_dtype)
 
     @once_per_shape
     def momentum_step(g: jax.Array, m: jax.Array, lr: Any) -> tuple[jax.Array, jax.Array]:
@@ -83,6 +93,7 @@ def scale_by_momentum(
         updates: optax.Updates, state: ScaleByMomentumState, params: Any = None, **extra: Any
     ) -> tuple[optax.Updates, ScaleByMomentumState]:
         del params, extra
+        check_gradients("gradients", updates, state.momentum)
         lr = value_at(learning_rate, state.count)
         updates, m = map_leaves(lambda g, m: momentum_step(g, m, lr), updates, state.momentum)
         return updates, ScaleByMomentumState(optax.safe_increment(state.count), m)
@@ -114,7 +125,8 @@ def scale_by_adam(
       A link whose state holds a count and m and v per weight.
 
     Raises:
-      TypeError, ValueError: a number is out of range.
+      TypeError, ValueError: a number is out of range, a storage dtype is not a real floating-point one of at
+        least 16 bits, or, in `update`, a gradient has not the structure, shape or kind of its weight.
 
     Examples:
       >>> link = scale_by_adam()
@@ -127,6 +139,8 @@ def scale_by_adam(
     check_averaging_rate("b1", b1)
     check_averaging_rate("b2", b2)
     check_nonnegative("eps", eps)
+    check_storage_dtype("mu_dtype", mu_dtype)
+    check_storage_dtype("nu_dtype", nu_dtype)
 
     @once_per_shape
     def adam_step(
@@ -137,7 +151,7 @@ def scale_by_adam(
         v_next = (1 - b2) * (g * g.conj()).real + b2 * widen(v)
         m_hat = m_next / correction1.astype(m_next.dtype)
         v_hat = v_next / correction2.astype(v_next.dtype)
-        return m_hat / (jnp.sqrt(v_hat) + eps), m_next.astype(m.dtype), v_next.astype(v.dtype)
+        return m_hat / (root(v_hat) + eps), m_next.astype(m.dtype), v_next.astype(v.dtype)
 
     def init(params: optax.Params) -> ScaleByAdamState:
         nu = jax.tree.map(jnp.real, _zeros(params, nu_dtype))  # |g|² is real
@@ -147,6 +161,7 @@ def scale_by_adam(
         updates: optax.Updates, state: ScaleByAdamState, params: Any = None, **extra: Any
     ) -> tuple[optax.Updates, ScaleByAdamState]:
         del params, extra
+        check_gradients("gradients", updates, state.mu)
         t = optax.safe_increment(state.count)
         corrections = 1 - b1**t, 1 - b2**t
         updates, mu, nu = map_leaves(
@@ -155,6 +170,24 @@ def scale_by_adam(
         return updates, ScaleByAdamState(t, mu, nu)
 
     return optax.GradientTransformationExtraArgs(init, update)
+
+
+def check_storage_dtype(name: str, dtype: DTypeLike | None) -> None:
+    """TypeError unless moments can be stored in `dtype`: None, or real floating point of at least 16 bits."""
+    try:
+        fits = dtype is None or _holds_moments(jnp.dtype(dtype))
+    except (TypeError, ValueError):
+        fits = False
+    if not fits:
+        got = getattr(dtype, "__name__", dtype)
+        raise TypeError(
+            f"{name} must be a real floating-point dtype of at least 16 bits, got {got!r}; "
+            "pass jnp.float32 or jnp.bfloat16, or None for at least float32"
+        )
+
+
+def _holds_moments(dtype: jnp.dtype) -> bool:
+    return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize in (2, 4, 8)
 
 
 def _zeros(params: optax.Params, dtype: DTypeLike | None) -> optax.Updates:

@@ -18,7 +18,15 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from decoupled_wd._trees import check_params, is_none, map_leaves, once_per_shape, path_name
+from decoupled_wd._trees import (
+    check_params,
+    dtype_of,
+    is_none,
+    map_leaves,
+    once_per_shape,
+    path_name,
+)
+from decoupled_wd.rules import Rule
 
 
 class ResidualState(NamedTuple):
@@ -92,14 +100,15 @@ def stochastic_rounding(seed: int) -> optax.GradientTransformationExtraArgs:
     the low 16 bits. Without bias, at the price of noise of one unit in the last place each step.
 
     Args:
-      seed: makes the run reproducible; each leaf and each step has its own dither, whatever the sharding.
+      seed: a whole number below 2^32, which makes the run reproducible; each leaf and each step has its own
+        dither, whatever the sharding.
 
     Returns:
       A last link for bfloat16 parameters. Its state is one key.
 
     Raises:
       TypeError: the seed is not a whole number, or a parameter is of another type narrower than float32.
-      ValueError: params are missing in `update`.
+      ValueError: the seed is negative or above 2^32 − 1, or params are missing in `update`.
 
     Examples:
       >>> link, p = stochastic_rounding(0), jnp.ones(1000, jnp.bfloat16)
@@ -110,10 +119,11 @@ def stochastic_rounding(seed: int) -> optax.GradientTransformationExtraArgs:
 
     Source: Zamirai et al., Revisiting BFloat16 Training, arXiv 2010.06192.
     """
-    jax.random.key(seed)  # only for its checks: the state needs a buffer of its own, to be donated
+    _check_seed(seed)
 
     def init(params: optax.Params) -> StochasticRoundingState:
         _check(params)
+        # made here, since the state needs a buffer of its own, to be donated
         return StochasticRoundingState(jax.random.key_data(jax.random.key(seed)))
 
     def update(
@@ -172,6 +182,22 @@ def round_with(w: jax.Array, dither: jax.Array) -> jax.Array:
 def is_rounding_state(node: Any) -> bool:
     """Whether a part of an optimiser's state belongs to one of these links."""
     return isinstance(node, ResidualState | StochasticRoundingState)
+
+
+def is_rounding_link(link: optax.GradientTransformation) -> bool:
+    """Whether one of these links is in it, bare or in a chain; told by the state of no weights at all."""
+    state = link.init({})
+    return any(map(is_rounding_state, jax.tree.leaves(state, is_leaf=is_rounding_state)))
+
+
+def check_rounding(rounding: Any) -> None:
+    """TypeError unless `rounding` is None or a link; the usual slip is a link that was not called."""
+    if isinstance(rounding, Rule):
+        raise TypeError(f"rounding must be a link, got the rule {rounding!r}; pass it as rule=")
+    if rounding is not None and not isinstance(rounding, optax.GradientTransformation):
+        name = getattr(rounding, "__name__", None)
+        remedy = f"call it, as in {name}(...)" if name else "pass rounding=dwd.rounding.residual()"
+        raise TypeError(f"rounding must be a link, got {rounding!r}; {remedy}")
 
 
 def is_bfloat16(leaf: Any) -> bool:
@@ -240,6 +266,16 @@ def _numbered(tree: Any) -> Any:
     """The number of each leaf, in the order of the tree."""
     numbers = itertools.count()
     return jax.tree.map(lambda _: next(numbers), tree, is_leaf=is_none)
+
+
+def _check_seed(seed: Any) -> None:
+    """A whole number below 2^32; of a traced one only shape and dtype are checked."""
+    remedy = "pass a Python int, such as 0"
+    whole = jnp.issubdtype(dtype_of(seed), jnp.integer) and jnp.shape(seed) == ()
+    if not whole or isinstance(seed, bool):
+        raise TypeError(f"seed must be a whole number, got {seed!r}; {remedy}")
+    if not isinstance(seed, jax.core.Tracer) and not 0 <= int(seed) < 2**32:
+        raise ValueError(f"seed must be at least 0 and below 2^32, got {seed}; {remedy}")
 
 
 def _check(params: Any) -> None:

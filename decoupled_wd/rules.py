@@ -7,17 +7,29 @@ fraction c_t·m of each leaf, may keep state, and never sees a masked-out leaf: 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 
-from decoupled_wd._resolution import is_absent
 from decoupled_wd._scalars import check_at_least_one, check_nonnegative
-from decoupled_wd._trees import dtype_of, once_per_shape, path_name, wide_dtype, widen
+from decoupled_wd._trees import dtype_of, is_absent, once_per_shape, path_name, wide_dtype, widen
 
-Rule: TypeAlias = optax.GradientTransformationExtraArgs
+
+class Rule(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  # optax carries no types
+    """What the weights decay towards: an optax pair whose updates are the pull, and whose text is its call.
+
+    Examples:
+      >>> cautious(towards_norm(0.5))
+      cautious(towards_norm(radius=0.5))
+    """
+
+    text = "Rule(...)"
+
+    def __repr__(self) -> str:
+        """The call that makes it."""
+        return self.text
 
 
 class TowardsStartState(NamedTuple):
@@ -47,7 +59,7 @@ def towards_zero() -> Rule:
 
     Source: arXiv 1711.05101, Algorithm 2, line 12.
     """
-    return _rule(optax.init_empty_state, lambda params, _state, **_: params)
+    return _rule("towards_zero()", optax.init_empty_state, lambda params, _state, **_: params)
 
 
 def towards_start() -> Rule:
@@ -71,7 +83,7 @@ def towards_start() -> Rule:
     def pull(params: optax.Params, state: TowardsStartState, **_: Any) -> Any:
         return jax.tree.map(lambda p, p_0: widen(p) - widen(p_0), params, state.start)
 
-    return _rule(init, pull)
+    return _rule("towards_start()", init, pull)
 
 
 def towards(target: Any) -> Rule:
@@ -111,7 +123,7 @@ def towards(target: Any) -> Rule:
     def pull(params: optax.Params, _state: optax.EmptyState, **_: Any) -> Any:
         return jax.tree.map(leaf, params, _targets(target, params))
 
-    return _rule(init, pull)
+    return _rule(_call("towards", target=target), init, pull)
 
 
 def towards_norm(radius: Any = None, axis: int | tuple[int, ...] | None = None) -> Rule:
@@ -155,7 +167,7 @@ def towards_norm(radius: Any = None, axis: int | tuple[int, ...] | None = None) 
     def pull(params: optax.Params, state: TowardsNormState, **_: Any) -> Any:
         return jax.tree.map(leaf, params, state.norm)
 
-    return _rule(init, pull)
+    return _rule(_call("towards_norm", radius=radius, axis=axis), init, pull)
 
 
 def lp(p: Any) -> Rule:
@@ -199,7 +211,7 @@ def lp(p: Any) -> Rule:
             raise ValueError("lp stops at zero, so it needs fraction=; use it in decay_weights")
         return jax.tree.map(leaf, params, updates, jax.tree.broadcast(fraction, params))
 
-    return _rule(optax.init_empty_state, pull)
+    return _rule(_call("lp", p=p), optax.init_empty_state, pull)
 
 
 def cautious(rule: Rule) -> Rule:
@@ -225,7 +237,7 @@ def cautious(rule: Rule) -> Rule:
 
     Source: cautious weight decay, arXiv 2510.12402, in optax's sign.
     """
-    check_rule(rule)
+    rule = as_rule(rule)
 
     def update(
         updates: Any, state: Any, params: Any = None, **extra: Any
@@ -233,15 +245,22 @@ def cautious(rule: Rule) -> Rule:
         pull, state = rule.update(updates, state, params, **extra)
         return jax.tree.map(_where_agreed, pull, updates), state
 
-    return Rule(rule.init, update)
+    return _with_text(Rule(rule.init, update), f"cautious({rule!r})")
 
 
-def check_rule(rule: Any) -> None:
-    """TypeError unless `rule` is an optax pair; the usual slip is a rule that was not called."""
+def as_rule(rule: Any) -> Rule:
+    """The rule itself, or a plain optax pair as one: it need not take ``gradients=`` and ``fraction=``.
+
+    Raises:
+      TypeError: `rule` is no optax pair; the usual slip is a rule that was not called.
+    """
+    if isinstance(rule, Rule):
+        return rule
     if not isinstance(rule, optax.GradientTransformation):
         name = getattr(rule, "__name__", None)
         remedy = f"call it, as in {name}()" if name else "pass one of rules, as in towards_zero()"
         raise TypeError(f"rule must be a rule, got {rule!r}; {remedy}")
+    return Rule(*optax.with_extra_args_support(rule))
 
 
 @once_per_shape
@@ -251,13 +270,28 @@ def _where_agreed(r: jax.Array, delta: Any) -> jax.Array:
     return jnp.where((direction * widen(r)).real <= 0, widen(r), 0)
 
 
-def _rule(init: Callable[[Any], Any], pull: Callable[..., Any]) -> Rule:
+def _rule(text: str, init: Callable[[Any], Any], pull: Callable[..., Any]) -> Rule:
     """A rule from ``pull(params, state, *, updates, ...)``, which leaves its state as it is."""
 
     def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
         return pull(params, state, updates=updates, **extra), state
 
-    return Rule(init, update)
+    return _with_text(Rule(init, update), text)
+
+
+def _with_text(rule: Rule, text: str) -> Rule:
+    rule.text = text
+    return rule
+
+
+def _call(name: str, **arguments: Any) -> str:
+    """The call that makes a rule; what is not a number is cut short, since a target may be a whole model."""
+    shown = {key: x for key, x in arguments.items() if x is not None}
+    texts = [
+        f"{key}={x!r}" if isinstance(x, int | float | tuple) else f"{key}=..."
+        for key, x in shown.items()
+    ]
+    return f"{name}({', '.join(texts)})"
 
 
 def _targets(target: Any, params: optax.Params) -> Any:

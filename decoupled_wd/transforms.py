@@ -11,11 +11,18 @@ import optax
 
 from decoupled_wd._resolution import MaskLike, per_leaf, resolve, select
 from decoupled_wd._scalars import check_type, scheduled
-from decoupled_wd._trees import cast_like, check_params, once_per_shape, wide_dtype, widen
+from decoupled_wd._trees import (
+    cast_like,
+    check_gradients,
+    check_params,
+    once_per_shape,
+    wide_dtype,
+    widen,
+)
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.masks import everything
-from decoupled_wd.rounding import is_rounding_state, weights
-from decoupled_wd.rules import Rule, check_rule, towards_zero
+from decoupled_wd.rounding import check_rounding, is_rounding_state, weights
+from decoupled_wd.rules import Rule, as_rule, towards_zero
 
 
 class AddDecayedWeightsState(NamedTuple):
@@ -39,7 +46,8 @@ class DecayWeightsState(NamedTuple):
     """Step count, c_t and lr_t of the last step, and the rule's state.
 
     ``fraction`` is what that step removed (of λ = 1 for a tree); ``current_learning_rate`` is what the decay was
-    told, 0 where it was told none, and is there to be logged. What was applied is there only under ``observe=True``, for `record`, which takes it out of the state again.
+    told, 0 where it was told none, and is there to be logged. What was applied is there only under
+    ``observe=True``, for `record`, which takes it out of the state again.
     """
 
     count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as in optax
@@ -95,6 +103,7 @@ def add_decayed_weights(
     ) -> tuple[optax.Updates, AddDecayedWeightsState]:
         del extra
         check_params("decay", params)
+        check_gradients("updates", updates, params)
         _, m = resolve(mask, factors, params)
         decayed = _add(updates, scheduled("weight_decay", common, state.count), m, params)
         return cast_like(decayed, updates), AddDecayedWeightsState(
@@ -141,7 +150,7 @@ def decay_weights(
 
     Source: arXiv 1711.05101, Algorithm 1, line 9, and Algorithm 2, line 12.
     """
-    check_rule(rule)
+    rule = as_rule(rule)
     coupling = as_coupling("coupling", coupling)
     common, factors = per_leaf("weight_decay", weight_decay)
     fraction = coupling.fraction(common, learning_rate, peak_learning_rate)
@@ -164,6 +173,7 @@ def decay_weights(
     ) -> tuple[optax.Updates, DecayWeightsState]:
         del extra
         check_params("decay", params)
+        check_gradients("updates", updates, params)
         m, strengths = resolve(mask, factors, params)
         c = jnp.asarray(fraction(state.count), state.fraction.dtype)
         told = (
@@ -242,6 +252,7 @@ def decouple(
         rule=rule,
         mask=mask,
     )
+    check_rounding(rounding)
     last = optax.identity() if rounding is None else rounding
     follows = as_coupling("coupling", coupling)
 
@@ -254,6 +265,7 @@ def decouple(
         updates: optax.Updates, state: DecoupleState, params: Any = None, **extra: Any
     ) -> tuple[optax.Updates, DecoupleState]:
         check_params("decay", params)
+        check_gradients("gradients", updates, params)
         step, inner_state = inner.update(updates, state.inner, params, **extra)
         held = weights(state.rounding, params)
         observe = extra.get("observe", False)

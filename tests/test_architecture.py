@@ -13,9 +13,9 @@ PACKAGE = Path(decoupled_wd.__file__).parent
 CORE = sorted(path.stem for path in PACKAGE.glob("*.py"))
 FLOORS = [
     {"_scalars", "_tables", "_trees"},
-    {"coupling", "schedules", "preconditioners", "rounding", "_resolution", "theory"},
+    {"coupling", "schedules", "preconditioners", "_resolution", "theory"},
     {"strengths", "_adabound", "rules", "masks"},
-    {"describe", "equivalents"},
+    {"describe", "equivalents", "rounding"},
     {"transforms", "diagnostics", "convert"},
     {"aliases", "recorder"},
     {"__init__", "cli"},

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 import decoupled_wd as dwd
 from decoupled_wd.rules import (
+    Rule,
+    as_rule,
     cautious,
-    check_rule,
     lp,
     towards,
     towards_norm,
@@ -545,7 +546,7 @@ def test_a_wide_target_does_not_widen_narrow_params(x64):
         (lambda: cautious(towards_zero), TypeError, r"call it, as in towards_zero\(\)"),
         (lambda: cautious("zero"), TypeError, "rule must be a rule, got 'zero'; pass one of rules"),
         (lambda: cautious(None), TypeError, "rule must be a rule, got None"),
-        (lambda: check_rule(lp), TypeError, r"call it, as in lp\(\)"),
+        (lambda: as_rule(lp), TypeError, r"call it, as in lp\(\)"),
         (lambda: dwd.decay_weights(0.1, rule=towards_start), TypeError, r"as in towards_start\(\)"),
     ],
 )
@@ -595,3 +596,36 @@ def test_an_axis_that_only_the_masked_out_lack_is_fine():
 def test_lp_says_that_it_needs_the_fraction():
     with pytest.raises(ValueError, match="needs fraction="):
         lp(1).update(jnp.ones(1), optax.EmptyState(), jnp.ones(1), gradients=None)
+
+
+# What a rule is
+
+
+@pytest.mark.parametrize(
+    ("rule", "text"),
+    [
+        (towards_zero(), "towards_zero()"),
+        (towards_norm(), "towards_norm()"),
+        (towards_norm(0.5, axis=(0, 1)), "towards_norm(radius=0.5, axis=(0, 1))"),
+        (cautious(lp(1)), "cautious(lp(p=1))"),
+        (towards(jnp.ones((9, 9))), "towards(target=...)"),
+        (as_rule(optax.identity()), "Rule(...)"),
+    ],
+)
+def test_a_rule_shows_as_its_call(rule, text):
+    assert isinstance(rule, Rule)
+    assert isinstance(rule, optax.GradientTransformationExtraArgs)
+    assert repr(rule) == text
+
+
+def test_a_plain_optax_pair_is_a_rule():
+    """It takes neither gradients= nor fraction=."""
+    plain = optax.stateless(lambda updates, params: params)
+    params, step = as_jax(THETA), as_jax(DELTA)
+    for rule in (plain, cautious(plain)):
+        link = dwd.decay_weights(C, rule=rule)
+        got, _ = jax.jit(link.update)(step, link.init(params), params)
+        own = cautious(towards_zero()) if isinstance(rule, Rule) else towards_zero()
+        expected = dwd.decay_weights(C, rule=own)
+        want, _ = expected.update(step, expected.init(params), params)
+        chex.assert_trees_all_close(got, want, rtol=1e-6)

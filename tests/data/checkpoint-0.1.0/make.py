@@ -2,7 +2,7 @@
 
 Run once with the code of commit 6c10afb (version 0.1.0) on the path:
 ``PYTHONPATH=<that code> python make.py``. It is kept to show how the file came about; do not run it again.
-The leaf ``current_learning_rate`` of the decay's state came later, and was put in by hand: it is only there to be logged.
+The leaf ``current_learning_rate`` came later, and was put in by hand: it is only there to be logged.
 """
 
 import json
