@@ -265,7 +265,6 @@ def decouple(
         updates: optax.Updates, state: DecoupleState, params: Any = None, **extra: Any
     ) -> tuple[optax.Updates, DecoupleState]:
         check_params("decay", params)
-        check_gradients("gradients", updates, params)
         step, inner_state = inner.update(updates, state.inner, params, **extra)
         held = weights(state.rounding, params)
         observe = extra.get("observe", False)

@@ -4,6 +4,7 @@
 """
 
 import inspect
+import re
 from functools import partial
 
 import jax
@@ -102,5 +103,7 @@ def public_transformations(module):
         for name, function in vars(module).items()
         if inspect.isfunction(function)
         and not name.startswith("_")
-        and "GradientTransformation" in str(inspect.signature(function).return_annotation)
+        and re.search(
+            "GradientTransformation|Rule", str(inspect.signature(function).return_annotation)
+        )
     }
