@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 # A module that normalises: LayerNorm_0, ln_f, bn1, input_layernorm, norms/0; and one that scales what a layer adds.
-_NORM = r"(\w*norms?|(\w+_)?[lbg]n|ln_f)\d*(_\d+)?(/\d+)?"
+_NORM = r"(\w*norm(s|ali[sz]ation)?|(\w+_)?[lbg]n|ln_f)\d*(_\d+)?(/\d+)?"
 _LAYER_SCALE = r"(layer_?scale|ls)_?\d*"
 
 
@@ -30,18 +30,19 @@ KINDS: dict[str, tuple[_Pattern, ...]] = {
         _pattern(r"(?-i:b)\d+|(\w+_)?shift", 1),
     ),
     "norm": (
-        _pattern(r"(\w+_)?scale|gamma|lambda_?\d+|layer_scale\w*"),
+        _pattern(r"(\w+_)?scale|gamma|weight_g|lambda_?\d+|layer_scale\w*|(?<=/)(?-i:g)"),
         _pattern(rf"({_NORM}|\w*norms?\d*(_\w+)?)/(scale|weight|gamma|bias|offset|beta)"),
         _pattern(rf"({_NORM}|{_LAYER_SCALE})/(w|g|kernel|weights?|(scale|shift)/\w+|gamma\w*)"),
-        _pattern(r"[^/]+/(weights?|kernel|w)|gamma_?\d*|(?-i:g)", 1),
+        _pattern(r"[^/]+/(weights?|kernel|w)|gamma_?\d*", 1),
     ),
     "embedding": (
-        _pattern(r"\w*embed\w*|((?!\w*patch)\w*embed\w*|wte|wpe)(/\d+)?/(weights?|table)"),
+        _pattern(r"\w*(embed|pos_enc)\w*|(\w+_)?embs?"),
+        _pattern(r"((?!\w*patch)\w*embed\w*|(\w+_)?embs?|wte|wpe)(/\d+)?/(weight\w*|table)"),
     ),
     "token": (_pattern(r"cls|probe|(\w+_)?tokens?|(cls|class)_embed\w*"),),
     "ssm": (
         _pattern(r"A_log|(log_A|A|lambda)_(real|imag|re|im)|(inv|log)_dt|dt_bias|log_(step|delta)"),
-        _pattern(r"(nu|theta|gamma)_log|a_param|time_(decay|first)|(?-i:D)"),
+        _pattern(r"(nu|theta|gamma)_log|a_param|time_(decay|first|mix\w*)|(?-i:D)"),
     ),
 }
 

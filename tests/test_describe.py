@@ -124,7 +124,7 @@ def test_what_no_optimiser_trains_is_one_line_below_the_table():
     assert [line.split()[0] for line in lines[1:4]] == [f"layers/{i}/weight" for i in (0, 2, 4)]
     assert lines[4] == "12 of 12 parameters decay, in 3 of 3 leaves"
     assert lines[5] == (
-        "not trained, and not shown: 4 None, 1 masked out, 3 jitted function, 1 integer"
+        "not trained, and not shown: 4 None, 1 masked out, 3 custom_jvp, 1 integer"
     )
     assert len(lines) == 6
     assert len(described.rows) == 12
