@@ -1,12 +1,14 @@
 """What is done to every leaf: widening, skipping what is not trainable, naming it by its path."""
 
 import functools
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.tree_util import DictKey, FlattenedIndexKey, keystr
 
 Result = TypeVar("Result")
 
@@ -180,27 +182,156 @@ def check_params(what: str, params: Any) -> None:
         )
 
 
+def kind_of(leaf: Any) -> str:
+    """What a leaf is that does not train, in a word."""
+    kinds = {jnp.integer: "integer", jnp.bool_: "boolean", jax.dtypes.prng_key: "key"}
+    found = [word for kind, word in kinds.items() if jnp.issubdtype(dtype_of(leaf), kind)]
+    named = {type(None): "None", optax.MaskedNode: "masked out"}
+    return found[0] if found else named.get(type(leaf), type(leaf).__name__)
+
+
 def path_name(path: tuple[Any, ...]) -> str:
-    """A leaf's path as one string: ``("dense", "kernel")`` is ``dense/kernel``."""
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    """A leaf's path in its normal form: words with a slash between them, whatever the keys are.
+
+    ``("dense", "kernel")``, the one key ``"dense.kernel"`` and the one key ``("dense", "kernel")`` are all
+    ``dense/kernel``.
+    """
+    return "/".join(map(_word, path))
+
+
+def _word(key: Any) -> str:
+    name = key.key if isinstance(key, DictKey) else None
+    if isinstance(name, tuple):
+        return "/".join(map(str, name))
+    text = keystr((key,), simple=True)
+    return text.replace(".", "/") if isinstance(name, str) else text
 
 
 def named_leaves(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> list[tuple[str, Any]]:
     """Each leaf with its path in one normal form, whichever library made the tree, boxed or not."""
-    leaves = jax.tree.leaves_with_path(unbox(tree), is_leaf=is_leaf)
-    return [(path_name(path), leaf) for path, leaf in leaves]
+    rows = _rows(tree, lambda node: is_leaf is not None and is_leaf(node))
+    siblings = Counter(path[:-1] for path, _ in rows)
+    return [(path_name(_without_wrapper(path, siblings)), leaf) for path, leaf in rows]
+
+
+def _rows(tree: Any, is_leaf: Callable[[Any], bool]) -> list[tuple[tuple[Any, ...], Any]]:
+    """Leaves with their keys; what is in a box has the box's keys, or the label that the box carries."""
+    rows: list[tuple[tuple[Any, ...], Any]] = []
+    nodes = jax.tree.leaves_with_path(tree, is_leaf=lambda node: _is_box(node) or is_leaf(node))
+    for path, node in nodes:
+        if _is_box(node):
+            label = _label(node)
+            root = (DictKey(label),) if label else path
+            rows.extend((root + below, leaf) for below, leaf in _rows(_contents(node), is_leaf))
+        else:
+            rows.append((path, node))
+    return rows
+
+
+def _without_wrapper(path: tuple[Any, ...], siblings: Counter[tuple[Any, ...]]) -> tuple[Any, ...]:
+    """The path without the number of a node's only child, where the node gives it no name."""
+    alone = path and isinstance(path[-1], FlattenedIndexKey) and siblings[path[:-1]] == 1
+    return path[:-1] if alone else path
 
 
 def unbox(tree: Any) -> Any:
-    """The tree with the contents of flax's boxes in their place: ``a/kernel/value`` becomes ``a/kernel``."""
+    """The tree with the contents of boxes in their place: ``a/kernel/value`` becomes ``a/kernel``."""
+    return jax.tree.map(lambda n: unbox(_contents(n)) if _is_box(n) else n, tree, is_leaf=_is_box)
 
-    def contents(node: Any) -> Any:
-        return jax.tree.leaves(node, is_leaf=lambda child: child is not node)[0]
 
-    return jax.tree.map(lambda n: contents(n) if _is_box(n) else n, tree, is_leaf=_is_box)
+# Told by where a type comes from, as others too have a field `value`.
+_BOXES = {
+    "flax.core.meta",
+    "flax.nnx.variablelib",
+    "penzai.core.named_axes",
+    "penzai.core.variables",
+}
 
 
 def _is_box(node: Any) -> bool:
-    """Whether flax wraps one value with metadata; told by its origin, as others too have a field `value`."""
-    boxes = ("flax.nnx.variablelib", "flax.core.meta")
-    return any(origin.__module__ in boxes for origin in type(node).__mro__)
+    """Whether flax or penzai wraps one value with metadata."""
+    if _BOXES.isdisjoint(origin.__module__ for origin in type(node).__mro__):
+        return False
+    children = jax.tree.leaves(node, is_leaf=lambda child: child is not node)
+    return bool(children) and children[0] is not node
+
+
+def _contents(box: Any) -> Any:
+    return jax.tree.leaves(box, is_leaf=lambda child: child is not box)[0]
+
+
+def _label(box: Any) -> str | None:
+    """The name that penzai gives a parameter; in a tuple of parameters it is the only one."""
+    return box.label if type(box).__module__ == "penzai.core.variables" else None
+
+
+def broadcast_leaves(name: str, prefix: Any, params: optax.Params) -> list[Any]:
+    """The leaves of `prefix`, each as often as `params` has leaves in its place."""
+    prefix, params = unbox(prefix), unbox(params)
+    try:
+        tree = jax.tree.broadcast(prefix, params, is_leaf=is_absent)
+    except ValueError as error:
+        raise structure_error(name, prefix, params) from error
+    return jax.tree.leaves(tree, is_leaf=is_absent)
+
+
+def structure_error(name: str, got: Any, wanted: Any, *, prefix: bool = True) -> ValueError:
+    """The error that a tree does not fit the params, with the first key at which it differs from them.
+
+    Args:
+      name: the argument that holds the tree.
+      got: the tree.
+      wanted: the params, or another tree with the structure that is wanted.
+      prefix: whether one value may stand for a whole branch of `wanted`.
+    """
+    difference = _difference(unbox(got), unbox(wanted), prefix, ()) or "its nodes differ"
+    allowed = ", or a prefix of it" if prefix else ""
+    return ValueError(f"{name} must have the structure of the params{allowed}; {difference}")
+
+
+def _difference(got: Any, wanted: Any, prefix: bool, path: tuple[Any, ...]) -> str | None:
+    """What is wrong at the first place, in the order of the leaves, where `got` does not fit."""
+    if _is_leaf(got) and (prefix or _is_leaf(wanted)):
+        return None
+    ours, theirs = _children(got), _children(wanted)
+    alike = type(got) is type(wanted) or ours.keys() & theirs.keys()
+    if ours.keys() != theirs.keys() and alike:
+        missing, unknown = (
+            some([path_name((*path, *key)) for key in one if key not in other], 5)
+            for one, other in ((theirs, ours), (ours, theirs))
+        )
+        lacks = [f"it lacks {missing}"] if missing != "[]" else []
+        has = [f"the params have no {unknown}"] if unknown != "[]" else []
+        return ", and ".join(lacks + has)
+    if _level(got) != _level(wanted):
+        place = f"at {path_name(path)!r}" if path else "at the top"
+        return f"{place} it has {_article(got)}, where the params have {_article(wanted)}"
+    below = (_difference(ours[key], theirs[key], prefix, (*path, *key)) for key in theirs)
+    return next((found for found in below if found), None)
+
+
+def _article(node: Any) -> str:
+    number = (
+        "a number" if isinstance(node, int | float) else f"a node of type {type(node).__name__}"
+    )
+    return "an array" if hasattr(node, "shape") else number
+
+
+def some(names: Sequence[str], limit: int = 10) -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - limit} more" if len(names) > limit else ""
+    return f"{list(names[:limit])}{more}"
+
+
+def _children(node: Any) -> dict[tuple[Any, ...], Any]:
+    """The nodes one level below, by their keys."""
+    return dict(jax.tree.leaves_with_path(node, is_leaf=lambda child: child is not node))
+
+
+def _level(node: Any) -> Any:
+    """The structure of one level: the node's type and keys."""
+    return jax.tree.structure(node, is_leaf=lambda child: child is not node)
+
+
+def _is_leaf(node: Any) -> bool:
+    return is_absent(node) or jax.tree_util.all_leaves([node])

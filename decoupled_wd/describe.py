@@ -1,6 +1,7 @@
 """What will decay, and how fast: one row for every leaf, before anything is trained."""
 
 import math
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -8,16 +9,19 @@ import jax.numpy as jnp
 import optax
 
 from decoupled_wd import masks
-from decoupled_wd._resolution import Match, broadcast_leaves, is_absent, kind_of, matches
 from decoupled_wd._scalars import check_nonnegative
 from decoupled_wd._tables import as_html, as_number, as_text
-from decoupled_wd._trees import is_inexact
+from decoupled_wd._trees import broadcast_leaves, is_absent, is_inexact, kind_of
 from decoupled_wd.coupling import PAPER, Coupling
 from decoupled_wd.theory import half_life
 
 
 class Row(NamedTuple):
-    """One leaf: its parameters, the fraction c of them that a step at the peak removes, and why so."""
+    """One leaf: its parameters, the fraction c of them that a step at the peak removes, and why so.
+
+    `trained` is False for what no optimiser trains, such as None or an integer. `doubt` says why the leaf
+    may have been meant to be left out, where a mask that goes by names did not find what it leaves out.
+    """
 
     path: str
     shape: tuple[int, ...]
@@ -27,6 +31,8 @@ class Row(NamedTuple):
     fraction: float
     half_life: float
     rule: str
+    trained: bool = True
+    doubt: str = ""
 
 
 @dataclass(frozen=True)
@@ -47,20 +53,31 @@ class Description:
         return sum(row.parameters for row in self.rows if row.fraction)
 
     def __str__(self) -> str:
-        """Aligned columns, complete however long the model."""
-        return as_text(_HEADER, map(_cells, self.rows), self._remarks())
+        """Aligned columns, complete however long the model; what is not trained is one line below."""
+        return as_text(_HEADER, self._cells(), self._remarks())
 
     __repr__ = __str__
 
     def _repr_html_(self) -> str:
-        return as_html(_HEADER, map(_cells, self.rows), self._remarks())
+        return as_html(_HEADER, self._cells(), self._remarks())
+
+    def _cells(self) -> list[tuple[str, ...]]:
+        return [_cells(row) for row in self.rows if row.trained]
 
     def _remarks(self) -> list[str]:
-        leaves = sum(row.fraction > 0 for row in self.rows)
-        totals = f"{self.decayed:,} of {self.total:,} parameters decay, in {leaves} of {len(self.rows)} leaves"
+        trained = [row for row in self.rows if row.trained]
+        leaves = sum(row.fraction > 0 for row in trained)
+        totals = f"{self.decayed:,} of {self.total:,} parameters decay, in {leaves} of {len(trained)} leaves"
         warning = "! fraction >= 1: one step removes the whole weight or overshoots zero; lower weight_decay"
-        overshot = [warning] if any(row.fraction >= 1 for row in self.rows) else []
-        return [totals, *overshot, *self.notes]
+        overshot = [warning] if any(row.fraction >= 1 for row in trained) else []
+        doubts = dict.fromkeys(row.doubt for row in trained if row.doubt)
+        doubtful = [f"? {doubt}: perhaps these are; see masks.matching" for doubt in doubts]
+        return [totals, *self._untrained(), *overshot, *doubtful, *self.notes]
+
+    def _untrained(self) -> list[str]:
+        kinds = Counter(row.rule.partition(":")[0] for row in self.rows if not row.trained)
+        words = ", ".join(f"{count:,} {kind}" for kind, count in kinds.items())
+        return [f"not trained, and not shown: {words}"] if kinds else []
 
 
 def describe(
@@ -85,7 +102,9 @@ def describe(
 
     Returns:
       A `Description` with ``rows``, one for each leaf, and the numbers of parameters ``decayed`` and
-      ``total``. A row's half-life is ``ln 2 / −ln(1 − c)`` steps, ∞ where c = 0, and 0 where c >= 1.
+      ``total``. The table shows the leaves that are trained, and counts the others below; it marks with ``?``
+      what a mask that goes by names may have missed. A row's half-life is ``ln 2 / −ln(1 − c)`` steps, ∞ where
+      c = 0, and 0 where c >= 1.
 
     Raises:
       TypeError, ValueError: a number is out of range, α is missing, or a tree does not fit the params.
@@ -105,7 +124,7 @@ def describe(
     strengths = broadcast_leaves(
         "weight_decay", weight_decay(0) if scheduled else weight_decay, params
     )
-    found = zip(matches(mask, params), strengths, strict=True)
+    found = zip(masks.matches(mask, params), strengths, strict=True)
     rows = tuple(_row(path, leaf, match, lam, unit) for (path, leaf, match), lam in found)
     note = "weight_decay is a schedule: the fractions are those of its value at step 0"
     return Description(rows, (note,) if scheduled else ())
@@ -122,26 +141,28 @@ def _fraction_of_one(coupling: Coupling, learning_rate: Any, peak_learning_rate:
     return float(coupling.fraction(1.0, None if callable(alpha) else alpha)(0))
 
 
-def _row(path: str, leaf: Any, match: Match, weight_decay: Any, unit: float) -> Row:
+def _row(path: str, leaf: Any, match: masks.Match, weight_decay: Any, unit: float) -> Row:
     shape = tuple(getattr(leaf, "shape", ()))
     if not is_inexact(leaf):
         dtype = "" if is_absent(leaf) else str(getattr(leaf, "dtype", kind_of(leaf)))
-        return Row(path, shape, dtype, 0, 0.0, 0.0, math.inf, match.rule)
+        return Row(path, shape, dtype, 0, 0.0, 0.0, math.inf, match.rule, trained=False)
     check_nonnegative(f"weight_decay at {path!r}", weight_decay)
     c = float(weight_decay) * unit * match.multiplier
-    dtype = str(jnp.result_type(leaf))
-    return Row(path, shape, dtype, math.prod(shape), match.multiplier, c, half_life(c), match.rule)
+    dtype, doubt = str(jnp.result_type(leaf)), match.doubt if c else ""
+    numbers = (math.prod(shape), match.multiplier, c, half_life(c))
+    return Row(path, shape, dtype, *numbers, match.rule, doubt=doubt)
 
 
-_HEADER = tuple(field.replace("_", "-") for field in Row._fields)
+_HEADER = tuple(field.replace("_", "-") for field in Row._fields[:-2])
 
 
 def _cells(row: Row) -> tuple[str, ...]:
     flag = " !" if row.fraction >= 1 else ""
+    doubt = " ?" if row.doubt else ""
     numbers = (
         f"{row.parameters:,}",
         as_number(row.multiplier),
         as_number(row.fraction) + flag,
         as_number(row.half_life),
     )
-    return (row.path, str(row.shape), row.dtype, *numbers, row.rule)
+    return (row.path, str(row.shape), row.dtype, *numbers, row.rule + doubt)

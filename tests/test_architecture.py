@@ -13,8 +13,10 @@ PACKAGE = Path(decoupled_wd.__file__).parent
 CORE = sorted(path.stem for path in PACKAGE.glob("*.py"))
 FLOORS = [
     {"_scalars", "_tables", "_trees"},
-    {"coupling", "schedules", "preconditioners", "_resolution", "theory"},
-    {"strengths", "_adabound", "rules", "masks"},
+    {"coupling", "schedules", "preconditioners", "theory", "_kinds", "_patterns"},
+    {"strengths", "_adabound", "masks"},
+    {"_resolution"},
+    {"rules"},
     {"describe", "equivalents", "rounding"},
     {"transforms", "diagnostics", "convert"},
     {"aliases", "recorder"},

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from html.parser import HTMLParser
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -30,7 +31,7 @@ def test_rows_by_hand():
     assert described.rows == (
         Row("dense/bias", (4,), "bfloat16", 4, 0.0, 0.0, math.inf, ".*/bias"),
         Row("dense/kernel", (3, 4), "float32", 12, 2.0, 0.02, half_life, ".*"),
-        Row("steps", (), "int32", 0, 0.0, 0.0, math.inf, "integer: untouched"),
+        Row("steps", (), "int32", 0, 0.0, 0.0, math.inf, "integer: untouched", trained=False),
     )
     assert (described.decayed, described.total) == (12, 16)
 
@@ -106,13 +107,66 @@ TABLE = """\
 path          shape   dtype     parameters  multiplier  fraction  half-life  rule
 dense/bias    (4,)    bfloat16  4           0           0         ∞          .*/bias
 dense/kernel  (3, 4)  float32   12          2           0.02      34.31      .*
-steps         ()      int32     0           0           0         ∞          integer: untouched
-12 of 16 parameters decay, in 1 of 3 leaves"""
+12 of 16 parameters decay, in 1 of 2 leaves
+not trained, and not shown: 1 integer"""
 
 
 def test_the_text():
     described = describe(PARAMS, 0.01, mask=RULES)
     assert str(described) == repr(described) == TABLE
+
+
+def test_what_no_optimiser_trains_is_one_line_below_the_table():
+    layers = [eqx.nn.Linear(2, 2, use_bias=False, key=jax.random.key(0)), jax.nn.relu] * 3
+    params = {"layers": layers, "hidden": optax.MaskedNode(), "steps": 3, "absent": None}
+    described = describe(params, 0.01)
+    lines = str(described).splitlines()
+    assert [line.split()[0] for line in lines[1:4]] == [f"layers/{i}/weight" for i in (0, 2, 4)]
+    assert lines[4] == "12 of 12 parameters decay, in 3 of 3 leaves"
+    assert lines[5] == (
+        "not trained, and not shown: 4 None, 1 masked out, 3 custom_jvp, 1 integer"
+    )
+    assert len(lines) == 6
+    assert len(described.rows) == 12
+    assert "not shown" not in str(describe({"w": jnp.ones(2)}, 0.01))
+
+
+def test_what_a_mask_may_have_missed_is_marked():
+    layers = [(jnp.ones((2, 2)), jnp.ones(2)), (jnp.ones((2, 2)), jnp.ones(2))]
+    described = describe(layers, 0.01, mask=masks.without("bias"))
+    lines = str(described).splitlines()
+    assert [line.split()[0] for line in lines if line.endswith(" ?")] == ["0/1", "1/1"]
+    assert (
+        lines[-1] == "? no parameter is of the kind 'bias': perhaps these are; see masks.matching"
+    )
+    assert cells_end_with_a_question(described) == 2
+    for mask in (masks.everything(), masks.matrices(), ~masks.matrices()):
+        assert "?" not in str(describe(layers, 0.01, mask=mask))
+    kept_out = describe(layers, 0.01, mask=masks.without("bias") & masks.matrices())
+    assert "?" not in str(kept_out)
+
+
+def cells_end_with_a_question(described):
+    return sum(text.endswith(" ?") for text in Cells(described._repr_html_()).of("td"))
+
+
+def test_the_rules_of_both_sides_are_shown():
+    params = {"embed": {"embedding": jnp.ones((9, 2))}, "head": layer()}
+    both = describe(params, 0.01, mask=masks.matrices() & masks.without("embedding"))
+    assert [row.rule for row in both.rows] == [
+        "matrix & embedding",
+        "not a matrix & not embedding",
+        "matrix & not embedding",
+    ]
+    nested = describe(
+        params, 0.01, mask=~masks.matrices() | 0.5 * (masks.everything() & {"embed": 1, "head": 0})
+    )
+    assert [row.rule for row in nested.rows] == [
+        "~matrix | (0.5 * (everything & mask tree))",
+        "~not a matrix | (0.5 * (everything & mask tree))",
+        "~matrix | (0.5 * (everything & mask tree))",
+    ]
+    assert [row.multiplier for row in nested.rows] == [0.5, 1.0, 0.0]
 
 
 def test_a_long_model_is_shown_complete():
@@ -163,9 +217,10 @@ def test_the_html_shows_what_the_text_shows():
     assert cells.of("th") == head.split()
     columns = [head.index(word) for word in head.split()]
     spans = list(zip(columns, [*columns[1:], None], strict=True))
-    text = [line[a:b].strip() for line in lines[: len(described.rows)] for a, b in spans]
+    shown = sum(row.trained for row in described.rows)
+    text = [line[a:b].strip() for line in lines[:shown] for a, b in spans]
     assert cells.of("td") == text
-    assert cells.of("p") == lines[len(described.rows) :]
+    assert cells.of("p") == lines[shown:]
     assert "<script>&'x'" in text
     assert "3 !" in text
     assert "script" not in {tag for tag, _ in cells.found}

@@ -17,7 +17,6 @@ from libraries import LIBRARIES, NNX, Nnx
 
 import decoupled_wd as dwd
 from decoupled_wd import masks
-from decoupled_wd._resolution import matches
 from decoupled_wd._trees import named_leaves
 
 
@@ -127,7 +126,7 @@ NAMES = {
     ("path", "kind"), [(path, kind) for kind, paths in NAMES.items() for path in paths.split()]
 )
 def test_names_are_told_by_kind(path, kind):
-    params = {path: jnp.ones((2, 3)), "other": jnp.ones(1)}
+    params = {path: jnp.ones((2, 3)), "other": jnp.ones((2, 2))}
     for name in ("bias", "norm", "embedding"):
         norm_bias = name == "norm" and path == "norm/beta"
         assert by_path(masks.without(name), params)[path] == float(name != kind and not norm_bias)
@@ -139,7 +138,7 @@ def test_a_stack_of_norm_scales_is_not_a_matrix():
         "kernel": jnp.ones((12, 64, 64)),
         "head": jnp.ones((64, 9)),
     }
-    assert by_path(masks.matrices(), params) == {"scale": 1.0, "kernel": 1.0, "head": 1.0}
+    assert by_path(masks.matrices(), params) == {"scale": 0.0, "kernel": 1.0, "head": 1.0}
     stacked = by_path(masks.matrices(stacked_axes=1), params)
     assert stacked == {"scale": 0.0, "kernel": 1.0, "head": 0.0}
     assert by_path(masks.without("norm"), params) == {"scale": 0.0, "kernel": 1.0, "head": 1.0}
@@ -253,7 +252,7 @@ def test_traced_multipliers_are_refused():
 def test_wrong_arguments_of_the_other_policies():
     with pytest.raises(ValueError, match=r"'biases'.*matching"):
         masks.without("norm", "biases")
-    with pytest.raises(ValueError, match=r"among \['bias', 'norm', 'embedding'\], got \['bias'\]"):
+    with pytest.raises(ValueError, match=r"among \['bias', 'norm', .*\], got \['bias'\]"):
         masks.without(["bias"])
     with pytest.raises(ValueError, match="got none"):
         masks.without()
@@ -273,7 +272,7 @@ def test_a_policy_that_is_not_called(name):
 
 
 def test_a_policy_without_what_it_leaves_out_is_no_error_but_an_empty_selection_is():
-    assert by_path(masks.without("bias", "norm", "embedding"), {"w": jnp.ones(2)}) == {"w": 1.0}
+    assert by_path(masks.without("bias", "norm"), {"w": jnp.ones((2, 2))}) == {"w": 1.0}
     with pytest.raises(
         ValueError, match=r"selects no parameter of \['b'\]; use a weight decay of 0"
     ):
@@ -429,7 +428,7 @@ def test_what_does_not_train_is_left_untouched(mask):
     updates = decayed(mask, MIXED, NO_GRADIENT)
     np.testing.assert_array_equal(updates["kernel"], 0.125)
     assert all(updates[name] is None for name in MIXED if name != "kernel")
-    words = {path: match.rule for path, _, match in matches(mask, MIXED) if path != "kernel"}
+    words = {path: match.rule for path, _, match in masks.matches(mask, MIXED) if path != "kernel"}
     assert words == {
         "absent": "None: untouched",
         "flag": "boolean: untouched",
