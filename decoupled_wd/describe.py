@@ -9,10 +9,10 @@ import jax.numpy as jnp
 import optax
 
 from decoupled_wd import masks
-from decoupled_wd._scalars import check_nonnegative
+from decoupled_wd._scalars import check_nonnegative, scheduled
 from decoupled_wd._tables import as_html, as_number, as_text
 from decoupled_wd._trees import broadcast_leaves, is_absent, is_inexact, kind_of
-from decoupled_wd.coupling import PAPER, Coupling
+from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.theory import half_life
 
 
@@ -86,7 +86,7 @@ def describe(
     *,
     learning_rate: optax.ScalarOrSchedule | None = None,
     peak_learning_rate: Any = None,
-    coupling: Coupling = PAPER,
+    coupling: Coupling | str = PAPER,
     mask: masks.MaskLike = masks.everything(),
 ) -> Description:
     """What `decay_weights` will do with these arguments: ``c = λ·α^p·m`` for each leaf, at the peak.
@@ -95,9 +95,9 @@ def describe(
       params: a tree of arrays, or of ``jax.ShapeDtypeStruct`` as ``jax.eval_shape`` makes it.
       weight_decay: λ, a number, a tree of numbers, or a schedule. Of a schedule the value at step 0 is
         taken, and a note says so: its highest is not known. For another step give the number.
-      learning_rate: a number or a schedule; None where it plays no part.
+      learning_rate: a number or a schedule. Left out, the decay is the same at every step, and a note says so.
       peak_learning_rate: α. Needed with a schedule, unless the coupling is free of it; it is never guessed.
-      coupling: how λ scales with the learning rate.
+      coupling: how λ scales with the learning rate, a `Coupling` or a framework's name.
       mask: which parameters, how much each; see `masks`.
 
     Returns:
@@ -116,18 +116,25 @@ def describe(
       bias    (4,)    float32  4           0           0         ∞          not a matrix
       kernel  (3, 4)  float32  12          1           0.001     692.8      matrix
       12 of 16 parameters decay, in 1 of 2 leaves
+      learning_rate is not given: the fractions stay the same, whatever schedule the optimiser follows
 
     Source: arXiv 1711.05101, Algorithms 1 and 2: an idle weight is ``(1 − c)^t`` of itself after t steps.
     """
+    coupling = as_coupling("coupling", coupling)
     unit = _fraction_of_one(coupling, learning_rate, peak_learning_rate)
-    scheduled = callable(weight_decay)
-    strengths = broadcast_leaves(
-        "weight_decay", weight_decay(0) if scheduled else weight_decay, params
-    )
+    first = scheduled("weight_decay", weight_decay, 0)
+    strengths = broadcast_leaves("weight_decay", first, params)
     found = zip(masks.matches(mask, params), strengths, strict=True)
     rows = tuple(_row(path, leaf, match, lam, unit) for (path, leaf, match), lam in found)
-    note = "weight_decay is a schedule: the fractions are those of its value at step 0"
-    return Description(rows, (note,) if scheduled else ())
+    notes = {
+        "weight_decay is a schedule: the fractions are those of its value at step 0": callable(
+            weight_decay
+        ),
+        "learning_rate is not given: the fractions stay the same, whatever schedule the optimiser follows": (
+            learning_rate is None and coupling.s != 0
+        ),
+    }
+    return Description(rows, tuple(note for note, holds in notes.items() if holds))
 
 
 def _fraction_of_one(coupling: Coupling, learning_rate: Any, peak_learning_rate: Any) -> float:
@@ -138,7 +145,7 @@ def _fraction_of_one(coupling: Coupling, learning_rate: Any, peak_learning_rate:
         raise ValueError(
             f"learning_rate is a schedule, and {coupling} multiplies by its peak; pass peak_learning_rate="
         )
-    return float(coupling.fraction(1.0, None if callable(alpha) else alpha)(0))
+    return float(alpha**coupling.p) if coupling.p else 1.0
 
 
 def _row(path: str, leaf: Any, match: masks.Match, weight_decay: Any, unit: float) -> Row:

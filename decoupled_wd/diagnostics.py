@@ -16,7 +16,7 @@ import optax
 from decoupled_wd._scalars import check_at_least_one, value_at
 from decoupled_wd._tables import as_html, as_number, as_text
 from decoupled_wd._trees import is_absent, named_leaves, widen
-from decoupled_wd.coupling import PAPER, Coupling
+from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.describe import describe
 from decoupled_wd.masks import MaskLike, everything
 from decoupled_wd.rounding import check_rounding, is_bfloat16, is_rounding_link
@@ -70,7 +70,7 @@ def preflight(
     steps: int | None = None,
     learning_rate: optax.ScalarOrSchedule | None = None,
     peak_learning_rate: Any = None,
-    coupling: Coupling = PAPER,
+    coupling: Coupling | str = PAPER,
     mask: MaskLike = everything(),
     rounding: optax.GradientTransformation | None = None,
     on_loss: OnLoss = "warn",
@@ -118,7 +118,8 @@ def preflight(
         ends: list[float | None] = [None] * len(plans)
         if steps is not None and (callable(weight_decay) or callable(learning_rate)):
             last = describe(params, value_at(weight_decay, steps - 1), mask=mask).rows
-            unit = float(coupling.fraction(1.0, **options)(steps - 1))
+            pair = as_coupling("coupling", coupling)
+            unit = float(pair.fraction(1.0, **options)(steps - 1))
             ends = [unit * row.fraction for row in last]
         leaves = [leaf for _, leaf in named_leaves(params, is_leaf=is_absent)]
         found = zip(plans, leaves, ends, strict=True)

@@ -87,7 +87,14 @@ def test_of_a_schedule_the_first_value_is_taken_and_a_note_says_so():
     described = describe({"w": jnp.ones(2)}, decay)
     assert described.rows == describe({"w": jnp.ones(2)}, 0.25).rows
     assert "a schedule: the fractions are those of its value at step 0" in str(described)
-    assert "schedule" not in str(describe({"w": jnp.ones(2)}, 0.25))
+    assert "schedule" not in str(describe({"w": jnp.ones(2)}, 0.25, coupling=dwd.CONSTANT))
+
+
+def test_a_decay_that_was_not_told_the_learning_rate_is_said():
+    told = "learning_rate is not given: the fractions stay the same"
+    assert told in str(describe({"w": jnp.ones(2)}, 0.25))
+    for said in ({"coupling": "optax.adafactor"}, {"learning_rate": 0.1}):
+        assert told not in str(describe({"w": jnp.ones(2)}, 0.25, **said))
 
 
 def test_a_tree_of_decays():
@@ -112,20 +119,18 @@ not trained, and not shown: 1 integer"""
 
 
 def test_the_text():
-    described = describe(PARAMS, 0.01, mask=RULES)
+    described = describe(PARAMS, 0.01, coupling=dwd.CONSTANT, mask=RULES)
     assert str(described) == repr(described) == TABLE
 
 
 def test_what_no_optimiser_trains_is_one_line_below_the_table():
     layers = [eqx.nn.Linear(2, 2, use_bias=False, key=jax.random.key(0)), jax.nn.relu] * 3
     params = {"layers": layers, "hidden": optax.MaskedNode(), "steps": 3, "absent": None}
-    described = describe(params, 0.01)
+    described = describe(params, 0.01, coupling=dwd.CONSTANT)
     lines = str(described).splitlines()
     assert [line.split()[0] for line in lines[1:4]] == [f"layers/{i}/weight" for i in (0, 2, 4)]
     assert lines[4] == "12 of 12 parameters decay, in 3 of 3 leaves"
-    assert lines[5] == (
-        "not trained, and not shown: 4 None, 1 masked out, 3 custom_jvp, 1 integer"
-    )
+    assert lines[5] == ("not trained, and not shown: 4 None, 1 masked out, 3 custom_jvp, 1 integer")
     assert len(lines) == 6
     assert len(described.rows) == 12
     assert "not shown" not in str(describe({"w": jnp.ones(2)}, 0.01))
@@ -133,7 +138,7 @@ def test_what_no_optimiser_trains_is_one_line_below_the_table():
 
 def test_what_a_mask_may_have_missed_is_marked():
     layers = [(jnp.ones((2, 2)), jnp.ones(2)), (jnp.ones((2, 2)), jnp.ones(2))]
-    described = describe(layers, 0.01, mask=masks.without("bias"))
+    described = describe(layers, 0.01, coupling=dwd.CONSTANT, mask=masks.without("bias"))
     lines = str(described).splitlines()
     assert [line.split()[0] for line in lines if line.endswith(" ?")] == ["0/1", "1/1"]
     assert (
@@ -171,7 +176,7 @@ def test_the_rules_of_both_sides_are_shown():
 
 def test_a_long_model_is_shown_complete():
     params = {f"layer_{index}": jnp.ones(1000) for index in range(300)}
-    text = str(describe(params, 0.01))
+    text = str(describe(params, 0.01, coupling=dwd.CONSTANT))
     assert all(f"layer_{index} " in text for index in range(300))
     assert text.endswith("300,000 of 300,000 parameters decay, in 300 of 300 leaves")
 
