@@ -117,31 +117,31 @@ def _misfit(name: str, u: Any, twin: Any) -> Exception:
         imaginary = jnp.issubdtype(dtype_of(u), jnp.complexfloating)
         kind = "real" if imaginary else "floating-point"
         remedy = "pass its real part" if imaginary else "cast it, or pass None where there is none"
-        return TypeError(f"{name} is {_dtype_name(u)} for a {kind} parameter; {remedy}")
+        return TypeError(f"{name} is {dtype_name(u)} for a {kind} parameter; {remedy}")
     return ValueError(
         f"{name} has shape {jnp.shape(u)} for a parameter of shape {jnp.shape(twin)}; "
         "pass one of that shape, summed or averaged over any batch"
     )
 
 
-def _dtype_name(leaf: Any) -> str:
+def dtype_name(leaf: Any) -> str:
+    """The dtype of an array or the type of anything else, in a word."""
     dtype = dtype_of(leaf)
     return str(getattr(dtype, "name", None) or dtype.__name__)
 
 
+def difference(tree: Any, params: Any) -> str:
+    """The first paths that only one of two trees has, or their types where the paths are the same."""
+    ours, theirs = ([path for path, _ in named_leaves(x, is_absent)] for x in (tree, params))
+    lacking, extra = set(theirs) - set(ours), set(ours) - set(theirs)
+    found = [f"lacks {path!r}" for path in sorted(lacking)[:1]]
+    found += [f"has {path!r} too" for path in sorted(extra)[:1]]
+    return " and ".join(found) or f"is a {type(tree).__name__} for a {type(params).__name__}"
+
+
 def _other_structure(what: str, updates: Any, like: Any) -> ValueError:
-    """Names a path that only one of two trees has, or both types where the nodes differ."""
-    ours, theirs = ([path for path, _ in named_leaves(tree, is_none)] for tree in (updates, like))
-    lacking, extra = (
-        [path for path in one if path not in set(other)]
-        for one, other in ((theirs, ours), (ours, theirs))
-    )
-    found = [f"lacks {path!r}" for path in lacking[:1]] + [
-        f"has {path!r} too" for path in extra[:1]
-    ]
-    kinds = f"{type(updates).__name__} for {type(like).__name__}"
     return ValueError(
-        f"{what} must have the structure of the params; the tree {' and '.join(found) or kinds}. "
+        f"{what} must have the structure of the params; the tree {difference(updates, like)}. "
         "Pass what jax.grad gives for these params, with None where a gradient is absent"
     )
 

@@ -7,26 +7,38 @@ that they chose. Only a last link may do so: whatever follows would change the l
 bfloat16 pass bit for bit and hold no state. Halves of weights are handled as integers, since XLA may drop a
 conversion from float32 to bfloat16 and back.
 
+Derivatives pass straight through, as if nothing were rounded: that of p' is that of p + u.
+
 Why not Kahan summation: its compensation costs the same 2 bytes, but as a bfloat16 number stops growing too,
 below c ≈ 2^-18. The low half of the float32 weight loses nothing.
 """
 
 import itertools
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from decoupled_wd._trees import (
+    check_gradients,
     check_params,
+    difference,
+    dtype_name,
     dtype_of,
+    is_absent,
     is_none,
     map_leaves,
     once_per_shape,
     path_name,
+    unbox,
 )
 from decoupled_wd.rules import Rule
+
+# of NumPy, since making one in JAX is an error under jax_debug_nans
+_NAN = np.array(np.nan, jnp.bfloat16)
 
 
 class ResidualState(NamedTuple):
@@ -83,6 +95,8 @@ def residual() -> optax.GradientTransformationExtraArgs:
     ) -> tuple[Any, ResidualState]:
         del extra
         _check(params)
+        check_gradients("updates", updates, params)
+        _check_residuals(state.residual, params)
 
         def leaf(u: jax.Array, r: Any, p: jax.Array) -> tuple[Any, Any, Any]:
             return (*_written(u, r, p), p) if is_bfloat16(p) else (u, r, p)
@@ -131,6 +145,7 @@ def stochastic_rounding(seed: int) -> optax.GradientTransformationExtraArgs:
     ) -> tuple[Any, StochasticRoundingState]:
         del extra
         _check(params)
+        check_gradients("updates", updates, params)
         step, following = jax.random.split(jax.random.wrap_key_data(state.key))
         names = _numbered(updates)
 
@@ -144,16 +159,21 @@ def stochastic_rounding(seed: int) -> optax.GradientTransformationExtraArgs:
 
 
 def weights(state: optax.OptState, params: optax.Params) -> optax.Params:
-    """The weights that the state of a rounding link and the params hold together: float32 behind `residual`.
+    """The weights that an optimiser's state and the params hold together: float32 behind `residual`.
 
     Decay is taken of these, not of the rounded params, so that it too is the float32 one.
 
     Args:
-      state: of a link, ``state.rounding`` of `decouple` and the aliases.
-      params: the parameters, of any dtype.
+      state: of a link, or of any optimiser around it, whose residuals are found in it.
+      params: the parameters that the state is for.
 
     Returns:
       A tree like the params, in float32 where a residual is held.
+
+    Raises:
+      TypeError: `state` is no optimiser's state, as when both are swapped; or a residual is not that of a
+        bfloat16 parameter.
+      ValueError: a residual has another structure or shape than the params.
 
     Examples:
       >>> link, p = residual(), jnp.ones(1, jnp.bfloat16)
@@ -163,13 +183,22 @@ def weights(state: optax.OptState, params: optax.Params) -> optax.Params:
 
     Source: as `residual`.
     """
-    if not isinstance(state, ResidualState):
-        return params
+    check_params("rounding.weights", params)
+    order = "call weights(state, params) with the optimiser's whole state"
+    if _rounding_states(params):
+        raise TypeError(f"params must be the parameters, got an optimiser's state; {order}")
+    if not _is_state(state):
+        raise TypeError(f"state must be an optimiser's, got {type(state).__name__}; {order}")
+    held = held_weights(unbox(state), unbox(params))
+    structure: Any = jax.tree.structure(params)
+    return structure.unflatten(jax.tree.leaves(held))
 
-    def leaf(p: Any, r: Any) -> Any:
-        return _joined(p, r) if is_bfloat16(p) else p
 
-    return jax.tree.map(leaf, params, state.residual)
+def held_weights(state: optax.OptState, params: optax.Params) -> optax.Params:
+    """As `weights`, for the state of any link, without boxes."""
+    for link in _rounding_states(state):
+        params = _joined_tree(link.residual, params) if isinstance(link, ResidualState) else params
+    return params
 
 
 def round_with(w: jax.Array, dither: jax.Array) -> jax.Array:
@@ -186,8 +215,7 @@ def is_rounding_state(node: Any) -> bool:
 
 def is_rounding_link(link: optax.GradientTransformation) -> bool:
     """Whether one of these links is in it, bare or in a chain; told by the state of no weights at all."""
-    state = link.init({})
-    return any(map(is_rounding_state, jax.tree.leaves(state, is_leaf=is_rounding_state)))
+    return bool(_rounding_states(link.init({})))
 
 
 def check_rounding(rounding: Any) -> None:
@@ -205,7 +233,23 @@ def is_bfloat16(leaf: Any) -> bool:
     return bool(getattr(leaf, "dtype", None) == jnp.bfloat16)
 
 
+def _straight_through(function: Callable[..., Any]) -> Callable[..., Any]:
+    """The function, whose (first) result has the derivative of its first argument: it rounds, no more."""
+    rounded = jax.custom_jvp(function)
+
+    @rounded.defjvp
+    def tangents(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+        results = rounded(*primals)
+        first, *integers = results if isinstance(results, tuple) else (results,)
+        zeros = [np.zeros(x.shape, jax.dtypes.float0) for x in integers]
+        straight = tangents[0].astype(first.dtype)
+        return results, (straight, *zeros) if zeros else straight
+
+    return rounded
+
+
 @once_per_shape
+@_straight_through
 def _written(u: jax.Array, r: jax.Array, p: jax.Array) -> tuple[jax.Array, jax.Array]:
     """What to add to p, and the new low half; 0 where apply_updates would miss the nearest bfloat16."""
     w = _joined(p, r) + u.astype(jnp.float32)
@@ -217,6 +261,7 @@ def _written(u: jax.Array, r: jax.Array, p: jax.Array) -> tuple[jax.Array, jax.A
 
 
 @once_per_shape
+@_straight_through
 def _dithered(u: jax.Array, p: jax.Array, key: jax.Array, number: int) -> jax.Array:
     """What to add to p to land on the dithered bfloat16."""
     w = p.astype(jnp.float32) + u.astype(jnp.float32)
@@ -230,10 +275,11 @@ def _split(w: jax.Array) -> tuple[jax.Array, jax.Array]:
     nearest = _from_bits(((bits + 0x8000) >> 16).astype(jnp.uint16))
     low = jax.lax.bitcast_convert_type(bits.astype(jnp.uint16), jnp.int16)
     nan = jnp.isnan(w)
-    return jnp.where(nan, jnp.bfloat16(jnp.nan), nearest), jnp.where(nan, jnp.int16(0), low)
+    return jnp.where(nan, _NAN, nearest), jnp.where(nan, jnp.int16(0), low)
 
 
 @once_per_shape
+@_straight_through
 def _joined(p: jax.Array, low: jax.Array) -> jax.Array:
     """The float32 weight of two halves. A half that no weight has was left by a change from outside."""
     size = _bits(p) & 0x7FFF
@@ -266,6 +312,75 @@ def _numbered(tree: Any) -> Any:
     """The number of each leaf, in the order of the tree."""
     numbers = itertools.count()
     return jax.tree.map(lambda _: next(numbers), tree, is_leaf=is_none)
+
+
+def _rounding_states(tree: Any) -> list[Any]:
+    leaves = jax.tree.leaves(tree, is_leaf=is_rounding_state)
+    return [node for node in leaves if is_rounding_state(node)]
+
+
+def _is_state(node: Any) -> bool:
+    """Whether a node can be an optimiser's state: no bare array, and no container of arrays as params are."""
+    if isinstance(node, Mapping):
+        return all(map(_is_state, node.values()))
+    if isinstance(node, list) or (isinstance(node, tuple) and not hasattr(node, "_fields")):
+        return all(map(_is_state, node))
+    return node is not None and not jax.tree_util.all_leaves([node])
+
+
+def _joined_tree(residuals: Any, params: optax.Params) -> optax.Params:
+    """The float32 weights where there is a residual; ``optax.partition`` hides those of other optimisers."""
+    rows, structure = _pairs(residuals, params)
+    return structure.unflatten(p if is_absent(r) else _joined(p, r) for r, p in rows)
+
+
+def _check_residuals(residuals: Any, params: optax.Params) -> None:
+    """Every bfloat16 parameter has its residual, and no other."""
+    rows, _ = _pairs(residuals, params)
+    lacking = [number for number, (r, p) in enumerate(rows) if is_absent(r) and is_bfloat16(p)]
+    if lacking:
+        raise TypeError(
+            f"{_path_of(residuals, lacking[0])!r} is bfloat16 and was of another dtype at init, so that no "
+            "residual is held; init the optimiser with the bfloat16 params"
+        )
+
+
+def _pairs(residuals: Any, params: optax.Params) -> tuple[list[tuple[Any, Any]], Any]:
+    """Each residual, or what stands for none, with what the params have in its place."""
+    treedef: Any
+    leaves, treedef = jax.tree.flatten(residuals, is_leaf=is_absent)
+    try:
+        rows = list(zip(leaves, treedef.flatten_up_to(params), strict=True))
+    except ValueError:
+        raise ValueError(
+            f"state must be that of these params; its residual {difference(residuals, params)}"
+        ) from None
+    for number, (r, p) in enumerate(rows):
+        if not is_absent(r) and not (
+            is_bfloat16(p) and r.dtype == jnp.int16 and r.shape == p.shape
+        ):
+            raise _no_pair(_path_of(residuals, number), r, p)
+    return rows, treedef
+
+
+def _no_pair(path: str, r: Any, p: Any) -> Exception:
+    if r.dtype != jnp.int16:
+        return TypeError(
+            f"residual of {path!r} is {r.dtype}, and must be int16: bits of a weight; restore it as it was saved"
+        )
+    if not is_bfloat16(p):
+        return TypeError(
+            f"{path!r} is {dtype_name(p)} and was bfloat16 when its residual was made; pass the params of this "
+            "state, or init the optimiser anew"
+        )
+    return ValueError(
+        f"residual of {path!r} has shape {r.shape} for a parameter of shape {p.shape}; "
+        "pass the params of this state"
+    )
+
+
+def _path_of(tree: Any, number: int) -> str:
+    return path_name(jax.tree.leaves_with_path(tree, is_leaf=is_absent)[number][0])
 
 
 def _check_seed(seed: Any) -> None:

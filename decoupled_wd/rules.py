@@ -11,10 +11,22 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from decoupled_wd._scalars import check_at_least_one, check_nonnegative
-from decoupled_wd._trees import dtype_of, is_absent, once_per_shape, path_name, wide_dtype, widen
+from decoupled_wd._trees import (
+    dtype_name,
+    dtype_of,
+    is_absent,
+    named_leaves,
+    once_per_shape,
+    path_name,
+    root,
+    unbox,
+    wide_dtype,
+    widen,
+)
 
 
 class Rule(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  # optax carries no types
@@ -101,7 +113,8 @@ def towards(target: Any) -> Rule:
       A rule without state.
 
     Raises:
-      TypeError, ValueError: at init, the target does not fit the params; the message names the path.
+      TypeError, ValueError: at init, the target does not fit the params, or holds a number that is not finite
+        in their dtype; the message names the path.
 
     Examples:
       >>> rule = towards(1.0)
@@ -114,7 +127,9 @@ def towards(target: Any) -> Rule:
 
     def init(params: optax.Params) -> optax.EmptyState:
         if jax.tree.leaves(params):  # none in optax.tree.map_params, which inits with a placeholder
-            _targets(target, params)  # a target that does not fit is refused here, before training
+            # refused here, before training
+            full = _targets(target, params)
+            jax.tree.map_with_path(_check_value, params, full)
         return optax.EmptyState()
 
     def leaf(p: jax.Array, t: Any) -> Any:
@@ -129,7 +144,9 @@ def towards(target: Any) -> Rule:
 def towards_norm(radius: Any = None, axis: int | tuple[int, ...] | None = None) -> Rule:
     """Decay of the norm towards a radius, the direction untouched: ``pull(θ) = (1 − r/||θ||)·θ``.
 
-    With a radius of 0 it is `towards_zero`. A norm of 0 has no direction and stays.
+    With a radius of 0 it is `towards_zero`. A norm of 0 has no direction and stays. Under ``jit`` the norm is
+    that of the whole weight, however sharded. ``jax.shard_map`` shows one shard of it only, an error; with
+    ``check_vma=False`` JAX does not tell, and the norm is the shard's.
 
     Args:
       radius: r >= 0 for every tensor; by default each one's own norm at init.
@@ -140,7 +157,8 @@ def towards_norm(radius: Any = None, axis: int | tuple[int, ...] | None = None) 
       A rule whose state holds one norm per tensor or slice.
 
     Raises:
-      TypeError, ValueError: `radius` is out of range, or, at init, `axis` does not fit a parameter.
+      TypeError, ValueError: `radius` is out of range, or, at init, `axis` does not fit a parameter; or the params
+        are shards under ``jax.shard_map``.
 
     Examples:
       >>> rule, params = towards_norm(1.0), jnp.array([3.0, 4.0])
@@ -154,18 +172,26 @@ def towards_norm(radius: Any = None, axis: int | tuple[int, ...] | None = None) 
         check_nonnegative("radius", radius, "use None for the norm at init")
 
     def init(params: optax.Params) -> TowardsNormState:
+        # outside flax's boxes, whose axes of a sharding would be those of the weights
+        bare = unbox(params)
+        _check_whole(bare)
         return TowardsNormState(
-            jax.tree.map_with_path(lambda path, p: _checked_norm(path, p, axis), params)
+            jax.tree.map_with_path(lambda path, p: _checked_norm(path, p, axis), bare)
         )
 
     @once_per_shape
     def leaf(p: jax.Array, norm_0: jax.Array) -> Any:
-        r = norm_0 if radius is None else jnp.asarray(radius, norm_0.dtype)
         norm = _norm(p, axis)
-        return (1 - r / jnp.where(norm > 0, norm, 1)) * widen(p)
+        moves = norm > 0
+        # the norm at init of a weight that is still 0 follows it, so that its derivative is that of staying
+        r = jnp.where(moves, norm_0, 1) if radius is None else jnp.asarray(radius, norm_0.dtype)
+        return (1 - r / jnp.where(moves, norm, 1)) * widen(p)
 
     def pull(params: optax.Params, state: TowardsNormState, **_: Any) -> Any:
-        return jax.tree.map(leaf, params, state.norm)
+        structure: Any
+        _check_whole(params)
+        leaves, structure = jax.tree.flatten(params)
+        return structure.unflatten(map(leaf, leaves, jax.tree.leaves(state.norm)))
 
     return _rule(_call("towards_norm", radius=radius, axis=axis), init, pull)
 
@@ -201,8 +227,7 @@ def lp(p: Any) -> Rule:
     def leaf(theta: jax.Array, delta: Any, fraction: Any) -> jax.Array:
         z = widen(theta) if delta is None else widen(theta) + widen(delta)
         c, exponent = (jnp.asarray(x, z.real.dtype) for x in (fraction, p - 1))
-        to_zero = jnp.abs(z) / jnp.where(c > 0, c, 1)
-        return jnp.sign(z) * jnp.minimum(jnp.abs(z) ** exponent, to_zero)
+        return _shrinkage(z, c, exponent)
 
     def pull(
         params: optax.Params, _state: Any, *, updates: Any, fraction: Any = None, **_: Any
@@ -261,6 +286,18 @@ def as_rule(rule: Any) -> Rule:
         remedy = f"call it, as in {name}()" if name else "pass one of rules, as in towards_zero()"
         raise TypeError(f"rule must be a rule, got {rule!r}; {remedy}")
     return Rule(*optax.with_extra_args_support(rule))
+
+
+def _shrinkage(z: jax.Array, c: jax.Array, exponent: jax.Array) -> jax.Array:
+    """``sign(z)·min(|z|^e, |z|/c)`` with the derivatives of the step ``z − c·pull``, finite at z = 0 and c = 0."""
+    limits = jnp.finfo(c.dtype)  # type: ignore[no-untyped-call]
+    # roots of |z| are steep at 0, and a derivative that `where` leaves out must be finite all the same
+    size = jnp.where(z == 0, limits.tiny, jnp.abs(z))
+    power = jnp.minimum(size**exponent, limits.max)
+    sign = z / size if jnp.iscomplexobj(z) else jnp.sign(z)
+    gradient = jnp.where(z == 0, z * limits.tiny ** (exponent - 1), sign * power)
+    cut = c * power >= size
+    return jnp.where(cut, z / jnp.where(cut, c, 1), gradient)
 
 
 @once_per_shape
@@ -322,9 +359,45 @@ def _checked_target(path: Any, p: Any, target: Any) -> Any:
     return target
 
 
+def _check_value(path: Any, p: Any, target: Any) -> None:
+    """ValueError where a target is NaN, infinite, or too large for the dtype of its parameter."""
+    if isinstance(target, jax.core.Tracer):
+        return
+    with jax.ensure_compile_time_eval(), np.errstate(over="ignore"):
+        # JAX takes no Python int above 2^63
+        wide = jnp.asarray(float(target) if isinstance(target, int) else target, wide_dtype(p))
+        finite = bool(jnp.isfinite(wide.astype(dtype_of(p))).all())
+    if not finite:
+        got = target if jnp.ndim(target) == 0 else "an array that holds one that is not"
+        raise ValueError(
+            f"target at {path_name(path)!r} must be finite in {dtype_name(p)}, got {got}; every weight would "
+            "become NaN or infinite"
+        )
+
+
+def _check_whole(params: optax.Params) -> None:
+    """ValueError where ``jax.shard_map`` shows one shard of a weight only, so far as its types tell."""
+    axes = [_varying(jax.typeof(p)) for p in jax.tree.leaves(params)]
+    if any(axes):
+        names = zip(named_leaves(params), axes, strict=True)
+        path, over = next((path, sorted(over)) for (path, _), over in names if over)
+        raise ValueError(
+            f"towards_norm sees one shard of {path!r} under shard_map over {over}, whose norm is not that of the "
+            "weight; call update outside shard_map, on the whole params"
+        )
+
+
+def _varying(kind: Any) -> Any:
+    """The mesh axes over which ``jax.shard_map`` splits an array of this type."""
+    # jax before 0.10 calls them vma
+    return getattr(kind, "vma", None) or getattr(
+        getattr(kind, "manual_axis_type", None), "varying", ()
+    )
+
+
 def _norm(p: jax.Array, axis: Any) -> jax.Array:
     """The L2 norm over `axis`, which keeps a length of 1."""
-    return jnp.sqrt(jnp.sum(jnp.square(jnp.abs(widen(p))), axis, keepdims=True))
+    return root(jnp.sum(jnp.square(jnp.abs(widen(p))), axis, keepdims=True))
 
 
 def _checked_norm(path: Any, p: jax.Array, axis: Any) -> jax.Array:

@@ -21,7 +21,7 @@ from decoupled_wd._trees import (
 )
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.masks import everything
-from decoupled_wd.rounding import check_rounding, is_rounding_state, weights
+from decoupled_wd.rounding import check_rounding, held_weights, is_rounding_state
 from decoupled_wd.rules import Rule, as_rule, towards_zero
 
 
@@ -266,7 +266,7 @@ def decouple(
     ) -> tuple[optax.Updates, DecoupleState]:
         check_params("decay", params)
         step, inner_state = inner.update(updates, state.inner, params, **extra)
-        held = weights(state.rounding, params)
+        held = held_weights(state.rounding, params)
         observe = extra.get("observe", False)
         step, decay_state = decay.update(
             step, state.decay, held, gradients=updates, observe=observe

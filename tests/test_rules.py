@@ -1,5 +1,9 @@
 """Every rule against its formula in NumPy float64, and the laws that tie the rules together."""
 
+import subprocess
+import sys
+from pathlib import Path
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -629,3 +633,46 @@ def test_a_plain_optax_pair_is_a_rule():
         expected = dwd.decay_weights(C, rule=own)
         want, _ = expected.update(step, expected.init(params), params)
         chex.assert_trees_all_close(got, want, rtol=1e-6)
+
+
+# Sharded weights
+
+
+def test_norms_under_sharding_metadata_and_shard_map():
+    """On eight simulated devices, with flax's linen and nnx."""
+    program = Path(__file__).parent / "sharded_norm.py"
+    done = subprocess.run([sys.executable, program], capture_output=True, text=True)
+    assert done.stdout.strip() == "same", done.stderr
+
+
+# Numbers that a target cannot be
+
+WIDE = 7e4
+
+
+@pytest.mark.parametrize(
+    ("target", "dtype", "message"),
+    [
+        (float("nan"), jnp.float32, "target at 'bias' must be finite in float32, got nan"),
+        (-np.inf, jnp.float32, "target at 'bias' must be finite in float32, got -inf"),
+        (1e39, jnp.float32, "target at 'bias' must be finite in float32, got 1e.39"),
+        (10**40, jnp.float32, "must be finite in float32"),
+        (WIDE, jnp.float16, "must be finite in float16, got 70000"),
+        ({"kernel": np.array([[0, np.nan]]), "bias": 0.0}, jnp.float32, "'kernel' .* got an array"),
+        ({"kernel": 0.0, "bias": jnp.array([1, np.inf])}, jnp.bfloat16, "'bias' .* got an array"),
+    ],
+)
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_a_target_that_is_no_number_is_refused_at_init(target, dtype, message, wrap):
+    params = {"kernel": jnp.ones((1, 2), dtype), "bias": jnp.ones(2, dtype)}
+    link = dwd.decay_weights(0.1, rule=towards(target))
+    with pytest.raises(ValueError, match=message):
+        wrap(link.init)(params)
+
+
+def test_a_wide_target_suits_a_wide_dtype(x64):
+    params = jnp.ones(2)
+    assert float(pull_of(towards(1e39), start=params, theta=params, delta=params)[0]) == -1e39
+    narrow = jnp.ones(2, jnp.bfloat16)
+    dwd.decay_weights(0.1, rule=towards(WIDE)).init(narrow)
+    jax.jit(lambda t: dwd.decay_weights(0.1, rule=towards(t)).init(narrow))(WIDE)

@@ -118,7 +118,7 @@ GRADIENTS = [
     (
         lambda: step(dwd.scale_by_adam(), [jnp.ones(2)], (jnp.ones(2),)),
         ValueError,
-        "the tree list for tuple",
+        "the tree is a list for a tuple",
     ),
 ]
 ROUNDING = [
