@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 import textwrap
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -496,3 +497,166 @@ def test_sharded_over_eight_devices():
         command, env=os.environ | flags, capture_output=True, text=True, check=False
     )
     assert done.stdout == "sharded\n", done.stderr
+
+
+PARTS = {
+    "matrices": masks.matrices(),
+    "kinds": masks.without("embedding", "bias"),
+    "rules": masks.matching((".*/kernel", 0.25), (".*", 2.0)),
+    "tree": {"embed": 0.5, "head": {"bias": 0, "kernel": True}},
+    "callable": lambda params: jax.tree.map(lambda p: p.size > 2, params),
+}
+MODEL = {"embed": {"embedding": jnp.ones((9, 2))}, "head": layer()}
+
+
+@pytest.mark.parametrize("right", PARTS)
+@pytest.mark.parametrize("left", ["matrices", "kinds", "rules"])
+def test_masks_combine_leaf_by_leaf(left, right):
+    a, b = by_path(PARTS[left], MODEL), by_path(PARTS[right], MODEL)
+    for one, other in ((PARTS[left], PARTS[right]), (PARTS[right], PARTS[left])):
+        assert by_path(one & other, MODEL) == {path: min(a[path], b[path]) for path in a}
+        assert by_path(one | other, MODEL) == {path: max(a[path], b[path]) for path in a}
+
+
+@pytest.mark.parametrize("name", ["matrices", "kinds"])
+def test_the_complement_and_the_product(name):
+    mask = PARTS[name]
+    found = by_path(mask, MODEL)
+    assert by_path(~mask, MODEL) == {path: 1 - m for path, m in found.items()}
+    assert by_path(~~mask, MODEL) == found
+    for factor in (0.25, 2, np.float32(0.25), np.float64(4.0), np.int64(3), jnp.float32(0.5)):
+        tenth = {path: float(factor) * m for path, m in found.items()}
+        assert by_path(factor * mask, MODEL) == by_path(mask * factor, MODEL) == tenth
+
+
+def test_de_morgan_and_what_nobody_trains():
+    a, b = PARTS["matrices"], PARTS["kinds"]
+    assert by_path(~(a & b), MODEL) == by_path(~a | ~b, MODEL)
+    assert by_path(~(a | b), MODEL | {"x": jnp.ones(3)}) == by_path(
+        ~a & ~b, MODEL | {"x": jnp.ones(3)}
+    )
+    mixed = masks.multipliers(~masks.without("bias") | masks.everything(), MIXED)
+    assert mixed == dict.fromkeys(MIXED, 0.0) | {"absent": None, "kernel": 1.0}
+
+
+def test_a_tenth_on_the_embedding():
+    mask = masks.without("embedding", "bias") | 0.1 * masks.matrices()
+    taken = decayed(mask, MODEL)
+    np.testing.assert_allclose(taken["embed"]["embedding"], 0.0125, rtol=1e-6)
+    np.testing.assert_array_equal(taken["head"]["kernel"], 0.125)
+    np.testing.assert_array_equal(taken["head"]["bias"], 0.0)
+
+
+def test_combined_masks_are_values_too():
+    def make():
+        a, b, c = masks.matrices(stacked_axes=1), masks.without("bias"), masks.everything()
+        return [a & b, a | b, ~a, 0.1 * a, 0.1 * (a & b), (a & b) | c, a & (b | c), a & b & c]
+
+    assert len(set(make()) | set(make())) == 8
+    assert [repr(mask) for mask in make()] == [
+        "matrices(stacked_axes=1) & without('bias')",
+        "matrices(stacked_axes=1) | without('bias')",
+        "~matrices(stacked_axes=1)",
+        "0.1 * matrices(stacked_axes=1)",
+        "0.1 * (matrices(stacked_axes=1) & without('bias'))",
+        "(matrices(stacked_axes=1) & without('bias')) | everything()",
+        "matrices(stacked_axes=1) & (without('bias') | everything())",
+        "matrices(stacked_axes=1) & without('bias') & everything()",
+    ]
+    for mask in make():
+        assert not callable(mask)
+        assert eval(repr(mask), vars(masks)) == mask
+        assert pickle.loads(pickle.dumps(mask)) == mask
+    shown = repr(masks.everything() & PARTS["callable"] & {"a": 1})
+    assert shown == "everything() & <lambda> & {'a': 1}"
+    assert repr(~(masks.everything() | masks.matrices())) == "~(everything() | matrices())"
+
+
+def test_inject_hyperparams_takes_a_combined_mask():
+    mask = 0.5 * (masks.matrices() & masks.without("embedding") & (lambda p: p["head"] and True))
+    optimizer = optax.inject_hyperparams(dwd.adamw)(0.0, 0.125, mask=mask)
+    zeros = jax.tree.map(jnp.zeros_like, MODEL)
+    updates, _ = optimizer.update(zeros, optimizer.init(MODEL), MODEL)
+    np.testing.assert_array_equal(updates["head"]["kernel"], -0.0625)
+    np.testing.assert_array_equal(updates["embed"]["embedding"], 0.0)
+
+
+def test_a_weight_of_one_axis_is_a_norms():
+    for name in ("weight", "kernel", "w", "weights"):
+        params = {"layers": [{name: jnp.ones(4)}, {name: jnp.ones((4, 4))}], name: jnp.ones(4)}
+        found = by_path(masks.without("norm"), params)
+        assert found == {f"layers/0/{name}": 0.0, f"layers/1/{name}": 1.0, name: 1.0}
+        stacked = {"layers": [{name: jnp.ones((3, 4))}, {name: jnp.ones((3, 4, 4))}]}
+        assert set(by_path(masks.without("norm", stacked_axes=1), stacked).values()) == {0.0, 1.0}
+        assert by_path(masks.matrices(stacked_axes=1), stacked)[f"layers/0/{name}"] == 0.0
+
+
+def test_biases_of_several_axes_are_no_matrices():
+    vectors = {"offset": (1, 1, 1, 8), "bias": (8, 1, 1), "final_logits_bias": (1, 9), "b": (2, 4)}
+    vectors |= {"scale": (1, 1, 1, 8), "alpha": (1, 1, 8), "0": (1, 1, 1, 8)}
+    matrix = {"kernel": (1, 1, 8, 1), "weight": (1, 1, 3), "w": (64, 1), "head": (64, 1)}
+    params = {name: jnp.ones(shape) for name, shape in (vectors | matrix).items()}
+    expected = dict.fromkeys(vectors, 0.0) | dict.fromkeys(matrix, 1.0)
+    assert by_path(masks.matrices(), params) == expected
+
+
+NAMELESS = [(jnp.ones((2, 2)), jnp.ones(2)), (jnp.ones((2, 2)), jnp.ones(2))]
+
+
+@pytest.mark.parametrize(
+    ("mask", "params", "found"),
+    [
+        (masks.without("bias"), NAMELESS, r"kind 'bias', and \['0/1', '1/1'\]"),
+        (masks.without("bias", "norm"), NAMELESS, "kind 'bias' or 'norm'"),
+        (masks.without("token"), NAMELESS, "kind 'token'"),
+        (0.5 * masks.without("bias"), NAMELESS, "kind 'bias'"),
+        (masks.without("bias") & masks.everything(), NAMELESS, "kind 'bias'"),
+        (masks.without("bias") | masks.matrices(), NAMELESS, "kind 'bias'"),
+        (masks.without("norm"), {"d": layer(), "temperature": jnp.ones(())}, "'temperature'"),
+    ],
+)
+def test_a_kind_that_is_not_there_warns_where_a_vector_would_decay(mask, params, found):
+    for resolve in (
+        lambda: masks.multipliers(mask, params),
+        lambda: dwd.adamw(0.1, 0.1, mask=mask).init(params),
+    ):
+        with pytest.warns(UserWarning, match=found + ".*masks.matching"):
+            resolve()
+
+
+def test_a_kind_that_is_plainly_not_there_does_not_warn():
+    llama = {"norm": {"weight": jnp.ones(4)}, "head": {"kernel": jnp.ones((4, 4))}}
+    masks.multipliers(masks.without("bias", "norm", "embedding"), llama)
+    masks.multipliers(masks.without("bias"), llama)
+    masks.multipliers(masks.without("bias", "norm"), [jnp.ones((2, 2))])
+    masks.multipliers(masks.without("embedding", "token"), {"d": layer(), "t": jnp.ones(())})
+    masks.multipliers(masks.without("bias") & masks.matrices(), NAMELESS)
+    masks.multipliers(masks.without("bias") | masks.everything(), NAMELESS)
+    masks.multipliers(masks.without("bias"), {"t": jnp.ones(1), "d": optax.MaskedNode()})
+
+
+class Listed(Sequence):
+    """A sequence that is neither list nor tuple, as omegaconf's are."""
+
+    def __init__(self, *items):
+        self.items = items
+
+    def __len__(self):
+        return len(self.items)
+
+    def __getitem__(self, index):
+        return self.items[index]
+
+
+def test_rules_may_come_from_any_sequence():
+    rules = Listed(Listed(".*bias", 0.0), Listed(".*", 1.0))
+    assert masks.matching(*rules) == masks.matching((".*bias", 0.0), (".*", 1.0))
+    assert hash(masks.matching(*rules)) == hash(masks.matching((".*bias", 0.0), (".*", 1.0)))
+
+
+def test_two_parameters_with_one_path():
+    params = {"a/bias": jnp.ones(2), "a": {"bias": jnp.ones(3), "kernel": jnp.ones((2, 2))}}
+    m = masks.multipliers(masks.without("bias"), params)
+    assert m == {"a/bias": 0.0, "a": {"bias": 0.0, "kernel": 1.0}}
+    with pytest.raises(ValueError, match=r"share the path \['a/bias'\]"):
+        masks.multipliers(masks.matching((".*bias", 0.0), (".*", 1.0)), params)

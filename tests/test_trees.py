@@ -11,7 +11,7 @@ import pytest
 from flax import nnx
 from libraries import LIBRARIES, NNX, TOKENS, Linen, Nnx
 
-from decoupled_wd._trees import named_leaves, unbox
+from decoupled_wd._trees import broadcast_leaves, named_leaves, structure_error, unbox
 
 
 def paths(tree, **options):
@@ -111,3 +111,75 @@ def test_unboxing_leaves_a_tree_without_boxes_as_it_is():
     assert jax.tree.structure(unbox(variables)) == jax.tree.structure(variables)
     tree = {"a": None, "b": (jnp.ones(1), [2, "text"])}
     assert unbox(tree) == tree
+
+
+@jax.tree_util.register_pytree_node_class
+class Unnamed:
+    """A node that names none of its children."""
+
+    def __init__(self, *children):
+        self.children = children
+
+    def tree_flatten(self):
+        return self.children, None
+
+    @classmethod
+    def tree_unflatten(cls, _, children):
+        return cls(*children)
+
+
+def test_keys_of_any_kind_have_one_form():
+    one = jnp.ones(2)
+    for tree in (
+        {"dense": {"kernel": one}},
+        {"dense.kernel": one},
+        {"dense/kernel": one},
+        {("dense", "kernel"): one},
+        {"dense": {"kernel": Unnamed(one)}},
+        {"dense": {"kernel": nnx.Param(one)}},
+    ):
+        assert paths(tree) == ["dense/kernel"]
+    assert paths({("h", 0): {"ln.w": one}, ("h", 1): one}) == ["h/0/ln/w", "h/1"]
+    assert paths({"a": Unnamed(one, one)}) == ["a/0", "a/1"]
+    assert paths([(one,), {0.5: one}]) == ["0/0", "1/0.5"]
+    assert paths({"mlp/~/linear_0": {"w": one}}) == ["mlp/~/linear_0/w"]
+
+
+def test_a_flat_nnx_state_has_the_same_paths():
+    state = nnx.state(Nnx(nnx.Rngs(0)), nnx.Param)
+    flat = dict(nnx.to_flat_state(state))
+    assert sorted(paths({tuple(map(str, key)): leaf for key, leaf in flat.items()})) == sorted(NNX)
+
+
+def test_boxes_with_sharding_metadata():
+    one = jnp.ones((2, 2))
+    spec = {"out_sharding": (None, "model")}
+    for box in (
+        nn.Partitioned(one, names=(None, "model")),
+        nn.LogicallyPartitioned(one, names=("embed", "mlp")),
+        nn.LogicallyPartitioned(nn.Partitioned(one, names=(None, None)), names=("a", "b")),
+        nnx.Param(one, **spec, eager_sharding=False),
+        nnx.Param(one, label="not a name"),
+    ):
+        tree = {"dense": {"kernel": box, "bias": jnp.ones(2)}}
+        assert paths(tree) == ["dense/bias", "dense/kernel"]
+        assert paths(jax.eval_shape(lambda tree=tree: tree)) == ["dense/bias", "dense/kernel"]
+        assert unbox(tree)["dense"]["kernel"] is one
+        taken = broadcast_leaves("mask", {"dense": {"kernel": True, "bias": False}}, tree)
+        assert taken == [False, True]
+
+
+def test_a_structure_error_names_the_key_and_fits_on_a_screen():
+    wanted = {f"layer_{i}": {"kernel": jnp.ones(2), "bias": jnp.ones(2)} for i in range(200)}
+    got = {name: dict(node) for name, node in wanted.items()}
+    del got["layer_77"]["bias"]
+    error = str(structure_error("updates", got, wanted, prefix=False))
+    assert error == "updates must have the structure of the params; it lacks ['layer_77/bias']"
+    for other in ({}, [1] * 999, {"x" * 5: 1}, dict.fromkeys(list(wanted)[:5], 1.0)):
+        assert len(str(structure_error("mask", other, wanted))) < 400
+    one = str(structure_error("updates", wanted | {"layer_3": 1.0}, wanted, prefix=False))
+    assert one.endswith("at 'layer_3' it has a number, where the params have a node of type dict")
+    array = str(structure_error("updates", wanted | {"layer_3": got}, wanted, prefix=False))
+    assert "it lacks ['layer_3/bias', 'layer_3/kernel'], and the params have no" in array
+    boxed = {"a": nnx.Param(jnp.ones(1)), "b": [1]}
+    assert "at 'b'" in str(structure_error("mask", boxed, {"a": 1, "b": (1,)}))
