@@ -6,7 +6,7 @@ import jax
 import optax
 
 from decoupled_wd._scalars import check_known, check_nonnegative, check_scalar_or_schedule
-from decoupled_wd._trees import broadcast_leaves, is_none, path_name
+from decoupled_wd._trees import broadcast_leaves, is_none, named_leaves, path_name
 from decoupled_wd._trees import is_absent as is_absent
 from decoupled_wd.masks import MaskLike as MaskLike
 from decoupled_wd.masks import multipliers
@@ -41,5 +41,14 @@ def resolve(mask: MaskLike, factors: Any, params: optax.Params) -> tuple[Any, An
     m = multipliers(mask, params)
     structure: Any
     leaves, structure = jax.tree.flatten(m, is_leaf=is_absent)
-    rows = zip(leaves, broadcast_leaves("weight_decay", factors, m), strict=True)
+    strengths = broadcast_leaves("weight_decay", factors, m)
+    rows = list(zip(leaves, strengths, strict=True))
+    if any(is_absent(factor) and not is_absent(x) for x, factor in rows):
+        paths = [path for path, _ in named_leaves(m, is_leaf=is_absent)]
+        bare = [
+            p for p, (x, c) in zip(paths, rows, strict=True) if is_absent(c) and not is_absent(x)
+        ]
+        raise TypeError(
+            f"weight_decay at {bare[0]!r} must be a number, got None; use 0 for no decay"
+        )
     return m, structure.unflatten(x if is_absent(x) else x * factor for x, factor in rows)
