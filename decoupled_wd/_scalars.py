@@ -73,12 +73,13 @@ def check_ordered(name: str, low: Any, high_name: str, high: Any) -> None:
 
 
 def check_averaging_rate(name: str, number: Any) -> None:
-    """0 <= number < 1, as for β1, β2 and momentum."""
+    """0 <= number < 1, as for β1, β2 and momentum, also in the precision that they are computed in."""
+    precision = jnp.result_type(float)
     _require(
         name,
         number,
-        lambda value: 0 <= value < 1,
-        "in [0, 1)",
+        lambda value: value >= 0 and precision.type(value) < 1,
+        f"in [0, 1) as a {precision}",
         "0.9 is usual for momentum, 0.999 for β2",
     )
 

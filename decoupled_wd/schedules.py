@@ -13,7 +13,10 @@ import optax
 
 from decoupled_wd._scalars import check_at_least_one, check_known, check_nonnegative, check_ordered
 
-_LAST_STEP = np.iinfo(np.int32).max  # optax counts steps in int32
+# optax counts steps in int32
+_LAST_STEP = np.iinfo(np.int32).max
+# the table is a constant of the program: at most a megabyte
+_MOST_CYCLES = 2**17
 
 
 def warm_restarts(
@@ -25,7 +28,7 @@ def warm_restarts(
 
     Args:
       peak: α, the learning rate right after a restart.
-      first_cycle_steps: T_0 in optimiser steps (batches, not epochs).
+      first_cycle_steps: T_0 in optimiser steps (batches, not epochs), rounded to a whole number below 2^31.
       cycle_factor: T_mult >= 1, by which each cycle is longer; lengths are rounded to whole steps.
       floor: the learning rate that a cycle approaches at its end, in the units of `peak`.
 
@@ -33,7 +36,8 @@ def warm_restarts(
       A schedule from the step count to the learning rate, both scalars.
 
     Raises:
-      TypeError, ValueError: a number is out of range.
+      TypeError, ValueError: a number is out of range, or `cycle_factor` so little above 1 that there are more than
+        2^17 cycles in the 2^31 steps that optax counts.
 
     Examples:
       >>> schedule = warm_restarts(1.0, first_cycle_steps=100)
@@ -56,9 +60,11 @@ def warm_restarts(
 
 def cycle(step: Any, first_cycle_steps: int, cycle_factor: float) -> tuple[Any, Any, Any]:
     """Which cycle `step` is in, the steps since its restart, and its length: ``(i, T_cur, T_i)``."""
+    table = cycle_table(first_cycle_steps, cycle_factor)
     if cycle_factor == 1:
-        return step // first_cycle_steps, step % first_cycle_steps, first_cycle_steps
-    starts, lengths = map(jnp.asarray, cycle_table(first_cycle_steps, cycle_factor))
+        length = int(table[1][0])
+        return step // length, step % length, length
+    starts, lengths = map(jnp.asarray, table)
     index = jnp.searchsorted(starts, step, side="right") - 1
     return index, step - starts[index], lengths[index]
 
@@ -71,11 +77,20 @@ def cycle_table(first_cycle_steps: int, cycle_factor: float) -> tuple[np.ndarray
     for name, number in (("first_cycle_steps", first_cycle_steps), ("cycle_factor", cycle_factor)):
         check_at_least_one(name, number)
         check_known(name, number)
+    if first_cycle_steps > _LAST_STEP:
+        raise ValueError(
+            f"first_cycle_steps must be below 2^31, got {first_cycle_steps}; optax counts no more steps"
+        )
     if cycle_factor == 1:
-        return np.array([0]), np.array([float(first_cycle_steps)])
-    cycles = math.log1p(_LAST_STEP * (cycle_factor - 1) / first_cycle_steps) / math.log(
-        cycle_factor
-    )
-    lengths = np.rint(first_cycle_steps * float(cycle_factor) ** np.arange(math.ceil(cycles)))
+        return np.array([0]), np.rint([float(first_cycle_steps)])
+    # a cycle that is longer than all steps is long enough
+    factor = min(float(cycle_factor), _LAST_STEP + 1.0)
+    cycles = math.log1p(_LAST_STEP * (factor - 1) / first_cycle_steps) / math.log(factor)
+    if cycles > _MOST_CYCLES:
+        raise ValueError(
+            f"cycle_factor must be 1, or large enough for at most {_MOST_CYCLES} cycles in 2^31 steps, got "
+            f"{cycle_factor}; pass 1 for cycles of equal length"
+        )
+    lengths = np.rint(first_cycle_steps * factor ** np.arange(math.ceil(cycles)))
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     return starts.astype(np.int32), lengths

@@ -7,6 +7,7 @@ moving average. All take the fraction c = λ·α^p that a step removes, whatever
 """
 
 import math
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -82,8 +83,8 @@ def rotation(fraction: Any, momentum: float = 0.9) -> Any:
 
     Source: Kosson et al., arXiv 2305.17212, table 1, with aλ of AdamW, and aλ/(1−β1) of SGDM, written c.
     """
-    _check(fraction)
-    check_averaging_rate("momentum", momentum)
+    _check(check_nonnegative, fraction=fraction)
+    _check(check_averaging_rate, momentum=momentum)
     return (2 * fraction * (1 - momentum) / (1 + momentum)) ** 0.5
 
 
@@ -108,9 +109,8 @@ def lion_rotation(fraction: Any, b1: float = 0.9, b2: float = 0.99) -> Any:
 
     Source: Kosson et al., arXiv 2305.17212, table 1.
     """
-    _check(fraction)
-    check_averaging_rate("b1", b1)
-    check_averaging_rate("b2", b2)
+    _check(check_nonnegative, fraction=fraction)
+    _check(check_averaging_rate, b1=b1, b2=b2)
     return (math.pi * fraction * ((1 - b1) ** 2 + b1**2 * (1 - b2) / (1 + b2))) ** 0.5
 
 
@@ -134,8 +134,8 @@ def adamw_norm(fraction: Any, *, learning_rate: Any, size: int) -> Any:
 
     Source: Kosson et al., arXiv 2305.17212, table 1: √(aC/(2λ)) with c = aλ.
     """
-    _check(fraction, positive=True)
-    check_positive("size", size)
+    _check(check_positive, fraction=fraction, size=size)
+    _check(check_nonnegative, learning_rate=learning_rate)
     return learning_rate * (size / (2 * fraction)) ** 0.5
 
 
@@ -164,8 +164,9 @@ def sgdw_norm(
 
     Source: Kosson et al., arXiv 2305.17212, table 1: (aG²/(2λ(1−β1)))^¼, with c = aλ/(1−β1).
     """
-    _check(fraction, positive=True)
-    check_averaging_rate("momentum", momentum)
+    _check(check_positive, fraction=fraction)
+    _check(check_nonnegative, learning_rate=learning_rate, gradient_norm=gradient_norm)
+    _check(check_averaging_rate, momentum=momentum)
     return (learning_rate * gradient_norm / (1 - momentum)) ** 0.5 / (2 * fraction) ** 0.25
 
 
@@ -192,15 +193,21 @@ def lion_norm(
 
     Source: Kosson et al., arXiv 2305.17212, table 1.
     """
-    _check(fraction, positive=True)
-    check_positive("size", size)
+    _check(check_positive, fraction=fraction, size=size)
+    _check(check_nonnegative, learning_rate=learning_rate)
     return learning_rate * size**0.5 / lion_rotation(fraction, b1, b2)
 
 
-def _check(fraction: Any, *, positive: bool = False) -> None:
+def _check(check: Callable[[str, Any], None], **arguments: Any) -> None:
     """Of an array, every entry; of a traced one, nothing."""
-    if isinstance(fraction, jax.core.Tracer):
-        return
-    check = check_positive if positive else check_nonnegative
-    for number in (np.min(fraction), np.max(fraction)):
-        check("fraction", number)
+    for name, value in arguments.items():
+        if isinstance(value, jax.core.Tracer):
+            continue
+        if np.size(value) == 0 or isinstance(value, list | tuple):
+            raise TypeError(
+                f"{name} must be a number or an array of them, got {value!r}; pass an array"
+            )
+        # NaN is both the least and the greatest of its array
+        extremes = (np.min(value), np.max(value)) if np.ndim(value) else (value,)
+        for number in extremes:
+            check(name, number)

@@ -107,3 +107,10 @@ def test_an_absent_gradient_keeps_its_moments(link):
     assert updates["b"] is None
     chex.assert_trees_all_equal(*(jax.tree.leaves(s)[-1] for s in (state, after)))
     chex.assert_trees_all_equal_structs(state, after)
+
+
+def test_an_averaging_rate_is_seen_in_the_precision_it_has(x64):
+    """1 − 1e-9 is 1 in float32, where it freezes Adam: an error there (tests/wrong_numerics.py), and right here."""
+    g = jnp.array([4.0])
+    link = dwd.scale_by_adam(b1=0.0, b2=1 - 1e-9)
+    np.testing.assert_allclose(link.update(g, link.init(g))[0], 1.0, rtol=1e-6)

@@ -8,6 +8,7 @@ import pytest
 import reference
 
 import decoupled_wd as dwd
+from decoupled_wd import schedules
 
 
 @pytest.mark.parametrize(("first", "factor"), [(100, 2), (7, 1), (10, 3)])
@@ -54,3 +55,30 @@ def test_optax_has_the_fast_ai_cycle():
     schedule = optax.linear_onecycle_schedule(1000, 1.0, 0.4625, 0.925, 10, 100)
     marks = [float(schedule(step)) for step in (0, 462, 925, 1000)]
     assert marks == pytest.approx([0.1, 1.0, 0.1, 0.001], abs=2e-3)
+
+
+@pytest.mark.parametrize("first", [6.7, 7.49, 7])
+def test_a_length_that_is_not_whole_is_rounded_for_equal_cycles_too(first):
+    schedule = dwd.warm_restarts(1.0, first_cycle_steps=first, cycle_factor=1)
+    whole = dwd.warm_restarts(1.0, first_cycle_steps=7, cycle_factor=1)
+    steps = np.arange(100)
+    np.testing.assert_array_equal(jax.vmap(schedule)(steps), jax.vmap(whole)(steps))
+
+
+@pytest.mark.parametrize("factor", [1e9, 1e30, 1e300])
+def test_after_a_huge_factor_there_is_no_third_cycle(factor):
+    schedule = dwd.warm_restarts(1.0, first_cycle_steps=10, cycle_factor=factor)
+    rates = [float(schedule(step)) for step in (0, 5, 10, 1000, 2**31 - 1)]
+    expected = [1, 0.5, 1, 1, 0.5 + 0.5 * np.cos(np.pi * (2**31 - 11) / min(10 * factor, 2e10))]
+    if factor > 1e9:
+        expected[-1] = rates[-1]
+        assert rates[-1] > 0.97
+    np.testing.assert_allclose(rates, expected, atol=1e-6)
+
+
+def test_the_slowest_growth_that_is_taken_is_a_small_table():
+    starts, lengths = schedules.cycle_table(1, 1 + 1.1e-4)
+    assert len(starts) < 2**17
+    assert (np.diff(lengths) >= 0).all()
+    with pytest.raises(ValueError, match="pass 1 for cycles of equal length"):
+        schedules.cycle_table(1, 1 + 1e-5)

@@ -6,8 +6,9 @@ import numpy as np
 import optax
 
 import decoupled_wd as dwd
+from decoupled_wd import theory
 from decoupled_wd._adabound import scale_by_adabound
-from decoupled_wd.rounding import check_rounding
+from decoupled_wd.rounding import check_rounding, weights
 
 PARAMS = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
 NARROW = jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
@@ -19,6 +20,16 @@ def step(link, gradients, params=PARAMS):
 
 def seeded(seed):
     return dwd.rounding.stochastic_rounding(seed)
+
+
+def targeted(target, dtype=jnp.float32):
+    params = jax.tree.map(lambda p: p.astype(dtype), PARAMS)
+    return dwd.adamw(0.1, 0.1, rule=dwd.rules.towards(target)).init(params)
+
+
+LINK = dwd.rounding.residual()
+BEHIND = dwd.adamw(0.1, 0.1, rounding=LINK)
+RESIDUALS = LINK.init(NARROW)
 
 
 STORAGE = [
@@ -162,4 +173,196 @@ ROUNDING = [
     ),
 ]
 
-WRONG = [*STORAGE, *GRADIENTS, *ROUNDING]
+RATES = {"learning_rate": 0.1, "gradient_norm": 1.0}
+NUMBERS = [
+    # theory
+    (
+        lambda: theory.sgdw_norm(0.005, learning_rate=-0.1, gradient_norm=1.0),
+        ValueError,
+        "learning_rate must be finite and >= 0, got -0.1",
+    ),
+    (
+        lambda: theory.sgdw_norm(0.005, learning_rate=0.1, gradient_norm=-1.0),
+        ValueError,
+        "gradient_norm must be finite and >= 0",
+    ),
+    (
+        lambda: theory.sgdw_norm(0.005, learning_rate=np.array([0.1, np.nan]), gradient_norm=1.0),
+        ValueError,
+        "learning_rate must be finite and >= 0, got nan",
+    ),
+    (
+        lambda: theory.sgdw_norm(0.1, momentum=1.0, **RATES),
+        ValueError,
+        "momentum must be in [0, 1)",
+    ),
+    (
+        lambda: theory.sgdw_norm(np.array([1.0, 0.0]), **RATES),
+        ValueError,
+        "fraction must be finite",
+    ),
+    (
+        lambda: theory.adamw_norm(0.1, learning_rate=-1.0, size=3),
+        ValueError,
+        "learning_rate must be finite and >= 0",
+    ),
+    (
+        lambda: theory.adamw_norm(0.1, learning_rate=1.0, size=np.array([3, -3])),
+        ValueError,
+        "size must be finite and > 0, got -3.0",
+    ),
+    (
+        lambda: theory.adamw_norm(0.1, learning_rate="fast", size=3),
+        TypeError,
+        "learning_rate must be a real number, got 'fast'",
+    ),
+    (
+        lambda: theory.adamw_norm(0.1, learning_rate=[0.1, 0.2], size=3),
+        TypeError,
+        "learning_rate must be a number or an array of them, got [0.1, 0.2]; pass an array",
+    ),
+    (
+        lambda: theory.adamw_norm(0.1, learning_rate=1.0, size=True),
+        TypeError,
+        "size must be a real",
+    ),
+    (
+        lambda: theory.lion_norm(0.1, learning_rate=np.nan, size=3),
+        ValueError,
+        "learning_rate must be finite and >= 0, got nan",
+    ),
+    (
+        lambda: theory.lion_norm(0.1, learning_rate=1.0, size=3, b1=-0.5),
+        ValueError,
+        "b1 must be in [0, 1)",
+    ),
+    (
+        lambda: theory.lion_rotation(0.1, b2=np.array([0.9, 1.0])),
+        ValueError,
+        "b2 must be in [0, 1)",
+    ),
+    (
+        lambda: theory.lion_rotation(np.array([])),
+        TypeError,
+        "fraction must be a number or an array",
+    ),
+    (lambda: theory.rotation(0.1, np.array([0.9, -0.1])), ValueError, "momentum must be in [0, 1)"),
+    (lambda: theory.rotation(1j), TypeError, "fraction must be a real number"),
+    (lambda: theory.rotation(None), TypeError, "fraction must be a real number, got None"),
+    (
+        lambda: theory.rotation(-jnp.ones(3)),
+        ValueError,
+        "fraction must be finite and >= 0, got -1.0",
+    ),
+    # averages and schedules
+    (
+        lambda: dwd.adamw(0.1, 0.1, b2=0.99999999999),
+        ValueError,
+        "b2 must be in [0, 1) as a float32",
+    ),
+    (lambda: dwd.sgdw(0.1, 0.1, momentum=1 - 1e-9), ValueError, "momentum must be in [0, 1) as a"),
+    (lambda: dwd.scale_by_adam(b1=np.float64(1 - 1e-8)), ValueError, "b1 must be in [0, 1) as a"),
+    (
+        lambda: dwd.warm_restarts(1.0, first_cycle_steps=10, cycle_factor=1 + 1e-12),
+        ValueError,
+        "cycle_factor must be 1, or large enough for at most 131072 cycles",
+    ),
+    (
+        lambda: dwd.warm_restarts(1.0, first_cycle_steps=2**31),
+        ValueError,
+        "first_cycle_steps must be below 2^31, got 2147483648",
+    ),
+    (
+        lambda: dwd.warm_restarts(1.0, first_cycle_steps=1e300),
+        ValueError,
+        "first_cycle_steps must be",
+    ),
+    (
+        lambda: dwd.warm_restarts(1.0, first_cycle_steps=0.5),
+        ValueError,
+        "first_cycle_steps must be",
+    ),
+    (
+        lambda: dwd.warm_restarts(1.0, first_cycle_steps=None),
+        TypeError,
+        "first_cycle_steps must be",
+    ),
+]
+TARGETS = [
+    # rules
+    (lambda: targeted(np.nan), ValueError, "target at 'bias' must be finite in float32, got nan"),
+    (lambda: targeted(jnp.inf), ValueError, "target at 'bias' must be finite in float32, got inf"),
+    (lambda: targeted(1e39), ValueError, "target at 'bias' must be finite in float32, got 1e+39"),
+    (lambda: targeted({"kernel": np.full((2, 2), -np.inf), "bias": 0.0}), ValueError, "'kernel'"),
+    (lambda: targeted(7e4, jnp.float16), ValueError, "must be finite in float16, got 70000.0"),
+    (lambda: targeted(True), TypeError, "target at 'bias' must be a number"),
+    (lambda: dwd.rules.cautious(dwd.rules.lp), TypeError, "call it, as in lp()"),
+    (lambda: dwd.rules.cautious(0.5), TypeError, "rule must be a rule, got 0.5"),
+    (lambda: dwd.rules.lp(np.nan), ValueError, "p must be finite and >= 1, got nan"),
+    (lambda: dwd.rules.towards_norm([1.0]), TypeError, "radius must be a real number, got [1.0]"),
+    (lambda: dwd.decay_weights(0.1, rule="towards_zero"), TypeError, "rule must be a rule, got"),
+    (lambda: dwd.decay_weights(0.1, rule=None), TypeError, "rule must be a rule, got None"),
+]
+WEIGHTS = [
+    # weights behind a rounding link
+    (lambda: weights(NARROW, RESIDUALS), TypeError, "params must be the parameters, got an"),
+    (lambda: weights(NARROW, NARROW), TypeError, "state must be an optimiser's, got dict; call"),
+    (
+        lambda: weights(RESIDUALS.residual, NARROW),
+        TypeError,
+        "state must be an optimiser's, got dict",
+    ),
+    (lambda: weights(None, NARROW), TypeError, "state must be an optimiser's, got NoneType"),
+    (lambda: weights(jnp.ones(2), NARROW), TypeError, "state must be an optimiser's"),
+    (
+        lambda: weights(list(NARROW.values()), NARROW),
+        TypeError,
+        "state must be an optimiser's, got",
+    ),
+    (lambda: weights(RESIDUALS, None), ValueError, "rounding.weights needs the weights"),
+    (lambda: weights(RESIDUALS, PARAMS), TypeError, "'bias' is float32 and was bfloat16 when its"),
+    (
+        lambda: weights(RESIDUALS, {"kernel": NARROW["kernel"]}),
+        ValueError,
+        "state must be that of these params; its residual has 'bias' too",
+    ),
+    (
+        lambda: weights(RESIDUALS, NARROW | {"bias": jnp.ones(3, jnp.bfloat16)}),
+        ValueError,
+        "residual of 'bias' has shape (2,) for a parameter of shape (3,)",
+    ),
+    (
+        lambda: weights(dwd.rounding.ResidualState(PARAMS), NARROW),
+        TypeError,
+        "residual of 'bias' is float32, and must be int16",
+    ),
+    (
+        lambda: LINK.update(NARROW, LINK.init(PARAMS), NARROW),
+        TypeError,
+        "'bias' is bfloat16 and was of another dtype at init",
+    ),
+    (
+        lambda: BEHIND.update(NARROW, BEHIND.init(PARAMS), NARROW),
+        TypeError,
+        "'bias' is bfloat16 and was of another dtype at init",
+    ),
+    (
+        lambda: LINK.update(PARAMS, RESIDUALS, PARAMS),
+        TypeError,
+        "'bias' is float32 and was bfloat16",
+    ),
+    (lambda: LINK.init({"w": jnp.ones(2, jnp.float8_e5m2)}), TypeError, "'w' is float8_e5m2"),
+    (lambda: seeded(0).init({"w": jnp.ones(2, jnp.float16)}), TypeError, "'w' is float16"),
+    (
+        lambda: LINK.update(NARROW | {"bias": jnp.ones(2, jnp.int8)}, RESIDUALS, NARROW),
+        TypeError,
+        "updates at 'bias' is int8 for a floating-point parameter",
+    ),
+    (
+        lambda: step(seeded(0), NARROW | {"bias": jnp.ones(1)}, NARROW),
+        ValueError,
+        "updates at 'bias' has shape (1,) for a parameter of shape (2,)",
+    ),
+]
+
+WRONG = [*STORAGE, *GRADIENTS, *ROUNDING, *NUMBERS, *TARGETS, *WEIGHTS]
