@@ -19,7 +19,7 @@ from test_study_store import content
 
 from decoupled_wd.study import sweep
 from decoupled_wd.study.blocks import block_shape, blocks, cells_at_once
-from decoupled_wd.study.sweep import _cell, _starts
+from decoupled_wd.study.grid import _cell, _starts
 
 BLOCKS = 44
 

@@ -226,10 +226,11 @@ def test_all_damaged_blocks_are_named_at_once(copy):
 
 
 def small(path, metrics=None):
-    """A store alone: blocks of four cells, cut off at the edges of a grid of 5 × 3, two evaluations."""
+    """A store alone: blocks of four cells, cut off at the edges of a grid of 5 × 3, two evaluations; unlocked."""
     axes = {"rate": np.arange(5.0), "seed": np.arange(3), "epoch": np.array([1, 2])}
     metrics = metrics or {"error": np.dtype("float32"), "positive": np.dtype("int32")}
-    return stores.Store(path, axes, metrics, (2, 2), {"epochs": 2})
+    with stores.Store(path, axes, metrics, (2, 2), {"epochs": 2}) as store:
+        return store
 
 
 def numbers(where, dtype):
@@ -287,7 +288,7 @@ def test_blocks_of_another_sweep_are_not_taken_for_finished_ones(tmp_path):
     axes = {"rate": np.arange(5.0) + 1, "seed": np.arange(3), "epoch": np.array([1, 2])}
     metrics = {"error": np.dtype("float32"), "positive": np.dtype("int32")}
     with pytest.raises(ValueError, match="damaged in 6 of its blocks"):
-        stores.Store(tmp_path, axes, metrics, (2, 2), {"epochs": 2})
+        stores.Store(tmp_path, axes, metrics, (2, 2), {"epochs": 2}).__enter__()
 
 
 def test_what_a_kill_leaves_is_cleaned_up(tmp_path):

@@ -2,11 +2,13 @@
 
 import itertools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
 import numpy as np
+
+from decoupled_wd.study.interrupts import deferred
 
 Block = tuple[slice, ...]
 Results = dict[str, np.ndarray]
@@ -19,15 +21,13 @@ def cells_at_once(lowered: Any, cells: int, memory: int | None) -> int:
     """How many runs one device trains together: bytes to spend over bytes of a run, at least one.
 
     A run is estimated by the bytes that its lowered program touches in one step and one evaluation, as if
-    nothing were fused or freed. The number does not depend on how many devices there are, so that neither
-    do the results. With few cells blocks are smaller, so that up to eight devices have work.
+    nothing were fused or freed. The number does not depend on how many devices there are. With few cells
+    blocks are smaller, so that up to eight devices have work.
     """
     device = jax.local_devices()[0]
     if memory is None:
         limits = device.memory_stats() if device.platform != "cpu" else None
         memory = limits["bytes_limit"] // 2 if limits else CPU_MEMORY
-    if memory <= 0:
-        raise ValueError(f"memory must be a number of bytes > 0, got {memory}")
     fit = max(1, int(memory // lowered.cost_analysis()["bytes accessed"]))
     best = CPU_CELLS if device.platform == "cpu" else cells
     return min(fit, best, math.ceil(cells / 8))
@@ -63,9 +63,18 @@ def blocks(shape: tuple[int, ...], block: tuple[int, ...]) -> list[Block]:
 
 
 def run_blocks(
-    cell: Any, axes: Sequence[np.ndarray], todo: list[Block], size: int, starts: Any, data: Any
-) -> Iterator[tuple[Block, Results]]:
-    """``cell`` on every block of at most `size` cells, one block a device at a time."""
+    cell: Any,
+    axes: Sequence[np.ndarray],
+    todo: list[Block],
+    size: int,
+    starts: Any,
+    data: Any,
+    keep: Callable[[Block, Results], None],
+) -> None:
+    """``keep(block, results)`` of ``cell`` on every block of at most `size` cells, one block a device at a time.
+
+    Ctrl-C takes effect when the blocks under way are kept.
+    """
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("cell",))
     shards, whole = jax.P("cell"), jax.P()  # type: ignore[no-untyped-call]
     # no check of varying axes: optimisers start from constants, which do not vary until the first step
@@ -82,10 +91,11 @@ def run_blocks(
         group = todo[first : first + mesh.size]
         points = [_points(axes, where, size) for where in group]
         points += points[-1:] * (mesh.size - len(group))
-        chunk = jax.device_put(np.concatenate(points), jax.NamedSharding(mesh, shards))
-        values = jax.device_get(program(chunk, starts, data))
-        for index, where in enumerate(group):
-            yield where, {name: _part(array, index * size, where) for name, array in values.items()}
+        with deferred():
+            chunk = jax.device_put(np.concatenate(points), jax.NamedSharding(mesh, shards))
+            values = jax.device_get(program(chunk, starts, data))
+            for index, where in enumerate(group):
+                keep(where, {name: _part(v, index * size, where) for name, v in values.items()})
 
 
 def _over_cells(cell: Any) -> Any:

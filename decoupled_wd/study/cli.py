@@ -16,8 +16,8 @@ import rich.box
 import rich.console
 import rich.progress
 import rich.table
-import zarr
 
+from decoupled_wd.study.groups import check_groups, index
 from decoupled_wd.study.profiles import CLAIMS, PROFILES, Experiment
 from decoupled_wd.study.report import duration, interval, write
 from decoupled_wd.study.tasks import Run, runner, task
@@ -53,6 +53,7 @@ def study(options: argparse.Namespace, command: str) -> None:
     seconds = sum(experiment.seconds for experiment in experiments)
     console.print(f"{len(experiments)} experiments, about {duration(seconds)} on two x86-64 cores")
     root = options.out / f"{options.profile}.zarr"
+    check_groups(root)
     load = cache(task)
     findings = []
     with _progress(console, root, seconds) as (run, advance):
@@ -62,7 +63,7 @@ def study(options: argparse.Namespace, command: str) -> None:
             advance(experiment.seconds)
     if jax.process_index() > 0:
         return
-    _index(root)
+    index(root)
     elapsed = time.perf_counter() - started
     write(
         options.out,
@@ -152,14 +153,6 @@ def _progress(
             bars.update(current, completed=finished, total=cells)
 
         yield runner(root, show), lambda done: bars.advance(whole, done)
-
-
-def _index(root: Path) -> None:
-    """Make the folders above the sweeps groups, so that the store opens as one tree."""
-    sweeps = [path.parent.relative_to(root) for path in root.rglob(".zmetadata")]
-    for group in {parent for sweep in sweeps for parent in sweep.parents}:
-        zarr.open_group(root, path=group.as_posix().removeprefix("."), mode="a", zarr_format=2)
-    zarr.consolidate_metadata(root, zarr_format=2)
 
 
 def _verdicts(findings: list[tuple[Experiment, Finding]]) -> rich.table.Table:

@@ -1,6 +1,7 @@
 """The four optimisers of the paper's figures, its three learning rate schedules, and the grid over α and λ."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -54,16 +55,24 @@ SCHEDULES: Mapping[str, Callable[[Any, int], optax.Schedule]] = MappingProxyType
 """``schedule(peak, steps)``; source: arXiv 1711.05101, Figure 1."""
 
 
-def maker(
-    contender: str, schedule: str, steps: int, coupling: Coupling = PAPER
-) -> Callable[..., optax.GradientTransformation]:
-    """``make(learning_rate, weight_decay)`` for a sweep: the contender under one schedule."""
+@dataclass(frozen=True)
+class Maker:
+    """``make(learning_rate, weight_decay)`` for a sweep: a contender under one schedule; equal if all of it is."""
 
-    def make(learning_rate: Any, weight_decay: Any) -> optax.GradientTransformation:
-        rates = SCHEDULES[schedule](learning_rate, steps)
-        return CONTENDERS[contender].make(rates, weight_decay, learning_rate, coupling)
+    contender: str
+    schedule: str
+    steps: int
+    coupling: Coupling
 
-    return make
+    def __call__(self, learning_rate: Any, weight_decay: Any) -> optax.GradientTransformation:
+        """The optimiser of one cell."""
+        rates = SCHEDULES[self.schedule](learning_rate, self.steps)
+        return CONTENDERS[self.contender].make(rates, weight_decay, learning_rate, self.coupling)
+
+
+def maker(contender: str, schedule: str, steps: int, coupling: Coupling = PAPER) -> Maker:
+    """What makes the contender's optimiser, for every cell of a sweep."""
+    return Maker(contender, schedule, steps, coupling)
 
 
 def axes(contender: str, grid: int, coupling: Coupling = PAPER) -> dict[str, np.ndarray]:

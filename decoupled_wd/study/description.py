@@ -2,7 +2,9 @@
 
 import contextlib
 import json
-from collections.abc import Mapping
+import re
+import uuid
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,13 @@ import zarr
 from zarr.storage import MemoryStore
 
 CHECKSUM = "checksum"
+LOCK = f"{CHECKSUM}/.lock"  # in an array, where readers look for no groups
+ATTRIBUTES, CONSOLIDATED = ".zattrs", ".zmetadata"
 LAST = ".zgroup"  # written after all other files: with it, the description is whole
+VALUES = "values"  # the attribute that is the digest of the axes
+LEFTOVER = re.compile(
+    r"\.[0-9a-f]{32}\.partial$"
+)  # Zarr and `write` give unfinished files such names
 
 
 def template(
@@ -39,55 +47,132 @@ def files(dataset: xr.Dataset, block: tuple[int, ...]) -> dict[str, bytes]:
     return {name: content.to_bytes() for name, content in memory.items()}
 
 
-def write(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write what `files` gives unless it is there, and clean up after a kill."""
-    if path.exists() and any(path.iterdir()) and not (path / CHECKSUM).exists():
-        raise ValueError(f"store {path} is a folder of something else; pass a new or an empty one")
-    for leftover in path.rglob("*.partial"):
-        leftover.unlink()
-    if (path / LAST).exists():
+def claim(path: Path, files: Mapping[str, bytes], wanted: xr.Dataset) -> None:
+    """ValueError unless `path` may become or go on as this store: new, empty, or provably its own.
+
+    Nothing is changed. Own is a folder whose description is the wanted one as far as it is there; while it is
+    incomplete, the folder must hold nothing else than files of this store.
+    """
+    if not path.exists() or not any(path.iterdir()):
         return
-    # the checksums' folder is first: what a kill leaves is known again
-    for name in sorted(files, key=lambda name: (name == LAST, not name.startswith(CHECKSUM))):
+    described = [name for name in files if (path / name).exists()]
+    names = _own(files)
+    if (path / LAST).is_file() and (path / CHECKSUM).is_dir():
+        check(path, described, files, wanted)
+        return
+    foreign = [each.name for each in _entries(path) if not names(each.relative_to(path).as_posix())]
+    if foreign or (not described and any(map(_is_chunk, _names(path)))):
+        raise ValueError(f"store {path} is a folder of something else; pass a new or an empty one")
+    check(path, described, files, wanted)
+
+
+def write(path: Path, files: Mapping[str, bytes]) -> None:
+    """Write what of `files` is not there, and unlink what a killed writer of this store left."""
+    left = [path / name for name in _names(path) if LEFTOVER.search(name)]
+    for leftover in left:
+        leftover.unlink(missing_ok=True)
+    # the attributes are first: by them, what a kill leaves is known again
+    for name in sorted(files, key=lambda name: (name == LAST, name != ATTRIBUTES)):
         file = path / name
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial = file.with_name(f"{file.name}.partial")
-        partial.write_bytes(files[name])
-        partial.replace(file)
+        if not file.exists():
+            file.parent.mkdir(parents=True, exist_ok=True)
+            partial = file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
+            try:
+                partial.write_bytes(files[name])
+                partial.replace(file)
+            except OSError:
+                partial.unlink(missing_ok=True)
+                raise
 
 
-def check(path: Path, files: Mapping[str, bytes], wanted: xr.Dataset) -> None:
-    """ValueError that names each thing in which the store at `path` differs from the wanted one."""
-    stale = [name for name, content in files.items() if _content(path / name) != content]
+def check(path: Path, names: Iterable[str], files: Mapping[str, bytes], wanted: xr.Dataset) -> None:
+    """ValueError that names each thing in which those files of the store at `path` are not the wanted ones."""
+    stale = [name for name in names if _content(path / name) != files[name]]
     if not stale:
         return
-    found, now = _found(path, wanted), {**wanted.attrs, **_coordinates(wanted)}
-    differing = [
-        f"{name} (store: {found[name]}, now: {value})"
-        for name, value in now.items()
-        if name in found and found[name] != value
-    ]
+    differing = _differing(path, wanted)
+    if differing:
+        raise ValueError(
+            f"store {path} holds another sweep; it differs in {', '.join(differing)}. Pass the arguments of that "
+            f"sweep (program is the model, loss, metric and optimizer; block follows from memory; its numbers "
+            f"stand for that jaxlib and device) or another folder"
+        )
+    damaged = ", ".join(str(path / name) for name in stale)
     raise ValueError(
-        f"store {path} holds another sweep, or its description is damaged; it differs in "
-        f"{', '.join(differing or stale)}. Pass the arguments of that sweep (program is the model, loss, "
-        f"metric and optimizer; block follows from memory) or another folder. If they are those, delete the "
-        f"file {path / LAST} and run again: the description is written anew, finished blocks are kept"
+        f"store {path}: its description is damaged; delete {damaged} and run again: what is deleted is written "
+        f"anew, finished blocks are kept"
     )
+
+
+def _own(files: Mapping[str, bytes]) -> Callable[[str], bool]:
+    """Whether a path in the folder is one of this store: a description, a block, what a kill leaves, the lock."""
+    folders = {name.partition("/")[0] for name in files if "/" in name}
+
+    def own(name: str) -> bool:
+        plain = LEFTOVER.sub("", name)
+        folder, _, file = plain.partition("/")
+        described = name in files or plain in files or name in folders or name == LOCK
+        block = folder in folders and (_is_chunk(name) or bool(LEFTOVER.search(name)))
+        return described or (block and "/" not in file)
+
+    return own
+
+
+def _entries(path: Path) -> list[Path]:
+    """What is in the folder and one below."""
+    return [
+        each for top in path.iterdir() for each in (top, *(top.iterdir() if top.is_dir() else ()))
+    ]
+
+
+def _names(path: Path) -> list[str]:
+    return [each.relative_to(path).as_posix() for each in _entries(path)]
+
+
+def _is_chunk(name: str) -> bool:
+    return re.fullmatch(r"[^/]+/\d+(\.\d+)*", name) is not None
 
 
 def _content(file: Path) -> bytes | None:
     return file.read_bytes() if file.is_file() else None
 
 
-def _coordinates(dataset: xr.Dataset) -> dict[str, Any]:
-    return {str(name): axis.values.tolist() for name, axis in dataset.coords.items()}
+def _differing(path: Path, wanted: xr.Dataset) -> list[str]:
+    """Attributes and coordinates that the store has otherwise; none if one of its copies is right in all."""
+    copies = [found for found in (_attributes(path), _consolidated(path)) if found]
+    now = json.loads(json.dumps(wanted.attrs))
+    if any(found == now for found in copies):
+        return []
+    found = copies[0] if copies else {}
+    axes = _coordinates(path, wanted)
+    wrong = {
+        name: (found.get(name, "none"), value)
+        for name, value in now.items()
+        if found and name != VALUES and found.get(name) != value
+    }
+    if not found or found.get(VALUES) != now.get(VALUES):
+        now_axes = {str(name): axis.values.tolist() for name, axis in wanted.coords.items()}
+        wrong |= {
+            name: (axis, now_axes[name]) for name, axis in axes.items() if axis != now_axes[name]
+        }
+    return [f"{name} (store: {then}, now: {value})" for name, (then, value) in wrong.items()]
 
 
-def _found(path: Path, wanted: xr.Dataset) -> dict[str, Any]:
-    """What can be read of the store's attributes and coordinates."""
-    found: dict[str, Any] = {}
+def _attributes(path: Path) -> dict[str, Any]:
     with contextlib.suppress(OSError, ValueError):
-        found |= json.loads((path / ".zattrs").read_bytes())
+        return dict(json.loads((path / ATTRIBUTES).read_bytes()))
+    return {}
+
+
+def _consolidated(path: Path) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        return dict(json.loads((path / CONSOLIDATED).read_bytes())["metadata"][ATTRIBUTES])
+    return {}
+
+
+def _coordinates(path: Path, wanted: xr.Dataset) -> dict[str, Any]:
+    """What can be read of the store's axes."""
+    found: dict[str, Any] = {}
     for name in map(str, wanted.coords):
         with contextlib.suppress(Exception):  # whatever a codec makes of a damaged file
             found[name] = np.asarray(zarr.open_array(path, path=name, mode="r")[:]).tolist()

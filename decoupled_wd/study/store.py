@@ -2,7 +2,8 @@
 
 A block is written first, then a checksum for each of its cells: a cell with a checksum is finished. Files are
 replaced whole, so that a kill leaves a block either written or not, and the blocks of different
-processes are different files. The checksum covers the configuration: a block of another sweep has none here.
+processes are different files. The checksum covers the configuration and the block's place: a block of another
+sweep or from elsewhere in the grid has none here.
 """
 
 import contextlib
@@ -12,7 +13,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -23,6 +24,10 @@ from jax.experimental import multihost_utils
 from decoupled_wd.study import description
 from decoupled_wd.study.blocks import Block, Results, blocks
 from decoupled_wd.study.description import CHECKSUM
+from decoupled_wd.study.locks import locked
+
+FORMAT = 2  # 2: the checksum of a block covers its place
+READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class Store:
@@ -36,20 +41,33 @@ class Store:
         block: tuple[int, ...],
         configuration: Mapping[str, Any],
     ) -> None:
-        """Open the store at `path`, or make it; with None everything stays in memory."""
+        """Describe the store at `path`; with None everything stays in memory."""
         attributes = {
+            "format": FORMAT,
             **configuration,
             "axes": ", ".join(axes),
             "metrics": ", ".join(metrics),
             "block": list(block),
+            description.VALUES: digest(*axes.values()),
         }
         self._path, self._block = path, block
         self._data = description.template(axes, metrics, attributes)
-        self._salt = digest(json.dumps(attributes), *axes.values()).encode()
+        self._salt = digest(json.dumps(attributes)).encode()
         self._arrays: dict[str, zarr.Array[Any]] = {}
-        if path is not None:
-            self._open(path)
-            self._read()
+        self._held = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        """Open the store or make it, and keep other processes out until the block ends."""
+        if self._path is not None:
+            with self._held:
+                self._open(self._path)
+                self._read()
+                self._held = self._held.pop_all()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let other processes in."""
+        self._held.close()
 
     @property
     def cells(self) -> int:
@@ -65,7 +83,7 @@ class Store:
         shape = [part.stop - part.start for part in where]
         for name, values in {
             **metrics,
-            CHECKSUM: np.full(shape, self._crc(metrics), np.uint32),
+            CHECKSUM: np.full(shape, self._crc(where, metrics), np.uint32),
         }.items():
             if self._path is not None:
                 with _kept(self._path):
@@ -88,15 +106,31 @@ class Store:
         files = description.files(self._data, self._block)
         with _kept(path):
             if jax.process_index() == 0:
-                description.write(path, files)
+                description.claim(path, files, self._data)
+                if self._lock(path):
+                    # once more: it may have been made meanwhile
+                    description.claim(path, files, self._data)
+                    description.write(path, files)
             _barrier("the store exists")
-            description.check(path, files, self._data)
+            description.check(path, files, files, self._data)
             # chunks of NaN too, bit for bit
             with zarr.config.set({"array.write_empty_chunks": True}):
                 self._arrays = {
                     name: zarr.open_array(path, path=name, mode="r+")
                     for name in map(str, self._data)
                 }
+
+    def _lock(self, path: Path) -> bool:
+        """Keep other processes out; False for a whole store that nobody can write to."""
+        file = path / description.LOCK
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            self._held.enter_context(locked(file, f"store {path}"))
+        except OSError as error:
+            if error.errno in READ_ONLY and (path / description.LAST).exists():
+                return False
+            raise
+        return True
 
     def _read(self) -> None:
         damaged = [
@@ -122,16 +156,16 @@ class Store:
             return True
         for name, values in {**found, CHECKSUM: checksum}.items():
             self._data[name].values[where] = values
-        return bool((checksum == self._crc(found)).all())
+        return bool((checksum == self._crc(where, found)).all())
 
     def _marker(self, where: Block) -> Path:
         """The file of a block's checksum."""
         index = (part.start // side for part, side in zip(where, self._block, strict=True))
         return Path(str(self._path), CHECKSUM, ".".join(map(str, index)))
 
-    def _crc(self, metrics: Results) -> int:
-        """CRC-32 of the numbers in the order of their names; never 0, which marks an unfinished cell."""
-        crc = zlib.crc32(self._salt)
+    def _crc(self, where: Block, metrics: Results) -> int:
+        """CRC-32 of place and numbers, in the order of their names; never 0, which marks an unfinished cell."""
+        crc = zlib.crc32(repr([part.start for part in where]).encode(), zlib.crc32(self._salt))
         for name in sorted(metrics):
             crc = zlib.crc32(np.ascontiguousarray(metrics[name]).tobytes(), crc)
         return crc or 1
@@ -143,7 +177,7 @@ def digest(*values: Any) -> str:
     for leaf in jax.tree.leaves(values):
         array = leaf if isinstance(leaf, str) else np.ascontiguousarray(leaf)
         sha.update(array.encode() if isinstance(array, str) else array.tobytes())
-        sha.update(str(getattr(array, "shape", "")).encode())
+        sha.update(f"{getattr(array, 'shape', '')}{getattr(array, 'dtype', '')}".encode())
     return sha.hexdigest()[:16]
 
 
@@ -152,6 +186,8 @@ def _kept(path: Path) -> Iterator[None]:
     """OSError that says what to do about it."""
     try:
         yield
+    except BlockingIOError:  # another process has it, which says what to do
+        raise
     except OSError as error:
         reason = error.strerror or str(error)
         remedy = (

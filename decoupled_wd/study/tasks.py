@@ -9,8 +9,9 @@ import optax
 import xarray as xr
 
 from decoupled_wd.study.data import Dataset, load
+from decoupled_wd.study.grid import Axis, sweep
 from decoupled_wd.study.models import NETWORKS, Model
-from decoupled_wd.study.sweep import Axis, sweep
+from decoupled_wd.study.store import digest
 
 
 class Recipe(NamedTuple):
@@ -46,7 +47,7 @@ def task(dataset: str, network: str) -> Task:
     """The task by the names of its data set and its network.
 
     Raises:
-      ValueError: an unknown name.
+      ValueError: an unknown name, or a data set without a recipe.
 
     Examples:
       >>> task("digits", "mlp").steps
@@ -55,11 +56,33 @@ def task(dataset: str, network: str) -> Task:
     if network not in NETWORKS:
         raise ValueError(f"network must be one of {', '.join(NETWORKS)}; got {network!r}")
     data = load(dataset)
+    if dataset not in RECIPES:
+        raise ValueError(
+            f"dataset must have a recipe, which are there for {', '.join(RECIPES)}; got {dataset!r}; "
+            f"make a Task with its own epochs and batch size"
+        )
     return Task(f"{dataset}, {network}", data, NETWORKS[network](data), *RECIPES[dataset])
 
 
+class Key(NamedTuple):
+    """Everything that defines a run: what is equal in all of it is trained once.
+
+    Optimisers are equal if they are the same function, or say so themselves as `contenders.Maker` does.
+    """
+
+    make_optimizer: Callable[..., optax.GradientTransformation]
+    space: tuple[tuple[str, tuple[float, ...]], ...]
+    model: Model
+    data: str
+    """The digest of the data set's arrays."""
+    epochs: int
+    batch_size: int
+    seeds: int
+    evaluate_every: int | None
+
+
 class Run(Protocol):
-    """`sweep` over a task, kept under a name: the same again is not trained again."""
+    """`sweep` over a task: the same run again is not trained again, whatever its name."""
 
     def __call__(
         self,
@@ -80,9 +103,12 @@ def runner(
 ) -> Run:
     """A `Run` that keeps what it measures in memory and, if given, in groups of one Zarr store.
 
+    A name is where a run lies in the store and what `progress` shows. Of two runs under one name the store
+    refuses the second.
+
     `progress` is called with the name, the number of finished cells and of all cells.
     """
-    kept: dict[tuple[Any, ...], xr.Dataset] = {}
+    kept: dict[Key, xr.Dataset] = {}
 
     def run(
         name: str,
@@ -94,15 +120,18 @@ def runner(
         evaluate_every: int | None = None,
     ) -> xr.Dataset:
         data, group = task.dataset, f"{task.name}, {name}"
-        sizes = (
+        key = Key(
+            make_optimizer,
+            tuple((axis, tuple(values)) for axis, values in hyperparameters.items()),
+            task.model,
+            digest(data.x_train, data.y_train, _held_out(data)),
             task.epochs,
             task.batch_size,
             seeds,
             evaluate_every,
-            *map(tuple, hyperparameters.values()),
         )
-        if (group, sizes) not in kept:
-            kept[group, sizes] = sweep(
+        if key not in kept:
+            kept[key] = sweep(
                 make_optimizer,
                 hyperparameters,
                 init=task.model.init,
@@ -117,7 +146,7 @@ def runner(
                 store=None if store is None else store.joinpath(*group.split(", ")),
                 progress=lambda finished, cells: progress(group, finished, cells),
             )
-        return kept[group, sizes]
+        return kept[key]
 
     return run
 

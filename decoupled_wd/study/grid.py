@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -18,8 +18,16 @@ import numpy as np
 import optax
 import xarray as xr
 
-from decoupled_wd.study import inputs
-from decoupled_wd.study.blocks import block_shape, blocks, cells_at_once, run_blocks
+from decoupled_wd.study import inputs, outputs
+from decoupled_wd.study.blocks import (
+    Block,
+    Results,
+    block_shape,
+    blocks,
+    cells_at_once,
+    run_blocks,
+)
+from decoupled_wd.study.interrupts import deferred
 from decoupled_wd.study.store import Store, digest
 
 Axis: TypeAlias = Sequence[float] | np.ndarray
@@ -45,7 +53,10 @@ def sweep(
     """Train every combination of hyperparameters once a seed, all in one compiled program.
 
     Cells are spread over all devices of the host. Under ``jax.distributed`` each process trains its share,
-    all write into one `store`, and each returns the whole.
+    all write into one `store`, and each returns the whole. On CPU the last bits of large matrix products
+    depend on how many threads XLA has, the larger of the number of cores and of devices.
+
+    Ctrl-C takes effect when the blocks under way are finished and kept.
 
     Args:
       make_optimizer: called with one traced scalar per hyperparameter, by name; returns an optimiser.
@@ -63,8 +74,8 @@ def sweep(
         evaluation, after the last step.
       memory: bytes that the runs on one device may take together; by default 1 GiB on CPU, half of an
         accelerator's memory.
-      store: folder of a Zarr store. Finished blocks are written to it as they come, and the same call
-        goes on where it stopped.
+      store: folder of a Zarr store: a new or an empty one, or that of the same sweep. Finished blocks are
+        written to it as they come, and the same call goes on where it stopped. Nothing else in it is touched.
       progress: called with the number of finished cells and of all cells, at first and after each block; of
         several processes each counts its own, and all at the end.
 
@@ -73,11 +84,13 @@ def sweep(
       ``epoch``. A cell that diverged holds what `metric` makes of it, and touches no other.
 
     Raises:
-      ValueError: an axis is empty or holds NaN; a count is not a whole number that fits the data; arrays of
-        different lengths, or NaN in them; a metric that is no scalar, or takes another's name; a store of
-        another configuration or a damaged one; several processes without a store.
-      TypeError: `train` or `test` holds what is no array of numbers.
-      OSError: the store's disk is full; finished blocks are kept.
+      ValueError: an axis is empty, holds NaN or what float32 cannot hold; a count is not a whole number that
+        fits the data; arrays of different lengths, NaN in them or numbers that JAX would change; a loss or
+        metric that is no scalar, or takes another's name; a store of another sweep, a damaged one, or a
+        folder of something else; several processes without a store.
+      TypeError: `train` or `test` holds what is no array of numbers; what should be a function is none.
+      BlockingIOError: another process writes to the store; the message names it.
+      OSError: the store cannot be written to; finished blocks are kept.
 
     Examples:
       >>> runs = sweep(
@@ -91,45 +104,73 @@ def sweep(
     Source: the grids of arXiv 1711.05101, Figures 1 and 2.
     """
     every = epochs if evaluate_every is None else evaluate_every
-    counts = {"epochs": epochs, "batch_size": batch_size, "seeds": seeds, "evaluate_every": every}
-    inputs.check_counts(**counts)
-    axes = {**inputs.axes(hyperparameters), "seed": np.arange(seeds)}
-    data = inputs.arrays(train, test, batch_size)
-    if store is None and jax.process_count() > 1:
+    counts = inputs.counts(epochs=epochs, batch_size=batch_size, seeds=seeds, evaluate_every=every)
+    inputs.functions(
+        make_optimizer=make_optimizer, init=init, loss=loss, metric=metric, progress=progress
+    )
+    inputs.check_memory(memory)
+    folder = inputs.folder(store)
+    axes = {**inputs.axes(hyperparameters, make_optimizer), "seed": np.arange(counts["seeds"])}
+    data = inputs.arrays(train, test, counts["batch_size"])
+    if folder is None and jax.process_count() > 1:
         raise ValueError("store must be a folder that all processes share, got None")
-    cell = _cell(make_optimizer, tuple(hyperparameters), loss, metric, epochs // every)
-    keys = jax.random.split(jax.random.key(0), seeds)
-    starts = _starts(init, keys, len(data[0][0]), epochs, batch_size)
-    lowered = jax.jit(cell).lower(jnp.zeros(len(axes)), starts, data)
-    metrics = {name: leaf.dtype for name, leaf in lowered.out_info.items()}
-    inputs.check_names(metrics, hyperparameters)
+    with deferred():
+        run = _prepared(make_optimizer, tuple(hyperparameters), init, loss, metric, data, counts)
     shape = tuple(len(axis) for axis in axes.values())
-    block = block_shape(shape, cells_at_once(lowered, math.prod(shape), memory))
+    block = block_shape(shape, cells_at_once(run.lowered, math.prod(shape), memory))
     configuration = {
-        "epochs": epochs,
-        "batch_size": batch_size,
+        "epochs": counts["epochs"],
+        "batch_size": counts["batch_size"],
         "data": digest(data),
-        "program": digest(lowered.as_text(), jax.jit(init).lower(keys[0]).as_text()),
+        "program": run.program,
         "jaxlib": version("jaxlib"),
         "device": jax.local_devices()[0].device_kind,
     }
-    finished = Store(
-        None if store is None else Path(store),
-        {**axes, "epoch": np.arange(every, epochs + 1, every)},
-        metrics,
-        block,
-        configuration,
-    )
-    progress(finished.cells, math.prod(shape))
-    mine = blocks(shape, block)[jax.process_index() :: jax.process_count()]
-    todo = [where for where in mine if not finished.has(where)]
-    for where, values in run_blocks(cell, [*axes.values()], todo, math.prod(block), starts, data):
-        finished.write(where, values)
+    epoch = np.arange(counts["evaluate_every"], counts["epochs"] + 1, counts["evaluate_every"])
+    with Store(folder, {**axes, "epoch": epoch}, run.metrics, block, configuration) as finished:
+
+        def keep(where: Block, values: Results) -> None:
+            finished.write(where, values)
+            progress(finished.cells, math.prod(shape))
+
         progress(finished.cells, math.prod(shape))
-    results = finished.dataset()
+        mine = blocks(shape, block)[jax.process_index() :: jax.process_count()]
+        todo = [where for where in mine if not finished.has(where)]
+        run_blocks(run.cell, [*axes.values()], todo, math.prod(block), run.starts, data, keep)
+        results = finished.dataset()
     if jax.process_count() > 1:
         progress(finished.cells, math.prod(shape))
     return results
+
+
+class _Run(NamedTuple):
+    """One training run, traced: what all cells share."""
+
+    cell: Any
+    starts: Any
+    lowered: Any
+    metrics: dict[str, Any]
+    program: str
+    """The digest of everything that is computed."""
+
+
+def _prepared(
+    make_optimizer: Any,
+    names: tuple[str, ...],
+    init: Any,
+    loss: Any,
+    metric: Any,
+    data: Any,
+    counts: Mapping[str, int],
+) -> _Run:
+    epochs = counts["epochs"]
+    cell = _cell(make_optimizer, names, loss, metric, epochs // counts["evaluate_every"])
+    keys = jax.random.split(jax.random.key(0), counts["seeds"])
+    starts = _starts(init, keys, len(data[0][0]), epochs, counts["batch_size"])
+    lowered = jax.jit(cell).lower(jnp.zeros(len(names) + 1), starts, data)
+    metrics = {name: leaf.dtype for name, leaf in lowered.out_info.items()}
+    program = digest(lowered.as_text(), jax.jit(init).lower(keys[0]).as_text())
+    return _Run(cell, starts, lowered, metrics, program)
 
 
 def _starts(init: Any, keys: jax.Array, rows: int, epochs: int, batch_size: int) -> Any:
@@ -139,6 +180,7 @@ def _starts(init: Any, keys: jax.Array, rows: int, epochs: int, batch_size: int)
         keys
     )
     params = _initial(init_keys, init)
+    outputs.check_params(params)
     return params, _batches(order_keys, rows, epochs, batch_size), loss_keys
 
 
@@ -168,6 +210,7 @@ def _cell(
     def run(cell: jax.Array, starts: Any, data: Any) -> Any:
         train, test = data
         optimizer = make_optimizer(**dict(zip(names, cell[:-1], strict=True)))
+        outputs.check_optimizer(optimizer)
         seed = cell[-1].astype(int)
         start, batches, keys = starts
         params = jax.tree.map(lambda leaf: leaf[seed], start)
@@ -175,31 +218,18 @@ def _cell(
         def step(carry: Any, _: None) -> Any:
             params, state, count = carry
             batch = (array[batches[seed, count]] for array in train)
-            gradients = jax.grad(loss)(params, *batch, jax.random.fold_in(keys[seed], count))
+            gradients = jax.grad(outputs.scalar(loss))(
+                params, *batch, jax.random.fold_in(keys[seed], count)
+            )
             updates, state = optimizer.update(gradients, state, params)
             return (optax.apply_updates(params, updates), state, count + 1), None
 
         def evaluation(carry: Any, _: None) -> Any:
             carry, _ = jax.lax.scan(step, carry, length=batches.shape[1] // evaluations)
-            return carry, _named(metric(carry[0], train, test))
+            return carry, outputs.named(metric(carry[0], train, test), names)
 
         carry = (params, optimizer.init(params), jnp.zeros((), jnp.uint32))
         _, metrics = jax.lax.scan(evaluation, carry, length=evaluations)
         return metrics
 
     return run
-
-
-def _named(metrics: Any) -> dict[str, jax.Array]:
-    """Scalars by name; floats at least float32, which every reader of the store knows."""
-    named = metrics if isinstance(metrics, dict) else {"metric": metrics}
-    for name, value in named.items():
-        if jnp.shape(value) != ():
-            raise ValueError(f"metric must give scalars, got {name} {jnp.shape(value)}; reduce it")
-    arrays = {name: jnp.asarray(value) for name, value in named.items()}
-    return {
-        name: array.astype(jnp.promote_types(array.dtype, jnp.float32))
-        if jnp.issubdtype(array.dtype, jnp.floating)
-        else array
-        for name, array in arrays.items()
-    }
