@@ -25,6 +25,7 @@ _SPELLINGS = str.maketrans(
     }
 )
 _farewells = ["decoupled-wd: stopped"]
+"""What is printed on Ctrl-C; the last is of the innermost `ends_cleanly`."""
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -64,12 +65,13 @@ def _missing(command: str, error: ModuleNotFoundError) -> str:
 
 
 @contextmanager
-def ends_cleanly(farewell: str = "") -> Iterator[None]:
+def ends_cleanly(command: str = "decoupled-wd", farewell: str = "stopped") -> Iterator[None]:
     """Let a command print on any stream, and end it in at most one line whatever stops it.
 
     Characters that standard output and error cannot encode are spelled out, λ as lambda.
 
     Args:
+      command: whose name stands before what is printed.
       farewell: what is printed on Ctrl-C: what is kept, and how to go on.
 
     Raises:
@@ -84,7 +86,7 @@ def ends_cleanly(farewell: str = "") -> Iterator[None]:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors=_SPELLED)
-    _farewells.append(farewell or _farewells[-1])
+    _farewells.append(f"{command}: {farewell}")
     try:
         try:
             yield
@@ -99,7 +101,8 @@ def ends_cleanly(farewell: str = "") -> Iterator[None]:
         raise SystemExit(128 + 13) from None  # SIGPIPE, which not every system has
     except OSError as error:
         _discard_output()
-        sys.exit(f"decoupled-wd: {error.filename or 'standard output'}: {error.strerror or error}")
+        where = error.filename or "standard output"
+        sys.exit(f"{command}: {f'{where}: {error.strerror}' if error.strerror else error}")
     finally:
         _farewells.pop()
 
@@ -154,8 +157,10 @@ def _end(reader: socket.socket, _: socket.socket) -> None:
     number = 0
     while number not in (signal.SIGINT, signal.SIGTERM):
         number = reader.recv(1)[0]
-    # the cursor, which a progress bar hides, on a line of its own
-    restored = "\x1b[?25h\n" if os.isatty(2) else ""
-    line = f"{restored}{_farewells[-1]}\n"
-    os.write(2, line.encode(getattr(sys.stderr, "encoding", "ascii"), _SPELLED))
-    os._exit(128 + number)
+    try:
+        # the cursor, which a progress bar hides, on a line of its own
+        restored = "\x1b[?25h\n" if os.isatty(2) else ""
+        encoding = sys.__stderr__.encoding if sys.__stderr__ else "ascii"
+        os.write(2, f"{restored}{_farewells[-1]}\n".encode(encoding, _SPELLED))
+    finally:
+        os._exit(128 + number)

@@ -45,16 +45,13 @@ def main(arguments: Sequence[str]) -> None:
         parser.error(str(error))
     _use_all_cores()
     farewell = (
-        f"decoupled-wd study: stopped; finished runs are kept in {options.out}, and the same command "
-        "goes on from there"
+        f"stopped; finished runs are kept in {options.out}, and the same command goes on from there"
     )
-    with ends_cleanly(farewell):
+    with ends_cleanly(parser.prog, farewell):
         try:
             study(options, experiments, shlex.join(["decoupled-wd", "study", *arguments]))
-        except BrokenPipeError:
-            raise
-        except (OSError, ValueError) as error:
-            sys.exit(f"decoupled-wd study: {error}")
+        except ValueError as error:
+            sys.exit(f"{parser.prog}: {error}")
 
 
 def study(options: argparse.Namespace, experiments: Sequence[Experiment], command: str) -> None:
@@ -139,7 +136,7 @@ def _claims(text: str) -> list[str]:
 
 def _experiments(profile: str, claims: Sequence[str]) -> list[Experiment]:
     """Those of a profile on the given claims, or all; ValueError for a claim that it does not measure."""
-    measured = {name: {each.claim for each in plan} for name, plan in PROFILES.items()}
+    measured = {name: [*dict.fromkeys(e.claim for e in plan)] for name, plan in PROFILES.items()}
     for claim in claims:
         if claim not in measured[profile]:
             others = [f"--profile {name}" for name in measured if claim in measured[name]]
@@ -202,9 +199,12 @@ def _progress(
     console: rich.console.Console, root: Path, seconds: float
 ) -> Iterator[tuple[Run, Callable[[float], None]]]:
     """A `Run` and a function that counts finished seconds, both shown while a terminal looks on."""
+    narrow = console.width < 80
+    room = max(8, console.width - 16) if narrow else 44
+    bar = () if narrow else (rich.progress.BarColumn(bar_width=20),)
     bars = rich.progress.Progress(
-        rich.progress.TextColumn("{task.description:<44}"),
-        rich.progress.BarColumn(bar_width=20),
+        rich.progress.TextColumn(f"{{task.description:<{room}.{room}}}", markup=False),
+        *bar,
         rich.progress.TaskProgressColumn(show_speed=True),
         rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
         console=console,

@@ -148,10 +148,11 @@ def digits(*, train_size: int = 300, validation_size: int = 500, seed: int = 0) 
     """
     pixels, labels = load_digits(return_X_y=True)
     sizes = train_size, validation_size, len(labels) - train_size - validation_size
-    if min(sizes) < 10:
+    classes = _count_classes("digits", labels)
+    if min(sizes) < classes:
         raise ValueError(
             f"train_size and validation_size must leave each of the three splits an image of each of the "
-            f"10 classes, got {train_size} and {validation_size} of {len(labels)} images"
+            f"{classes} classes, got {train_size} and {validation_size} of {len(labels)} images"
         )
     split = partial(train_test_split, random_state=seed)
     x_train, x, y_train, y = split(pixels / 16, labels, train_size=train_size, stratify=labels)
@@ -159,7 +160,7 @@ def digits(*, train_size: int = 300, validation_size: int = 500, seed: int = 0) 
     return _dataset(
         "digits",
         (8, 8, 1),
-        _count_classes("digits", labels),
+        classes,
         train=(x_train, y_train),
         validation=(x_validation, y_validation),
         test=(x_test, y_test),
@@ -239,7 +240,9 @@ def _check_cifar10(path: str | Path, x_name: str, y_name: str) -> int:
 def _cifar10_labels(path: str | Path, name: str) -> npt.NDArray[Any]:
     labels = load_array(path, name).reshape(-1)
     for row in np.flatnonzero((labels < 0) | (labels >= _CIFAR10_CLASSES))[:1]:
-        raise ValueError(f"{path}: {name}[{row}] is {labels[row]}; labels must be in 0…9")
+        raise ValueError(
+            f"{path}: {name}[{row}] is {labels[row]}; labels must be in 0…{_CIFAR10_CLASSES - 1}"
+        )
     return labels
 
 

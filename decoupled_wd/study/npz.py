@@ -73,6 +73,9 @@ def _reading(path: str | Path, name: str) -> Iterator[None]:
     except LookupError as error:
         raise ValueError(f"{path}: {error.args[0]}") from error
     except _UNREADABLE as error:
+        if isinstance(error, OSError) and error.filename is not None:
+            # it is not there, or not to be read
+            raise
         raise ValueError(
             f"{path}: {name} cannot be read ({error}); write the file with numpy.savez"
         ) from error
@@ -82,6 +85,8 @@ _UNREADABLE = (
     ValueError,
     TypeError,
     EOFError,
+    # a position before the file's beginning
+    OSError,
     MemoryError,
     # encrypted, or compressed by another method
     RuntimeError,

@@ -26,7 +26,7 @@ from decoupled_wd.study.statistics import Estimate
 from decoupled_wd.study.verdicts import FAILS, HOLDS, MISSING, UNDECIDED, Finding, Verdict
 
 PACKAGES = ("decoupled-wd", "jax", "jaxlib", "optax", "flax", "numpy", "scipy", "xarray")
-PAGES = ("report.html", "claims.json", "claims.md", "table.json")
+PAGES = ("claims.json", "claims.md", "table.json", "report.html")
 SIGNS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?", MISSING: "–"}
 """Each verdict is told by its words, its sign and its colour."""
 
@@ -104,10 +104,10 @@ def write(
         duration=duration(seconds),
     )
     pages = (
-        page.encode(),
         _json([{"claim": claim} | v.record() for claim, v in verdicts]),
         markdown(verdicts).encode(),
         _json(table),
+        page.encode(),
     )
     images = {each.file: base64.b64decode(each.data) for each in itertools.chain(*pictures)}
     _replace_whole(out, images | dict(zip(PAGES, pages, strict=True)))
