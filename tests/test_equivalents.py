@@ -138,10 +138,25 @@ def test_the_command_prints_the_table(capsys):
     [
         (["0.1", "--learning-rate", "1"], "required: --from"),
         (["0.1", "--from", "torch"], "required: --learning-rate"),
-        (["0.1", "--from", "pytorch", "--learning-rate", "1"], "invalid choice"),
-        (["much", "--from", "torch", "--learning-rate", "1"], "invalid float"),
+        (["0.1", "--from", "pytorch", "--learning-rate", "1"], "did you mean 'torch'"),
+        (["much", "--from", "torch", "--learning-rate", "1"], "must be a number, got 'much'"),
         (["-0.1", "--from", "torch", "--learning-rate", "1"], "must be finite and >= 0"),
-        ([*COMMAND, "--steps", "nan"], "steps must be finite and >= 1"),
+        (["-1", "--from", "torch", "--learning-rate", "1"], "must be finite and >= 0, got -1"),
+        (
+            ["-1e-3", "--from", "torch", "--learning-rate", "1"],
+            "must be finite and >= 0, got -1e-3",
+        ),
+        (["-inf", "--from", "torch", "--learning-rate", "1"], "must be finite and >= 0, got -inf"),
+        (
+            ["1e400", "--from", "torch", "--learning-rate", "1"],
+            "must be a finite number, got '1e400'",
+        ),
+        (["0.1", "--from", "torch", "--learning-rate", "-3e-4"], ">= 0, got -3e-4"),
+        (
+            ["0.1", "--from", "torch", "--learning-rate=-3e-4"],
+            "must be finite and > 0, got -0.0003",
+        ),
+        ([*COMMAND, "--steps", "nan"], "argument --steps: must be a finite number, got 'nan'"),
         ([*COMMAND, "--epochs", "3"], "pass batch_size and dataset_size together"),
     ],
 )
@@ -180,7 +195,7 @@ def test_the_script_hands_over_to_the_command(commands, capsys):
     [
         ([], "required: command"),
         (["decay"], "invalid choice: 'decay'"),
-        (["absent"], "No module named 'no_such_module'"),
+        (["absent"], "absent needs no_such_module; install it with"),
     ],
 )
 def test_the_script_refuses(commands, arguments, message, capsys):

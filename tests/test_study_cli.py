@@ -1,17 +1,24 @@
 """The command as a user runs it: what it prints, what it writes, how it goes on, and how it refuses."""
 
+import io
 import json
+import os
 import shutil
 import subprocess
 import sys
 from functools import partial
 
+import jax
 import pytest
+import rich.console
 import xarray as xr
 
+from decoupled_wd.study import cli
 from decoupled_wd.study.claims import generalization, interaction
 from decoupled_wd.study.cli import main
 from decoupled_wd.study.profiles import CLAIMS, PROFILES, Experiment
+from decoupled_wd.study.statistics import Estimate
+from decoupled_wd.study.verdicts import Finding, Verdict
 
 SMALL = """
 import sys
@@ -30,15 +37,19 @@ cli.main(sys.argv[1:])
 """
 
 
-def run(*arguments):
+def run(*arguments, program=SMALL, **environment):
     return subprocess.run(
-        [sys.executable, "-c", SMALL, *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
     )
 
 
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
-    out = tmp_path_factory.mktemp("study") / "new" / "folder"
+    out = tmp_path_factory.mktemp("study") / "new[" / "b] of :smile: [red]é日"
     done = run("--out", str(out))
     assert done.returncode == 0, done.stderr
     return out, done.stdout
@@ -47,6 +58,11 @@ def finished(tmp_path_factory):
 def test_it_says_how_long_it_takes_before_it_starts(finished):
     first, *_ = finished[1].splitlines()
     assert first == "2 experiments, about 10 s on two x86-64 cores"
+
+
+def test_the_folder_is_printed_as_it_is(finished):
+    out, printed = finished
+    assert f"and default.zarr in {out}, after " in printed.splitlines()[-1]
 
 
 def test_it_is_quiet_when_not_on_a_terminal(finished):
@@ -67,7 +83,7 @@ def test_the_verdicts_are_printed_and_written(finished):
 
 def test_the_report_and_its_figures_are_there(finished):
     out, _ = finished
-    assert "decoupled-wd study --out" in (out / "report.html").read_text()
+    assert "decoupled-wd study --out" in (out / "report.html").read_text("utf-8")
     names = {path.name for path in out.glob("*.png")}
     assert names == {
         "heatmaps-digits-mlp-cosine.png",
@@ -90,8 +106,9 @@ def test_the_same_command_again_trains_nothing_and_says_the_same(finished, tmp_p
     again = tmp_path / "again"
     shutil.copytree(out, again)
     written = {path: path.stat().st_mtime_ns for path in again.rglob("*.0.0.0")}
-    done = run("--out", str(again))
+    done = run("--out", f"{again}/", COLUMNS="40", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
+    assert "the best lambda falls" in " ".join(done.stdout.split())
     assert (again / "claims.json").read_bytes() == (out / "claims.json").read_bytes()
     assert {path: path.stat().st_mtime_ns for path in again.rglob("*.0.0.0")} == written
 
@@ -100,12 +117,7 @@ def test_a_store_of_another_configuration_ends_in_a_line_that_says_so(finished, 
     out, _ = finished
     shutil.copytree(out, tmp_path / "out")
     other = SMALL.replace("epochs=2", "epochs=4")
-    done = subprocess.run(
-        [sys.executable, "-c", other, "--out", str(tmp_path / "out")],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run("--out", str(tmp_path / "out"), program=other)
     assert done.returncode == 1
     assert "decoupled-wd study: " in done.stderr
     assert "epochs" in done.stderr
@@ -120,14 +132,123 @@ def test_a_store_of_another_configuration_ends_in_a_line_that_says_so(finished, 
         (["--claims", ""], "got ''"),
         (["--out", "{file}/results"], "is not a folder to write to"),
         (["--out", "{file}"], "is not a folder to write to"),
+        (["--out", "{link}"], "is not a folder to write to"),
+        (["--out", "{old}"], "is not a folder to write to (report.html is a folder)"),
+        (["--out", ""], "got '', which names no folder"),
+        (["--out", "s3://bucket/x"], "must be a folder of this machine, got the URL"),
+        (["--out", "{file}\udcff"], "must be a name that can be printed, got"),
     ],
 )
 def test_bad_arguments_are_refused_before_training(arguments, words, tmp_path, capsys):
     (tmp_path / "file").touch()
-    arguments = [word.format(file=tmp_path / "file") for word in arguments]
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "old" / "report.html").mkdir(parents=True)
+    places = {name: tmp_path / name for name in ("file", "link", "old")}
+    arguments = [word.format(**places) for word in arguments]
     with pytest.raises(SystemExit, match="2"):
         main(arguments)
     assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("claims", ["vi", "vii", "ii,vi", ",".join(CLAIMS)])
+def test_a_claim_that_the_profile_does_not_measure_is_a_usage_error(claims, tmp_path, capsys):
+    report = tmp_path / "claims.json"
+    report.write_text("[1]")
+    with pytest.raises(SystemExit, match="2"):
+        main(["--claims", claims, "--out", str(tmp_path)])
+    words = "the profile default does not measure it; pass --profile full"
+    assert words in capsys.readouterr().err
+    assert report.read_text() == "[1]"
+    assert [path.name for path in tmp_path.iterdir()] == ["claims.json"]
+
+
+def test_all_claims_are_those_of_the_profile(capsys, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(
+        cli, "study", lambda options, experiments, command: asked.append(experiments)
+    )
+    for arguments in ([], ["--claims", "all"], ["--profile", "full"], ["--claims", "v,ii,v"]):
+        main([*arguments, "--out", str(tmp_path)])
+    default, full = (list(PROFILES[name]) for name in ("default", "full"))
+    assert asked == [default, default, full, [e for e in default if e.claim in ("ii", "v")]]
+
+
+@pytest.fixture
+def failing(monkeypatch, tmp_path):
+    """The command with a study that raises."""
+
+    def fail(error):
+        def study(*_):
+            raise error
+
+        monkeypatch.setattr(cli, "study", study)
+        with pytest.raises(SystemExit) as ended:
+            main(["--out", str(tmp_path)])
+        return ended.value.code
+
+    return fail
+
+
+def test_an_interrupt_says_what_is_kept_and_that_the_same_command_goes_on(
+    failing, capsys, tmp_path
+):
+    assert failing(KeyboardInterrupt()) == 130
+    kept = f"finished runs are kept in {tmp_path}, and the same command goes on from there"
+    assert capsys.readouterr().err == f"decoupled-wd study: stopped; {kept}\n"
+
+
+def test_errors_are_one_line_that_names_the_file(failing):
+    full = OSError(28, "No space left on device; make room", "runs/0.0")
+    assert failing(full) == "decoupled-wd study: runs/0.0: No space left on device; make room"
+    assert (
+        failing(ValueError("store x holds another")) == "decoupled-wd study: store x holds another"
+    )
+    assert failing(BrokenPipeError(32, "Broken pipe")) == 141
+
+
+def test_no_cluster_is_a_usage_error(monkeypatch, capsys, tmp_path):
+    def initialize():
+        raise ValueError("coordinator_address\nshould be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    with pytest.raises(SystemExit, match="2"):
+        main(["--distributed", "--out", str(tmp_path)])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "found no other processes (coordinator_address should be defined.); start it" in error
+    assert "set JAX_COORDINATOR_ADDRESS" in error
+
+
+FOUND = Finding(
+    [
+        Verdict(
+            "With L2 in SGD [the best] λ falls as α rises",
+            "digits [/b], mlp",
+            "slope",
+            Estimate(-0.695, -0.85, -0.501),
+            "<",
+            0.0,
+        )
+    ],
+    {},
+)
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 71, 72, 80, 200])
+def test_the_verdicts_are_whole_at_every_width(width):
+    console = rich.console.Console(file=io.StringIO(), width=width)
+    experiment = Experiment("ii", "digits", "mlp", interaction.measure, 5)
+    console.print(cli._verdicts([(experiment, FOUND)], width))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    words = " ".join(console.file.getvalue().split()).replace(" ", "")
+    line = FOUND.verdicts[0]
+    if width < 72:
+        where = f"(ii){line.statement}({line.where})−0.69[−0.85,−0.50],expected<0:holds"
+        assert where.replace(" ", "") in words
+    else:
+        assert "−0.69[−0.85,−0.50]<0holds" in words
+        assert set("".join(line.statement.split())) <= set(words)
+        assert "[/b]," in words
 
 
 def test_help_names_the_options_and_the_times(capsys):

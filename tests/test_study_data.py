@@ -1,4 +1,5 @@
 import random
+import zipfile
 
 import numpy as np
 import pytest
@@ -248,6 +249,108 @@ def test_cifar10_names_the_file_and_the_array(cifar, changes, message):
 def test_cifar10_needs_images_on_both_sides_of_the_split(cifar, size):
     with pytest.raises(ValueError, match=f"12 images in x_train, got {size}"):
         data.cifar10(cifar(), validation_size=size)
+
+
+def repacked(path, member, change, compression=zipfile.ZIP_STORED):
+    """The same archive with the bytes of one member changed."""
+    with zipfile.ZipFile(path) as archive:
+        contents = {name: archive.read(name) for name in archive.namelist()}
+    contents[member] = change(contents[member])
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, content in contents.items():
+            archive.writestr(name, content)
+    return path
+
+
+@pytest.fixture
+def unread(monkeypatch):
+    """No array may be loaded: what is wrong is known before."""
+
+    def load(*_):
+        raise AssertionError("an array was loaded")
+
+    monkeypatch.setattr(data, "load_array", load)
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"y_test": None}, "has no array y_test; it has"),
+        ({"x_test": np.zeros((5, 3, 32, 32), np.uint8)}, r"x_test must be uint8"),
+        ({"x_test": np.zeros((), np.uint8)}, r"x_test must be uint8.*got uint8 \[\]"),
+        ({"y_test": np.zeros((5, 2), int)}, r"y_test must be integers \[5\]"),
+        ({"y_test": np.array([None] * 5)}, "y_test cannot be read.*Python objects"),
+        ({"y_test": np.array(list("abcde"))}, "y_test must be integers.*got <U1"),
+    ],
+)
+def test_cifar10_checks_all_arrays_before_it_loads_one(cifar, unread, changes, message):
+    with pytest.raises(ValueError, match=message):
+        data.cifar10(cifar(**changes), validation_size=4)
+    with pytest.raises(ValueError, match="12 images in x_train, got 12"):
+        data.cifar10(cifar(), validation_size=12)
+
+
+@pytest.mark.parametrize("shape", ["99999999999, 32, 32, 3", "11, 32, 32, 3", "-12, 32, 32, 3"])
+def test_cifar10_is_not_deceived_by_a_header(cifar, unread, shape):
+    def lie(content):
+        end = content.index(b"\n") + 1
+        header = content[:end].replace(b"(12, 32, 32, 3)", f"({shape})".encode())
+        return header[: end - 1].rstrip().ljust(end - 1)[: end - 1] + b"\n" + content[end:]
+
+    path = repacked(cifar(), "x_train.npy", lie)
+    with pytest.raises(
+        ValueError, match=r"x_train cannot be read \(its header promises -?\d+ bytes"
+    ):
+        data.cifar10(path, validation_size=4)
+
+
+def test_cifar10_refuses_a_small_file_of_huge_arrays_unread(cifar, unread):
+    path = cifar(x_train=np.zeros((1000, 32, 32, 3), np.uint8), y_train=np.zeros(1000, int))
+    repacked(path, "x_test.npy", bytes, zipfile.ZIP_DEFLATED)
+    with pytest.raises(
+        ValueError, match=r"x_train is 307.... bytes compressed to .*no photographs"
+    ):
+        data.cifar10(path)
+
+
+def test_cifar10_reads_what_savez_compressed_writes(cifar, tmp_path):
+    np.savez_compressed(tmp_path / "small.npz", **cifar.arrays)
+    packed = data.cifar10(tmp_path / "small.npz", validation_size=4)
+    np.testing.assert_array_equal(packed.x_test, data.cifar10(cifar(), validation_size=4).x_test)
+
+
+def test_cifar10_says_which_array_is_damaged(cifar):
+    def cut(content):
+        return content[:40]
+
+    for member in ("x_test", "y_train"):
+        with pytest.raises(ValueError, match=f"cifar.npz: {member} cannot be read"):
+            data.cifar10(repacked(cifar(), f"{member}.npy", cut), validation_size=4)
+    # the directory at the end of the file is whole, the compressed bytes are not
+    path = repacked(cifar(), "x_test.npy", bytes, zipfile.ZIP_DEFLATED)
+    content = bytearray(path.read_bytes())
+    content[1000:1100] = bytes(100)
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=r"cifar.npz: x_train cannot be read"):
+        data.cifar10(path, validation_size=4)
+
+
+def test_classes_are_counted_from_the_labels(monkeypatch):
+    pixels, labels = load_digits(return_X_y=True)
+    few = labels < 4
+    monkeypatch.setattr(data, "load_digits", lambda **_: (pixels[few], labels[few]))
+    made = data.validated(data.digits(train_size=100, validation_size=100))
+    assert made.num_classes == 4
+
+
+@pytest.mark.parametrize(
+    "change", [lambda y: y + 1, lambda y: y - 1, lambda y: 2 * y, lambda y: y / 2]
+)
+def test_labels_that_are_no_classes_are_refused(monkeypatch, change):
+    pixels, labels = load_digits(return_X_y=True)
+    monkeypatch.setattr(data, "load_digits", lambda **_: (pixels, change(labels)))
+    with pytest.raises(ValueError, match="digits: labels must be integers from 0 to the number"):
+        data.digits()
 
 
 def test_cifar10_says_what_is_no_npz_file(tmp_path):

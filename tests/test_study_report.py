@@ -300,6 +300,66 @@ def test_an_unknown_claim_is_met_at_the_door(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.parametrize("found", [[], [Finding([], {})], [Finding([], figures())]])
+def test_an_empty_report_replaces_none(tmp_path, found):
+    (tmp_path / "report.html").write_text("the old one")
+    experiments = [(Experiment("i", "digits", "mlp", None, 1.0), each) for each in found]
+    with pytest.raises(ValueError, match="findings has no verdict"):
+        report.write(tmp_path, findings=experiments, table=[], **OPTIONS)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["the old one"]
+
+
+ALL_FILES = len(figures()) + 1 + len(report.PAGES)
+
+
+@pytest.mark.parametrize("number", range(ALL_FILES))
+def test_a_full_disk_keeps_every_file_of_the_old_report(tmp_path, folder, monkeypatch, number):
+    out = tmp_path / "out"
+    shutil.copytree(folder, out)
+    old = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert len(old) == ALL_FILES
+    write, written = Path.write_bytes, []
+
+    def fail(path, content):
+        written.append(path)
+        if len(written) > number:
+            write(path, content[:10])
+            raise OSError(28, "No space left on device", str(path))
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(OSError, match="No space left on device; finished runs are kept") as full:
+        report.write(out, findings=findings()[:1] * 9, table=[], **OPTIONS)
+    assert Path(full.value.filename) == out / written[-1].name
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == old
+
+
+def test_no_file_is_ever_seen_half_written(tmp_path, monkeypatch):
+    """Each comes into its place by a rename, after all of them are whole; the page is there last."""
+    order, replace = [], Path.replace
+
+    def rename(path, target):
+        order.append(target.name)
+        assert len(list(path.parent.iterdir())) + len(order) == ALL_FILES + 1
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", rename)
+    report.write(tmp_path, findings=findings(), table=TABLE, **OPTIONS)
+    assert sorted(order) == sorted(path.name for path in tmp_path.iterdir())
+    assert order[-len(report.PAGES) :] == list(report.PAGES)
+
+
+def test_the_processor_is_read_whatever_the_locale(monkeypatch):
+    text = b"model name\t: Zuse Z\xff\xe9 \xe2\x84\xa2\n"
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    monkeypatch.setattr(
+        Path,
+        "read_text",
+        lambda path, encoding="ascii", errors="strict": text.decode(encoding, errors),
+    )
+    assert report.processor().startswith("Zuse Z")
+
+
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
 
 FRAME = """<!doctype html><meta charset="utf-8"><meta name="color-scheme" content="light dark">

@@ -1,11 +1,15 @@
 """``decoupled-wd study``: every claim of the paper measured, with its verdict."""
 
 import argparse
+import errno
+import itertools
 import os
+import re
 import shlex
 import sys
 import tempfile
 import time
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -16,12 +20,14 @@ import rich.box
 import rich.console
 import rich.progress
 import rich.table
+from rich.text import Text
 
+from decoupled_wd.cli import ends_cleanly
 from decoupled_wd.study.groups import check_groups, index
 from decoupled_wd.study.profiles import CLAIMS, PROFILES, Experiment
-from decoupled_wd.study.report import duration, interval, write
+from decoupled_wd.study.report import PAGES, duration, interval, write
 from decoupled_wd.study.tasks import Run, runner, task
-from decoupled_wd.study.verdicts import FAILS, HOLDS, MISSING, UNDECIDED, Finding
+from decoupled_wd.study.verdicts import FAILS, HOLDS, MISSING, UNDECIDED, Finding, Verdict
 
 STYLES = {HOLDS: "green", FAILS: "red", UNDECIDED: "yellow", MISSING: "dim"}
 
@@ -31,25 +37,27 @@ def main(arguments: Sequence[str]) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
+        experiments = _experiments(options.profile, options.claims)
         _writable(options.out)
-    except OSError as error:
-        parser.error(
-            f"--out {options.out} is not a folder to write to ({error.strerror}); pass another"
-        )
-    if options.distributed:
-        jax.distributed.initialize()
+        if options.distributed:
+            _join()
+    except ValueError as error:
+        parser.error(str(error))
     _use_all_cores()
-    try:
-        study(options, shlex.join(["decoupled-wd", "study", *arguments]))
-    except (OSError, ValueError) as error:
-        sys.exit(f"decoupled-wd study: {error}")
+    farewell = (
+        f"stopped; finished runs are kept in {options.out}, and the same command goes on from there"
+    )
+    with ends_cleanly(parser.prog, farewell):
+        try:
+            study(options, experiments, shlex.join(["decoupled-wd", "study", *arguments]))
+        except ValueError as error:
+            sys.exit(f"{parser.prog}: {error}")
 
 
-def study(options: argparse.Namespace, command: str) -> None:
-    """Measure the claims, print their verdicts, and write the report into the folder."""
+def study(options: argparse.Namespace, experiments: Sequence[Experiment], command: str) -> None:
+    """Measure the claims, write the report into the folder, and print the verdicts."""
     started = time.perf_counter()
-    console = rich.console.Console(quiet=jax.process_index() > 0)
-    experiments = [e for e in PROFILES[options.profile] if e.claim in options.claims]
+    console = _Console(quiet=jax.process_index() > 0)
     seconds = sum(experiment.seconds for experiment in experiments)
     console.print(f"{len(experiments)} experiments, about {duration(seconds)} on two x86-64 cores")
     root = options.out / f"{options.profile}.zarr"
@@ -65,17 +73,25 @@ def study(options: argparse.Namespace, command: str) -> None:
         return
     index(root)
     elapsed = time.perf_counter() - started
+    claims = dict.fromkeys(experiment.claim for experiment in experiments)
     write(
         options.out,
         findings=findings,
         table=[record for _, finding in findings for record in finding.table],
-        configuration={"profile": options.profile, "claims": ", ".join(options.claims)},
+        configuration={"profile": options.profile, "claims": ", ".join(claims)},
         command=command,
         seconds=elapsed,
     )
-    console.print(_verdicts(findings))
+    console.print(_verdicts(findings, console.width))
     files = f"report.html, claims.json, claims.md, table.json, figures and {root.name}"
-    console.print(f"{files} in {options.out}, after {duration(elapsed)}")
+    console.print(Text(f"{files} in {options.out}, after {duration(elapsed)}"), soft_wrap=True)
+
+
+class _Console(rich.console.Console):
+    """A console that leaves a closed pipe to `ends_cleanly`."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -95,11 +111,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--claims",
         type=_claims,
-        default=",".join(CLAIMS),
-        help="which claims to measure, with commas between them",
+        default="all",
+        help="which claims to measure, with commas between them, or all that the profile has",
     )
     parser.add_argument(
-        "--out", type=Path, default=Path("study-results"), help="folder for the results"
+        "--out", type=_folder, default="study-results", help="folder for the results"
     )
     parser.add_argument(
         "--distributed",
@@ -110,18 +126,67 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _claims(text: str) -> list[str]:
-    claims = text.split(",")
+    claims = [] if text == "all" else text.split(",")
     unknown = [claim for claim in claims if claim not in CLAIMS]
     if unknown:
-        raise argparse.ArgumentTypeError(f"must be some of {','.join(CLAIMS)}, got {unknown[0]!r}")
+        raise argparse.ArgumentTypeError(
+            f"must be some of {','.join(CLAIMS)}, got {unknown[0]!r}; all are those of the profile"
+        )
     return claims
 
 
+def _experiments(profile: str, claims: Sequence[str]) -> list[Experiment]:
+    """Those of a profile on the given claims, or all; ValueError for a claim that it does not measure."""
+    measured = {name: [*dict.fromkeys(e.claim for e in plan)] for name, plan in PROFILES.items()}
+    for claim in claims:
+        if claim not in measured[profile]:
+            others = [f"--profile {name}" for name in measured if claim in measured[name]]
+            remedy = " or ".join(others) or f"one of {','.join(measured[profile])}"
+            raise ValueError(
+                f"--claims {claim}: the profile {profile} does not measure it; pass {remedy}"
+            )
+    return [each for each in PROFILES[profile] if not claims or each.claim in claims]
+
+
+def _folder(text: str) -> Path:
+    """A path that can be made, printed and written into the report."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"got {text!r}, which names no folder; . is this one")
+    if re.match(r"[A-Za-z][\w+.-]+:/", text):
+        raise argparse.ArgumentTypeError(f"must be a folder of this machine, got the URL {text!r}")
+    if any(unicodedata.category(character) in _UNPRINTABLE for character in text):
+        raise argparse.ArgumentTypeError(f"must be a name that can be printed, got {text!a}")
+    return Path(text)
+
+
+_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's control characters, surrogates (bytes that are not UTF-8), and ends of lines."""
+
+
 def _writable(out: Path) -> None:
-    """OSError now rather than after the training."""
-    out.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryFile(dir=out):
-        pass
+    """ValueError now rather than an error after the training."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+        for file in map(out.joinpath, PAGES):
+            if file.is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"{file.name} is a folder")
+    except OSError as error:
+        raise ValueError(
+            f"--out {out} is not a folder to write to ({error.strerror}); pass another"
+        ) from error
+
+
+def _join() -> None:
+    """Find the other processes; ValueError if there is no cluster."""
+    try:
+        jax.distributed.initialize()
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"--distributed found no other processes ({' '.join(str(error).split())}); start it under Slurm, "
+            "MPI or Kubernetes, or set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+        ) from error
 
 
 def _use_all_cores() -> None:
@@ -135,9 +200,12 @@ def _progress(
     console: rich.console.Console, root: Path, seconds: float
 ) -> Iterator[tuple[Run, Callable[[float], None]]]:
     """A `Run` and a function that counts finished seconds, both shown while a terminal looks on."""
+    narrow = console.width < 80
+    room = max(8, console.width - 16) if narrow else 44
+    bar = () if narrow else (rich.progress.BarColumn(bar_width=20),)
     bars = rich.progress.Progress(
-        rich.progress.TextColumn("{task.description:<44}"),
-        rich.progress.BarColumn(bar_width=20),
+        rich.progress.TextColumn(f"{{task.description:<{room}.{room}}}", markup=False),
+        *bar,
         rich.progress.TaskProgressColumn(show_speed=True),
         rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
         console=console,
@@ -155,22 +223,38 @@ def _progress(
         yield runner(root, show), lambda done: bars.advance(whole, done)
 
 
-def _verdicts(findings: list[tuple[Experiment, Finding]]) -> rich.table.Table:
-    shown = rich.table.Table(
-        box=rich.box.SIMPLE_HEAD, caption="95 % intervals, bootstrapped over seeds"
-    )
+def _verdicts(
+    findings: list[tuple[Experiment, Finding]], width: int
+) -> rich.console.RenderableType:
+    """A table, or a list where the width has no room for one."""
+    lines = [
+        [_cells(experiment.claim, line) for line in finding.verdicts]
+        for experiment, finding in findings
+    ]
+    caption = "95 % intervals, bootstrapped over seeds"
+    if width < 72:
+        rows = [
+            Text("\n").join([what, Text(f"  {measured}, expected {expected}: ").append(verdict)])
+            for what, measured, expected, verdict in itertools.chain(*lines)
+        ]
+        return rich.console.Group(*rows, caption)
+    shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, caption=caption)
     shown.add_column("claim")
     for heading in ("measured", "expected"):
         shown.add_column(heading, justify="right", no_wrap=True)
     shown.add_column("verdict", no_wrap=True)
-    for experiment, finding in findings:
-        for line in finding.verdicts:
-            value, low, high = interval(line.estimate)
-            shown.add_row(
-                f"({experiment.claim}) {line.statement} [dim]({line.where})",
-                f"{value} [{low}, {high}]",
-                line.expected,
-                f"[{STYLES[line.verdict]}]{line.verdict}",
-            )
+    for section in lines:
+        for cells in section:
+            shown.add_row(*cells)
         shown.add_section()
     return shown
+
+
+def _cells(claim: str, line: Verdict) -> tuple[Text, Text, Text, Text]:
+    value, low, high = interval(line.estimate)
+    return (
+        Text(f"({claim}) {line.statement} ").append(f"({line.where})", "dim"),
+        Text(f"{value} [{low}, {high}]"),
+        Text(line.expected),
+        Text(line.verdict, STYLES[line.verdict]),
+    )

@@ -7,7 +7,6 @@ the caller's random numbers alone. CIFAR-10, the paper's own, is read from a fil
 import contextlib
 import math
 import random
-import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -18,6 +17,8 @@ import numpy.typing as npt
 from mnist1d.data import get_dataset_args, make_dataset  # type: ignore[import-untyped]
 from sklearn.datasets import load_digits  # type: ignore[import-untyped]
 from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]
+
+from decoupled_wd.study.npz import header, load_array
 
 
 class Dataset(NamedTuple):
@@ -49,14 +50,32 @@ Split: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]
 
 
 def _dataset(
-    name: str, shape: tuple[int, ...], *, train: Split, validation: Split, test: Split
+    name: str,
+    shape: tuple[int, ...],
+    num_classes: int,
+    *,
+    train: Split,
+    validation: Split,
+    test: Split,
 ) -> Dataset:
     x_train, x_validation, x_test = (
         np.asarray(x, np.float32).reshape(-1, math.prod(shape))
         for x, _ in (train, validation, test)
     )
     y_train, y_validation, y_test = (np.asarray(y, np.int32) for _, y in (train, validation, test))
-    return Dataset(name, x_train, y_train, x_validation, y_validation, x_test, y_test, 10, shape)
+    splits = (x_train, y_train, x_validation, y_validation, x_test, y_test)
+    return Dataset(name, *splits, num_classes, shape)
+
+
+def _count_classes(name: str, *labels: npt.ArrayLike) -> int:
+    """How many labels there are: integers from 0, each of them at least once."""
+    found = np.unique(np.concatenate(labels))
+    if found.dtype.kind not in "iu" or not np.array_equal(found, np.arange(len(found))):
+        raise ValueError(
+            f"{name}: labels must be integers from 0 to the number of classes − 1, each at least once, got "
+            f"{found.dtype} {found[:20].tolist()}; number the classes anew"
+        )
+    return len(found)
 
 
 def mnist1d(
@@ -100,6 +119,7 @@ def mnist1d(
     return _dataset(
         "mnist1d",
         (40, 1),
+        _count_classes("mnist1d", made["y"], y),
         train=(made["x"], made["y"]),
         validation=(x[:validation_size], y[:validation_size]),
         test=(x[validation_size:], y[validation_size:]),
@@ -128,10 +148,11 @@ def digits(*, train_size: int = 300, validation_size: int = 500, seed: int = 0) 
     """
     pixels, labels = load_digits(return_X_y=True)
     sizes = train_size, validation_size, len(labels) - train_size - validation_size
-    if min(sizes) < 10:
+    classes = _count_classes("digits", labels)
+    if min(sizes) < classes:
         raise ValueError(
             f"train_size and validation_size must leave each of the three splits an image of each of the "
-            f"10 classes, got {train_size} and {validation_size} of {len(labels)} images"
+            f"{classes} classes, got {train_size} and {validation_size} of {len(labels)} images"
         )
     split = partial(train_test_split, random_state=seed)
     x_train, x, y_train, y = split(pixels / 16, labels, train_size=train_size, stratify=labels)
@@ -139,6 +160,7 @@ def digits(*, train_size: int = 300, validation_size: int = 500, seed: int = 0) 
     return _dataset(
         "digits",
         (8, 8, 1),
+        classes,
         train=(x_train, y_train),
         validation=(x_validation, y_validation),
         test=(x_test, y_test),
@@ -149,7 +171,7 @@ def cifar10(path: str | Path, *, validation_size: int = 5000) -> Dataset:
     """CIFAR-10 from a file of yours: 32×32 colour images, each channel of mean 0 and deviation 1.
 
     Mean and standard deviation are those of the training images; the last `validation_size` of
-    ``x_train`` are the validation set.
+    ``x_train`` are the validation set. Shapes, types and sizes are checked before an array is loaded.
 
     Args:
         path: an .npz file with ``x_train``, ``x_test``, uint8 [n, 32, 32, 3], and ``y_train``,
@@ -166,17 +188,16 @@ def cifar10(path: str | Path, *, validation_size: int = 5000) -> Dataset:
 
     Source: Krizhevsky 2009; the split and normalisation are the usual ones.
     """
-    x, x_test = (_cifar10_images(path, name) for name in ("x_train", "x_test"))
-    y, y_test = (
-        _cifar10_labels(path, "y_train", len(x)),
-        _cifar10_labels(path, "y_test", len(x_test)),
-    )
-    size = len(x) - validation_size
+    length = _check_cifar10(path, "x_train", "y_train")
+    _check_cifar10(path, "x_test", "y_test")
+    size = length - validation_size
     if min(size, validation_size) < 1:
         raise ValueError(
-            f"{path}: validation_size must leave both splits one of the {len(x)} images in x_train, "
+            f"{path}: validation_size must leave both splits one of the {length} images in x_train, "
             f"got {validation_size}"
         )
+    y, y_test = (_cifar10_labels(path, name) for name in ("y_train", "y_test"))
+    x, x_test = (load_array(path, name) for name in ("x_train", "x_test"))
     channels = [x[:size, ..., channel] for channel in range(3)]
     mean, deviation = np.array([[c.mean(), c.std()] for c in channels], np.float32).T
     for channel in np.flatnonzero(deviation == 0)[:1]:
@@ -184,46 +205,45 @@ def cifar10(path: str | Path, *, validation_size: int = 5000) -> Dataset:
     return _dataset(
         "cifar10",
         (32, 32, 3),
+        _CIFAR10_CLASSES,
         train=((x[:size] - mean) / deviation, y[:size]),
         validation=((x[size:] - mean) / deviation, y[size:]),
         test=((x_test - mean) / deviation, y_test),
     )
 
 
-def _cifar10_images(path: str | Path, name: str) -> npt.NDArray[np.uint8]:
-    images = _read(path, name)
-    if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3) or not len(images):
+_CIFAR10_CLASSES = 10
+
+
+def _check_cifar10(path: str | Path, x_name: str, y_name: str) -> int:
+    """The number of images of a split, if the headers of its two arrays are as they should be."""
+    images, labels = header(path, x_name), header(path, y_name)
+    length = images.shape[0] if images.shape else 0
+    if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3) or not length:
         raise ValueError(
-            f"{path}: {name} must be uint8 [n, 32, 32, 3] and not empty, got {images.dtype} "
+            f"{path}: {x_name} must be uint8 [n, 32, 32, 3] and not empty, got {images.dtype} "
             f"{list(images.shape)}; store the images as they are distributed, channels last"
         )
-    return images
-
-
-def _cifar10_labels(path: str | Path, name: str, length: int) -> npt.NDArray[Any]:
-    labels = _read(path, name)
+    if images.bytes > 100 * images.compressed_bytes:
+        raise ValueError(
+            f"{path}: {x_name} is {images.bytes} bytes compressed to {images.compressed_bytes}, which no "
+            "photographs are; check what was stored"
+        )
     if labels.dtype.kind not in "iu" or labels.shape not in [(length,), (length, 1)]:
         raise ValueError(
-            f"{path}: {name} must be integers [{length}] or [{length}, 1], one for each image, got "
+            f"{path}: {y_name} must be integers [{length}] or [{length}, 1], one for each image, got "
             f"{labels.dtype} {list(labels.shape)}"
         )
-    labels = labels.reshape(-1)
-    for row in np.flatnonzero((labels < 0) | (labels > 9))[:1]:
-        raise ValueError(f"{path}: {name}[{row}] is {labels[row]}; labels must be in 0…9")
-    return labels
+    return length
 
 
-def _read(path: str | Path, name: str) -> npt.NDArray[Any]:
-    try:
-        with open(path, "rb") as file, np.load(file) as arrays:
-            array: npt.NDArray[Any] = arrays[name]
-    except KeyError:
-        raise ValueError(f"{path}: has no array {name}; it has {arrays.files}") from None
-    except (ValueError, TypeError, EOFError, zipfile.BadZipFile) as error:
+def _cifar10_labels(path: str | Path, name: str) -> npt.NDArray[Any]:
+    labels = load_array(path, name).reshape(-1)
+    for row in np.flatnonzero((labels < 0) | (labels >= _CIFAR10_CLASSES))[:1]:
         raise ValueError(
-            f"{path}: {name} cannot be read ({error}); write the file with numpy.savez"
-        ) from error
-    return array
+            f"{path}: {name}[{row}] is {labels[row]}; labels must be in 0…{_CIFAR10_CLASSES - 1}"
+        )
+    return labels
 
 
 DATASETS: Mapping[str, Callable[[], Dataset]] = {"mnist1d": mnist1d, "digits": digits}

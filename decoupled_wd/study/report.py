@@ -1,6 +1,7 @@
 """The study's report: one page that opens from disk, its figures as PNG, and its numbers as JSON."""
 
 import base64
+import errno
 import functools
 import io
 import itertools
@@ -9,6 +10,7 @@ import math
 import os
 import platform
 import re
+import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
@@ -24,6 +26,7 @@ from decoupled_wd.study.statistics import Estimate
 from decoupled_wd.study.verdicts import FAILS, HOLDS, MISSING, UNDECIDED, Finding, Verdict
 
 PACKAGES = ("decoupled-wd", "jax", "jaxlib", "optax", "flax", "numpy", "scipy", "xarray")
+PAGES = ("claims.json", "claims.md", "table.json", "report.html")
 SIGNS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?", MISSING: "–"}
 """Each verdict is told by its words, its sign and its colour."""
 
@@ -80,18 +83,18 @@ def write(
         seconds: how long all of it took.
 
     Raises:
-        ValueError: an experiment's claim is not in `profiles.CLAIMS`.
+        ValueError: an experiment's claim is not in `profiles.CLAIMS`, or there is no verdict.
+        OSError: the folder cannot be written; what stood in it is kept.
     """
     if unknown := {experiment.claim for experiment, _ in findings} - set(CLAIMS):
         raise ValueError(f"findings has the claims {sorted(unknown)}; known are {list(CLAIMS)}")
-    out.mkdir(parents=True, exist_ok=True)
     verdicts = [(each.claim, verdict) for each, found in findings for verdict in found.verdicts]
-    _dump(out / "claims.json", [{"claim": claim} | v.record() for claim, v in verdicts])
-    (out / "claims.md").write_text(markdown(verdicts), encoding="utf-8")
-    _dump(out / "table.json", table)
+    if not verdicts:
+        raise ValueError("findings has no verdict; what an empty report would replace is kept")
+    pictures = _pictures(findings)
     page = _template().render(
         summary=summary(verdict for _, verdict in verdicts),
-        claims=list(_claims(findings, _pictures(out, findings))),
+        claims=list(_claims(findings, pictures)),
         table=table,
         configuration=configuration,
         experiments=[(each, _sizes(each)) for each, _ in findings],
@@ -100,7 +103,34 @@ def write(
         command=command,
         duration=duration(seconds),
     )
-    (out / "report.html").write_text(page, encoding="utf-8")
+    pages = (
+        _json([{"claim": claim} | v.record() for claim, v in verdicts]),
+        markdown(verdicts).encode(),
+        _json(table),
+        page.encode(),
+    )
+    images = {each.file: base64.b64decode(each.data) for each in itertools.chain(*pictures)}
+    _replace_whole(out, images | dict(zip(PAGES, pages, strict=True)))
+
+
+def _replace_whole(out: Path, files: Mapping[str, bytes]) -> None:
+    """Write all files beside the old ones, then put them in their places: a full disk spoils none."""
+    file = out
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".report-", dir=out) as folder:
+            for name, content in files.items():
+                file = out / name
+                Path(folder, name).write_bytes(content)
+            for name in files:
+                file = out / name
+                Path(folder, name).replace(file)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        remedy = (
+            "finished runs are kept: make room or choose a writable folder and run the same again"
+        )
+        raise OSError(error.errno or errno.EIO, f"{reason}; {remedy}", str(file)) from error
 
 
 def summary(verdicts: Iterable[Verdict]) -> str:
@@ -132,7 +162,8 @@ def machine() -> str:
 def processor() -> str:
     """Model of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
-    models = re.findall(r"model name\s*: (.+)", cpuinfo.read_text()) if cpuinfo.exists() else []
+    text = cpuinfo.read_text("utf-8", "replace") if cpuinfo.exists() else ""
+    models = re.findall(r"model name\s*: (.+)", text)
     return models[0] if models else platform.processor() or platform.machine()
 
 
@@ -191,25 +222,24 @@ def _claims(
             yield claim, title, list(verdicts), list(itertools.chain(*(pictures[i] for i in mine)))
 
 
-def _pictures(out: Path, findings: Sequence[tuple[Experiment, Finding]]) -> list[list[Picture]]:
+def _pictures(findings: Sequence[tuple[Experiment, Finding]]) -> list[list[Picture]]:
     taken = Counter[str]()
 
     def picture(name: str, figure: Figure) -> Picture:
         slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
         taken[slug] += 1
         file = f"{slug}.png" if taken[slug] == 1 else f"{slug}-{taken[slug]}.png"
-        return _picture(name, figure, out / file)
+        return _picture(name, figure, file)
 
     return [[picture(*item) for item in found.figures.items()] for _, found in findings]
 
 
-def _picture(name: str, figure: Figure, path: Path) -> Picture:
+def _picture(name: str, figure: Figure, file: str) -> Picture:
     drawn = io.BytesIO()
     figure.savefig(drawn, format="png", dpi=2 * figure.dpi)  # sharp on dense screens and on paper
-    path.write_bytes(drawn.getvalue())
     data = base64.b64encode(drawn.getvalue()).decode()
     maps = [_map(axis) for axis in figure.axes if axis.images and "format_coord" in vars(axis)]
-    return Picture(name, path.name, data, *figure.bbox.size, _alt(name, figure), maps)
+    return Picture(name, file, data, *figure.bbox.size, _alt(name, figure), maps)
 
 
 def _map(axis: Axes) -> Map:
@@ -250,13 +280,13 @@ def _plain(value: object) -> str:
     return str(getattr(value, "__name__", value)).strip("_").replace("_", " ")
 
 
-def _dump(path: Path, records: Iterable[Mapping[str, Any]]) -> None:
+def _json(records: Iterable[Mapping[str, Any]]) -> bytes:
     strict = [
         {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
         for record in records
     ]
     text = json.dumps(strict, indent=2, allow_nan=False, ensure_ascii=False)
-    path.write_text(text + "\n", encoding="utf-8")
+    return f"{text}\n".encode()
 
 
 @functools.cache

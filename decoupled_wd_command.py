@@ -1,0 +1,25 @@
+"""Where the console script ``decoupled-wd`` starts: Ctrl-C ends it cleanly before there is anything to import.
+
+It stands beside the package, since importing anything of `decoupled_wd` imports JAX, which takes seconds.
+"""
+
+import os
+import signal
+from types import FrameType
+
+
+def main() -> None:
+    """Import the command and run it."""
+    for ending in (signal.SIGINT, signal.SIGTERM):
+        # nohup and shells ignore signals for their children, and are obeyed
+        if signal.getsignal(ending) is not signal.SIG_IGN:
+            signal.signal(ending, _end)
+    from decoupled_wd import cli
+
+    cli.main()
+
+
+def _end(number: int, _: FrameType | None) -> None:
+    """No exception, which the import of a compiled module would turn into another one."""
+    os.write(2, b"decoupled-wd: stopped\n")
+    os._exit(128 + number)
