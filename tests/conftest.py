@@ -8,6 +8,11 @@ import numpy as np
 import optax
 import pytest
 
+try:
+    from jax import enable_x64
+except ImportError:  # before JAX 0.8
+    from jax.experimental import enable_x64
+
 STEPS = 250
 collect_ignore_glob = ["data/*", "benchmarks/*"]  # scripts, which need what the tests do not
 
@@ -66,5 +71,5 @@ def problem():
 
 @pytest.fixture
 def x64():
-    with jax.enable_x64(True):
+    with enable_x64(True):
         yield

@@ -35,7 +35,12 @@ ARGUMENTS = {  # a value for every argument that has no default, by its name
     "noise_multiplier": 0.0,
     "seed": 0,
 }
-OWN_DECAY = {"weight_decay": 0.0, "weight_decay_rate": None, "adam_weight_decay": 0.0}
+OPTIONS = {  # where an optimiser takes them: no decay of its own, and the key that noise needs
+    "weight_decay": 0.0,
+    "weight_decay_rate": None,
+    "adam_weight_decay": 0.0,
+    "key": 0,
+}
 
 
 def functions(module):
@@ -66,8 +71,8 @@ def build(name, **options):
     parameters = inspect.signature(OPTIMISERS[name]).parameters
     required = [key for key, p in parameters.items() if p.default is p.empty]
     options |= {key: ARGUMENTS[key] for key in required if key not in options}
-    options |= {key: OWN_DECAY[key] for key in OWN_DECAY if key in parameters}
-    options |= {"eta": 0.0, "key": 0} if name == "noisy_sgd" else {}
+    options |= {key: OPTIONS[key] for key in OPTIONS if key in parameters}
+    options |= {"eta": 0.0} if name == "noisy_sgd" else {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # optimistic_adam
         return OPTIMISERS[name](**options)

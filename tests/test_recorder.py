@@ -8,6 +8,7 @@ import numpy as np
 import optax
 import pytest
 from cases import ALPHA, DECOUPLED, LAMBDA, PARAMS
+from conftest import enable_x64
 
 import decoupled_wd as dwd
 from decoupled_wd.recorder import Record, record, recorded
@@ -79,7 +80,7 @@ OPTIONS = {"peak_learning_rate": 0.03, "mask": MASK}
 @pytest.mark.parametrize(("wide", "rtol"), [(True, 1e-11), (False, 3e-4)])
 def test_the_record_of_each_leaf_is_that_of_numpy(wide, rtol):
     params, gradients = problem()
-    with jax.enable_x64(wide):
+    with enable_x64(wide):
         _, states = trained(record(dwd.adamw(COSINE, 0.2, **OPTIONS)), params, gradients)
         got = recorded(states, params)
     assert list(got) == ["bias", "kernel"]
