@@ -1,5 +1,6 @@
 """What kind of parameter a leaf is, told by its name, and by its shape where the name alone does not tell."""
 
+import functools
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -53,7 +54,9 @@ _WEIGHT = _pattern(r"weights?|kernel|w")
 _VECTORS = ("bias", "norm", "ssm")
 
 
-def first_kind(kinds: Sequence[str], path: str, axes: int) -> str | None:
+# A model's paths are asked for again in every step that is not compiled.
+@functools.lru_cache(maxsize=65536)
+def first_kind(kinds: tuple[str, ...], path: str, axes: int) -> str | None:
     """The first of the kinds that a leaf is of, or None; it may be of several, as the bias of a norm is."""
     return next((kind for kind in kinds if any(p.fits(path, axes) for p in KINDS[kind])), None)
 

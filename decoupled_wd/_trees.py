@@ -200,11 +200,12 @@ def path_name(path: tuple[Any, ...]) -> str:
 
 
 def _word(key: Any) -> str:
-    name = key.key if isinstance(key, DictKey) else None
-    if isinstance(name, tuple):
-        return "/".join(map(str, name))
-    text = keystr((key,), simple=True)
-    return text.replace(".", "/") if isinstance(name, str) else text
+    if isinstance(key, DictKey):
+        name = key.key
+        if isinstance(name, tuple):
+            return "/".join(map(str, name))
+        return name.replace(".", "/") if isinstance(name, str) else str(name)
+    return keystr((key,), simple=True)
 
 
 def named_leaves(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> list[tuple[str, Any]]:
@@ -250,10 +251,16 @@ _BOXES = {
 
 def _is_box(node: Any) -> bool:
     """Whether flax or penzai wraps one value with metadata."""
-    if _BOXES.isdisjoint(origin.__module__ for origin in type(node).__mro__):
+    kind: Any = type(node)
+    if not _may_box(kind):
         return False
     children = jax.tree.leaves(node, is_leaf=lambda child: child is not node)
     return bool(children) and children[0] is not node
+
+
+@functools.lru_cache(maxsize=1024)
+def _may_box(kind: type) -> bool:
+    return not _BOXES.isdisjoint(origin.__module__ for origin in kind.__mro__)
 
 
 def _contents(box: Any) -> Any:
