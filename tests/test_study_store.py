@@ -1,9 +1,12 @@
 """The Zarr store: other configurations, full disks and damage end in an error whose remedy works."""
 
 import errno
+import os
 import re
 import shutil
 import subprocess
+import sys
+import uuid
 from pathlib import Path
 
 import jax
@@ -14,8 +17,8 @@ import pytest
 import xarray as xr
 from zarr.storage import LocalStore
 
+from decoupled_wd.study import grid, locks, sweep
 from decoupled_wd.study import store as stores
-from decoupled_wd.study import sweep
 from decoupled_wd.study.blocks import blocks
 
 RATES, CELLS = [0.1, 0.2, 0.3], 18
@@ -269,35 +272,196 @@ def test_a_damaged_description_is_written_anew_after_the_remedy(tmp_path, damage
     whole, intact = filled(tmp_path), None
     intact = content(tmp_path)
     for name in intact:
-        if re.search(r"(error|positive|checksum)/[\d.]+$", name):
+        if re.search(r"(error|positive|checksum)/[\d.]+$", name) or not intact[name]:
             continue
         DAMAGE[damage](tmp_path / name)
-        if name != ".zgroup" or damage != "deleted":
-            with pytest.raises(ValueError, match="its description is damaged; it differs") as error:
+        if damage != "deleted":
+            with pytest.raises(ValueError, match="its description is damaged; delete") as error:
                 small(tmp_path)
-            remedy = re.search(r"delete the file (.*) and run again", str(error.value)).group(1)
+            remedy = re.search(r"delete (.*) and run again", str(error.value)).group(1)
+            assert remedy == str(tmp_path / name)
             Path(remedy).unlink()
         xr.testing.assert_identical(small(tmp_path).dataset(), whole)
         assert content(tmp_path) == intact, name
 
 
 def test_blocks_of_another_sweep_are_not_taken_for_finished_ones(tmp_path):
-    """Even if its description is deleted as that of a damaged store would be."""
-    filled(tmp_path)
-    (tmp_path / ".zgroup").unlink()
+    """Even if they lie where those of this sweep would."""
+    filled(tmp_path / "other")
     axes = {"rate": np.arange(5.0) + 1, "seed": np.arange(3), "epoch": np.array([1, 2])}
     metrics = {"error": np.dtype("float32"), "positive": np.dtype("int32")}
-    with pytest.raises(ValueError, match="damaged in 6 of its blocks"):
-        stores.Store(tmp_path, axes, metrics, (2, 2), {"epochs": 2}).__enter__()
+    store = stores.Store(tmp_path / "this", axes, metrics, (2, 2), {"epochs": 2})
+    with store:
+        assert store.cells == 0
+    for block in (tmp_path / "other").glob("[epc]*/*.*"):
+        if block.name[0] != ".":
+            shutil.copy(block, tmp_path / "this" / block.parent.name)
+    with pytest.raises(ValueError, match="damaged in 6 of its blocks"), store:
+        pass
 
 
 def test_what_a_kill_leaves_is_cleaned_up(tmp_path):
     whole = filled(tmp_path)
     intact = content(tmp_path)
-    for name in ("error/0.0.0.5f.partial", ".zattrs.partial"):
-        (tmp_path / name).write_bytes(b"half")
+    for name in ("error/0.0.0", ".zattrs"):
+        (tmp_path / f"{name}.{uuid.uuid4().hex}.partial").write_bytes(b"half")
     xr.testing.assert_identical(small(tmp_path).dataset(), whole)
     assert content(tmp_path) == intact
+
+
+FOREIGN = {
+    "a name of ours": ["checksum", "movie.mp4.partial", "sub/thesis.partial"],
+    "a folder of ours": ["checksum/notes.txt", "error/thesis.partial"],
+    "an array of another": ["checksum/0.0.0", "error/0.0.0.0"],
+    "another Zarr group": [".zgroup", "temperature/.zarray", "temperature/0.0"],
+    "a partial file": [".zattrs.partial"],
+}
+
+
+@pytest.mark.parametrize("names", FOREIGN.values(), ids=FOREIGN)
+def test_nothing_of_anybody_s_is_touched(tmp_path, names):
+    for name in names:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("all I have")
+    before = content(tmp_path)
+    with pytest.raises(ValueError, match="is a folder of something else; pass a new or an empty"):
+        run(tmp_path)
+    assert content(tmp_path) == before
+
+
+def test_a_user_s_files_beside_a_whole_store_stay(finished, copy):
+    for name in ("notes.txt", "movie.mp4.partial", "error/thesis.partial", "sub/a.partial"):
+        (copy / name).parent.mkdir(exist_ok=True)
+        (copy / name).write_text("all I have")
+    before = content(copy)
+    again, trained = resume(copy)
+    assert trained == 0
+    xr.testing.assert_identical(again, finished[1])
+    assert content(copy) == before
+
+
+@pytest.mark.parametrize("left", range(1, 16))
+def test_a_creation_that_was_killed_goes_on(tmp_path, left):
+    filled(tmp_path)
+    intact = content(tmp_path)
+    description = [name for name in intact if not re.search(r"(error|positive|checksum)/\d", name)]
+    description.sort(
+        key=lambda name: (name == ".zgroup", name not in (".zattrs", "checksum/.lock"))
+    )
+    for name in set(intact) - set(description[:left]):
+        (tmp_path / name).unlink()
+    (tmp_path / f".zgroup.{uuid.uuid4().hex}.partial").write_bytes(b"half")
+    xr.testing.assert_identical(filled(tmp_path), filled(tmp_path))
+    assert content(tmp_path) == intact
+
+
+def test_two_blocks_that_were_swapped_are_found(copy, finished):
+    for name in ("error", "positive", "checksum"):
+        end = ".0" if name != "checksum" else ""
+        one, other = (copy / name / f"{index}.0.0{end}" for index in (0, 2))
+        first, second = one.read_bytes(), other.read_bytes()
+        one.write_bytes(second)
+        other.write_bytes(first)
+    with pytest.raises(ValueError, match=r"checksum/0\.0\.0, .*checksum/2\.0\.0 and run"):
+        run(copy)
+
+
+def test_a_store_of_an_older_format_is_refused_and_left_alone(copy):
+    for name in (".zattrs", ".zmetadata"):
+        text = (copy / name).read_text().replace('"format": 2,', "")
+        (copy / name).write_text(text)
+    before = content(copy)
+    with pytest.raises(ValueError, match=r"holds another sweep.*format \(store: none, now: 2\)"):
+        run(copy)
+    assert content(copy) == before
+
+
+def test_a_new_jaxlib_is_told_that_it_needs_another_folder(copy, monkeypatch):
+    monkeypatch.setattr(grid, "version", lambda name: "99.0")
+    with pytest.raises(ValueError, match=r"jaxlib \(store: .*, now: 99.0\)\.") as error:
+        run(copy)
+    assert "or another folder" in str(error.value)
+    assert "delete" not in str(error.value)
+
+
+HOLD = """
+import sys, time
+from pathlib import Path
+from decoupled_wd.study.locks import locked
+with locked(Path(sys.argv[1]), "the folder"):
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.fixture
+def holder(copy):
+    """Another process that holds the store's lock."""
+    command = [sys.executable, "-c", HOLD, str(copy / "checksum" / ".lock")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"held\n"
+        yield process
+        process.kill()
+
+
+def test_a_second_process_is_told_at_once_by_whom(finished, copy, holder):
+    before = content(copy)
+    words = rf"store .* is in use by process {holder.pid} \(.*python.*\); wait until it has ended"
+    with pytest.raises(BlockingIOError, match=words):
+        run(copy)
+    assert content(copy) == before
+
+
+def test_a_lock_ends_with_the_process_that_held_it(finished, copy, holder):
+    holder.kill()
+    holder.wait()
+    xr.testing.assert_identical(run(copy), finished[1])
+    assert content(copy) == content(finished[0])
+
+
+def test_two_sweeps_of_one_process_too(copy):
+    words = f"in use by process {os.getpid()} "
+    with (
+        locks.locked(copy / "checksum" / ".lock", "the folder"),
+        pytest.raises(BlockingIOError, match=words),
+    ):
+        run(copy)
+    run(copy)
+
+
+@pytest.fixture
+def read_only(copy):
+    """A finished store on a file system that nobody can write to."""
+    command = ["mount", "--bind", str(copy), str(copy)]
+    try:
+        subprocess.run(command, check=True, capture_output=True)
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(copy)], check=True)
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("mounting is not permitted here")
+    yield copy
+    subprocess.run(["umount", str(copy)], check=True)
+
+
+@pytest.mark.parametrize("locked_before", [True, False])
+def test_a_finished_store_can_be_read_where_nothing_can_be_written(
+    finished, copy, request, locked_before
+):
+    if not locked_before:
+        (copy / "checksum" / ".lock").unlink()
+    xr.testing.assert_identical(run(request.getfixturevalue("read_only")), finished[1])
+
+
+def test_an_unfinished_one_is_refused_before_training(copy, request):
+    (copy / "checksum" / "0.0.0").unlink()
+    path = request.getfixturevalue("read_only")
+    with pytest.raises(OSError, match=r"Read-only .* choose a writable folder"):
+        run(path, progress=lambda *_: pytest.fail("trained"))
+
+
+@pytest.mark.parametrize("name", ["a b", "[a] *?", "a\nb", "é λ", "a\udcffb", "-", "%20", "c:d"])
+def test_folders_of_any_name(finished, tmp_path, name):
+    run(tmp_path / name)
+    assert content(tmp_path / name) == content(finished[0])
 
 
 @pytest.mark.parametrize("value", [np.nan, -np.nan, -0.0, np.inf])

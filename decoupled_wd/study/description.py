@@ -4,7 +4,7 @@ import contextlib
 import json
 import re
 import uuid
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,21 +56,20 @@ def claim(path: Path, files: Mapping[str, bytes], wanted: xr.Dataset) -> None:
     if not path.exists() or not any(path.iterdir()):
         return
     described = [name for name in files if (path / name).exists()]
-    names = _own(files)
-    if (path / LAST).is_file() and (path / CHECKSUM).is_dir():
-        check(path, described, files, wanted)
-        return
-    foreign = [each.name for each in _entries(path) if not names(each.relative_to(path).as_posix())]
-    if foreign or (not described and any(map(_is_chunk, _names(path)))):
+    whole = (path / LAST).is_file() and (path / CHECKSUM).is_dir()
+    # an array alone is no proof: it may be another's
+    known = any(map(_is_sweep, _copies(path))) if described else not _blocks(path)
+    if not known or not (whole or _is_own(path, files)):
         raise ValueError(f"store {path} is a folder of something else; pass a new or an empty one")
     check(path, described, files, wanted)
 
 
 def write(path: Path, files: Mapping[str, bytes]) -> None:
     """Write what of `files` is not there, and unlink what a killed writer of this store left."""
-    left = [path / name for name in _names(path) if LEFTOVER.search(name)]
-    for leftover in left:
-        leftover.unlink(missing_ok=True)
+    folders = {name.rpartition("/")[0] for name in files}
+    for name, leftover in _entries(path).items():
+        if _is_leftover(name) and name.rpartition("/")[0] in folders:
+            leftover.unlink(missing_ok=True)
     # the attributes are first: by them, what a kill leaves is known again
     for name in sorted(files, key=lambda name: (name == LAST, name != ATTRIBUTES)):
         file = path / name
@@ -104,33 +103,38 @@ def check(path: Path, names: Iterable[str], files: Mapping[str, bytes], wanted: 
     )
 
 
-def _own(files: Mapping[str, bytes]) -> Callable[[str], bool]:
-    """Whether a path in the folder is one of this store: a description, a block, what a kill leaves, the lock."""
+def _is_own(path: Path, files: Mapping[str, bytes]) -> bool:
+    """Whether all in the folder is of this store: its description, blocks, the lock, what a kill leaves."""
     folders = {name.partition("/")[0] for name in files if "/" in name}
-
-    def own(name: str) -> bool:
-        plain = LEFTOVER.sub("", name)
-        folder, _, file = plain.partition("/")
-        described = name in files or plain in files or name in folders or name == LOCK
-        block = folder in folders and (_is_chunk(name) or bool(LEFTOVER.search(name)))
-        return described or (block and "/" not in file)
-
-    return own
-
-
-def _entries(path: Path) -> list[Path]:
-    """What is in the folder and one below."""
-    return [
-        each for top in path.iterdir() for each in (top, *(top.iterdir() if top.is_dir() else ()))
-    ]
+    return all(
+        name in folders
+        if each.is_dir()
+        else name in {*files, LOCK}
+        or LEFTOVER.sub("", name) in files
+        or (name.partition("/")[0] in folders and (_is_block(name) or _is_leftover(name)))
+        for name, each in _entries(path).items()
+    )
 
 
-def _names(path: Path) -> list[str]:
-    return [each.relative_to(path).as_posix() for each in _entries(path)]
+def _entries(path: Path) -> dict[str, Path]:
+    """What is in the folder and in its folders, by its path from there."""
+    tops = list(path.iterdir())
+    below = (each for top in tops if top.is_dir() for each in top.iterdir())
+    return {each.relative_to(path).as_posix(): each for each in (*tops, *below)}
 
 
-def _is_chunk(name: str) -> bool:
+def _blocks(path: Path) -> list[str]:
+    return [name for name in _entries(path) if _is_block(name)]
+
+
+def _is_block(name: str) -> bool:
     return re.fullmatch(r"[^/]+/\d+(\.\d+)*", name) is not None
+
+
+def _is_leftover(name: str) -> bool:
+    """Whether a kill left it: the name that Zarr and `write` give to a file of a store until it is whole."""
+    whole = LEFTOVER.sub("", name)
+    return whole != name and re.fullmatch(r"\.z\w+|[^/]+/(\.z\w+|\d+(\.\d+)*)", whole) is not None
 
 
 def _content(file: Path) -> bytes | None:
@@ -139,7 +143,7 @@ def _content(file: Path) -> bytes | None:
 
 def _differing(path: Path, wanted: xr.Dataset) -> list[str]:
     """Attributes and coordinates that the store has otherwise; none if one of its copies is right in all."""
-    copies = [found for found in (_attributes(path), _consolidated(path)) if found]
+    copies = [found for found in _copies(path) if found]
     now = json.loads(json.dumps(wanted.attrs))
     if any(found == now for found in copies):
         return []
@@ -158,16 +162,22 @@ def _differing(path: Path, wanted: xr.Dataset) -> list[str]:
     return [f"{name} (store: {then}, now: {value})" for name, (then, value) in wrong.items()]
 
 
-def _attributes(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError):
-        return dict(json.loads((path / ATTRIBUTES).read_bytes()))
+def _copies(path: Path) -> list[dict[str, Any]]:
+    """The attributes as the store has them twice, empty where they cannot be read."""
+    return [_attributes(path, ATTRIBUTES), _attributes(path, CONSOLIDATED, "metadata", ATTRIBUTES)]
+
+
+def _attributes(path: Path, name: str, *keys: str) -> dict[str, Any]:
+    with contextlib.suppress(OSError, ValueError, LookupError, TypeError):
+        found = json.loads((path / name).read_bytes())
+        for key in keys:
+            found = found[key]
+        return dict(found)
     return {}
 
 
-def _consolidated(path: Path) -> dict[str, Any]:
-    with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
-        return dict(json.loads((path / CONSOLIDATED).read_bytes())["metadata"][ATTRIBUTES])
-    return {}
+def _is_sweep(attributes: Mapping[str, Any]) -> bool:
+    return attributes.keys() >= {"axes", "metrics", "block"}
 
 
 def _coordinates(path: Path, wanted: xr.Dataset) -> dict[str, Any]:

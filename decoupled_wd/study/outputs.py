@@ -1,10 +1,12 @@
 """What a user's functions give a sweep, met while it is traced: an error names the function and what it gave."""
 
+import numbers
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from decoupled_wd.study.inputs import check_names
 
@@ -61,10 +63,9 @@ def named(metrics: Any, hyperparameters: Iterable[str]) -> dict[str, jax.Array]:
 
 
 def _is_number(value: Any) -> bool:
-    try:
-        dtype = jnp.result_type(value)
-    except (TypeError, ValueError):
+    if not isinstance(value, jax.Array | np.ndarray | np.generic | numbers.Number):
         return False
+    dtype = jnp.result_type(value)
     return bool(jnp.issubdtype(dtype, jnp.number) or jnp.issubdtype(dtype, jnp.bool_))
 
 

@@ -60,8 +60,11 @@ class Store:
         """Open the store or make it, and keep other processes out until the block ends."""
         if self._path is not None:
             with self._held:
-                self._open(self._path)
+                refused = self._open(self._path)
                 self._read()
+                if refused and self.cells < self._data[CHECKSUM].size:
+                    with _kept(self._path):
+                        raise refused
                 self._held = self._held.pop_all()
         return self
 
@@ -102,12 +105,15 @@ class Store:
             )
         return self._data.drop_vars(CHECKSUM)
 
-    def _open(self, path: Path) -> None:
+    def _open(self, path: Path) -> OSError | None:
+        """Lock the store, make what is missing, open its arrays; the error of a place that is read-only."""
         files = description.files(self._data, self._block)
+        refused = None
         with _kept(path):
             if jax.process_index() == 0:
                 description.claim(path, files, self._data)
-                if self._lock(path):
+                refused = self._lock(path)
+                if not refused:
                     # once more: it may have been made meanwhile
                     description.claim(path, files, self._data)
                     description.write(path, files)
@@ -119,18 +125,19 @@ class Store:
                     name: zarr.open_array(path, path=name, mode="r+")
                     for name in map(str, self._data)
                 }
+        return refused
 
-    def _lock(self, path: Path) -> bool:
-        """Keep other processes out; False for a whole store that nobody can write to."""
+    def _lock(self, path: Path) -> OSError | None:
+        """Keep other processes out; the error, for a store that is there and that nobody can write to."""
         file = path / description.LOCK
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             self._held.enter_context(locked(file, f"store {path}"))
         except OSError as error:
             if error.errno in READ_ONLY and (path / description.LAST).exists():
-                return False
+                return error
             raise
-        return True
+        return None
 
     def _read(self) -> None:
         damaged = [
