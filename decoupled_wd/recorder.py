@@ -1,16 +1,21 @@
 """What the decay does during training: a record in the optimiser's state, of what was applied."""
 
+import functools
+import math
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from decoupled_wd._resolution import is_absent
 from decoupled_wd._scalars import check_at_least_one, check_type
 from decoupled_wd._trees import check_params, is_inexact, named_leaves, widen
 from decoupled_wd.rounding import is_bfloat16, is_rounding_state
-from decoupled_wd.transforms import DecayWeightsState
+from decoupled_wd.transforms import Applied, DecayWeightsState, observed
+
+_BLOCK = 512  # weights whose squares are added one after another: float32 cannot count past 2^24
 
 
 class Record(NamedTuple):
@@ -21,7 +26,7 @@ class Record(NamedTuple):
     lam: jax.Array
     """λ_t·m, likewise."""
     lr: jax.Array
-    """lr_t as the decay was told it, likewise; NaN where `learning_rate` was left out."""
+    """lr_t as the decay was told it, likewise; 0 where `learning_rate` was left out."""
     weight_norm: jax.Array
     """‖θ‖."""
     update_norm: jax.Array
@@ -53,16 +58,22 @@ class RecordState(NamedTuple):
 
 
 class _Leaf(NamedTuple):
-    """What a step was made of in one leaf."""
+    """One leaf of a step: θ, what was emitted, θ and Δ as the decay saw them; of each decay pull and m, if any."""
 
     param: Any
     emitted: Any
     weights: Any
     delta: Any
-    decay: Any = 0.0
-    c: Any = 0.0
-    lam: Any = 0.0
-    lr: Any = jnp.nan
+    pulls: list[Any]
+    multipliers: list[float | None]
+
+
+class _Rates(NamedTuple):
+    """Of each leaf."""
+
+    c: jax.Array
+    lam: jax.Array
+    lr: jax.Array
 
 
 class _Sums(NamedTuple):
@@ -91,18 +102,22 @@ def record(
     as the weights landed in their precision. Behind a rounding link they are those of the float32 weights that
     it carries.
 
+    A derivative through training is that of `inner` alone: the record is a constant to it, and costs nothing.
+
     Args:
       inner: an optimiser with a `decay_weights` inside: an alias, `decouple`, or a chain. Wrappers that hold steps
         back take the record inside them: ``optax.MultiSteps(record(...), 4)``, likewise ``apply_if_finite``.
-      every: measure at the steps 0, `every`, 2·`every`, … and hold the record in between. The log-shrinkage counts
-        every step whatever `every` is.
+      every: measure at the steps 0, `every`, 2·`every`, … and hold the record in between, which then costs next to
+        nothing. The log-shrinkage counts every step whatever `every` is. Inside ``jit`` a measured step computes
+        `inner` twice, once for the record.
 
     Returns:
       An optimiser that passes extra arguments on to `inner`.
 
     Raises:
       TypeError: `inner` is not an optimiser, or `every` is not a number.
-      ValueError: `every` is below 1; at init, there is no `decay_weights` in `inner`; or params are missing.
+      ValueError: `every` is below 1 or no whole number; at init, there is no `decay_weights` in `inner`; at update,
+        params are missing, or one is inside ``jit``, ``cond`` or ``vmap`` of `inner`, where no record reaches.
 
     Examples:
       >>> from decoupled_wd import sgdw
@@ -117,7 +132,7 @@ def record(
     """
     remedy = "pass a finished optimiser, as in dwd.adamw(1e-3, 1e-4)"
     check_type("inner", inner, optax.GradientTransformation, remedy)
-    check_at_least_one("every", every)
+    _check_every(every)
     inner = optax.with_extra_args_support(inner)
 
     def init(params: optax.Params) -> RecordState:
@@ -144,18 +159,35 @@ def record(
     ) -> tuple[optax.Updates, RecordState]:
         check_params("record", params)
 
-        emitted, seen = inner.update(updates, state.inner, params, **extra, observe=True)
-        leaves = _leaves(params, emitted, seen)
-        logs = jnp.array([_log_shrinkage(leaf.c) for leaf in leaves], state.shrunk.dtype)
-        shrunk, error = _compensated(state.shrunk, state.error, logs)
-        latest = state.count, *_records(leaves, shrunk, _is_rounded(seen))
-        kept = state.step, state.total, state.leaves
-        # not lax.cond: it copies the moments, which takes as long as the measuring that it would save
-        due = state.count % every == 0
-        records = jax.tree.map(lambda new, old: jnp.where(due, new, old), latest, kept)
-        count = optax.safe_increment(state.count)
+        emitted, after, links = _observe(inner, updates, state.inner, params, extra)
+        rates = _rates(_leaves(params, emitted, links), links, state.shrunk.dtype)
+        shrunk, error = _compensated(state.shrunk, state.error, _log_shrinkage(rates.c))
+
+        def measured(emitted: optax.Updates, links: list[Applied]) -> Any:
+            fractions, rounded = [link.fraction for link in links], _is_rounded(after)
+            leaves = _leaves(params, emitted, links)
+            sums = [_sums(leaf, fractions, rounded) for leaf in leaves]
+            return state.count, *_records(rates, shrunk, sums)
+
+        def measured_again() -> Any:
+            # from what the step came from: what the branch took of the step itself, every step would have to
+            # write, due or not
+            given = jax.lax.stop_gradient((updates, state.inner, params))
+            emitted, _, links = _observe(inner, *given, extra)
+            return measured(emitted, links)
+
+        def held() -> Any:
+            return state.step, state.total, state.leaves
+
+        if isinstance(every, int) and every == 1:
+            records = measured(emitted, links)
+        elif isinstance(due := state.count % every == 0, jax.core.Tracer):
+            records = jax.lax.cond(due, measured_again, held)
+        else:
+            records = measured(emitted, links) if due else held()
         step, total, each = records
-        return emitted, RecordState(count, step, shrunk, error, total, each, _without_applied(seen))
+        count = optax.safe_increment(state.count)
+        return emitted, RecordState(count, step, shrunk, error, total, each, after)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -194,76 +226,129 @@ def recorded(state: optax.OptState, params: optax.Params) -> dict[str, Record]:
     return {path: Record(*(x[..., i] for x in found[0].leaves)) for i, path in enumerate(paths)}
 
 
-def _leaves(params: optax.Params, emitted: optax.Updates, seen: optax.OptState) -> list[_Leaf]:
+def _observe(
+    inner: optax.GradientTransformationExtraArgs,
+    updates: optax.Updates,
+    state: optax.OptState,
+    params: optax.Params,
+    extra: dict[str, Any],
+) -> tuple[optax.Updates, optax.OptState, list[Applied]]:
+    """A step of `inner`, and what each `decay_weights` in it did."""
+    with observed() as found:
+        emitted, after = inner.update(updates, state, params, **extra)
+    links = []
+    for node in filter(_is_decay, jax.tree.leaves(after, is_leaf=_is_decay)):
+        # by identity: what passed through another program comes out as another array
+        same = [applied for applied in found if applied.count is node.count]
+        if not same:
+            raise ValueError(
+                "record saw nothing of a decay_weights in inner, which ran it inside jit, cond, scan or vmap, or "
+                "not at all; put the record inside that wrapper, as in optax.MultiSteps(record(...), 4)"
+            )
+        links.append(same[-1])
+    return emitted, after, links
+
+
+def _leaves(params: optax.Params, emitted: optax.Updates, links: list[Applied]) -> list[_Leaf]:
     """What every `decay_weights` did to each floating-point leaf, put together."""
     structure: Any = jax.tree.structure(params)
-    links = [node for node in jax.tree.leaves(seen, is_leaf=_is_decay) if _is_decay(node)]
-    columns = [zip(*map(structure.flatten_up_to, link.applied[:4]), strict=True) for link in links]
+    trees = [(link.weights, link.updates, link.pull, link.strengths) for link in links]
+    columns = [zip(*map(structure.flatten_up_to, each), strict=True) for each in trees]
     rows = zip(jax.tree.leaves(params), structure.flatten_up_to(emitted), *columns, strict=True)
-    return [_leaf(p, u, links, trees) for p, u, *trees in rows if is_inexact(p)]
+    return [_leaf(p, u, each) for p, u, *each in rows if is_inexact(p)]
 
 
-def _leaf(p: Any, u: Any, links: list[DecayWeightsState], trees: list[Any]) -> _Leaf:
-    if u is None:  # no gradient, no decay
-        return _Leaf(p, jnp.zeros_like(p), widen(p), jnp.zeros_like(widen(p)))
-    here = [pair for pair in zip(links, trees, strict=True) if not is_absent(pair[1][3])]
-    weights, delta = here[0][1][:2] if here else (p, u)  # before any rounding, if a link saw them
-    leaf = _Leaf(p, u, widen(weights), widen(delta))
-    for link, (_, _, pull, m) in here:
-        leaf = leaf._replace(
-            decay=leaf.decay + link.fraction * m * widen(pull) if m else leaf.decay,
-            c=leaf.c + link.fraction * m,
-            lam=leaf.lam + link.applied.weight_decay * m,
-            lr=leaf.lr if link.applied.learning_rate is None else link.applied.learning_rate,
-        )
-    return leaf
+def _leaf(p: Any, u: Any, links: list[Any]) -> _Leaf:
+    # no gradient, no decay
+    here = [None if u is None or is_absent(m) else m for *_, m in links]
+    # before any rounding, if a link saw them
+    seen = [(w, delta) for (w, delta, *_), m in zip(links, here, strict=True) if m is not None]
+    pulls = [pull if m else None for (_, _, pull, _), m in zip(links, here, strict=True)]
+    return _Leaf(p, u, *(seen[0] if seen else (p, u)), pulls, here)
 
 
-def _records(leaves: list[_Leaf], shrunk: jax.Array, rounded: bool) -> tuple[Record, Record]:
-    """The record in total, and of each leaf."""
-    rows = [[leaf.c, leaf.lam, leaf.lr, *_sums(leaf, rounded)] for leaf in leaves]
-    width = 3 + len(_Sums._fields)
-    table = jnp.array(rows, shrunk.dtype).reshape(len(leaves), width).T
-    known = ~jnp.isnan(table[:3])
-    highest = jnp.where(known.any(1), jnp.max(table[:3], 1, initial=0, where=known), jnp.nan)
-    total = _record(highest, jnp.min(shrunk, initial=0), _Sums(*table[3:].sum(1)))
-    return total, _record(table[:3], shrunk, _Sums(*table[3:]))
+def _rates(leaves: list[_Leaf], links: list[Applied], dtype: Any) -> _Rates:
+    """c, λ and lr of each leaf, as vectors: every step computes them."""
+    c = lam = lr = jnp.zeros(len(leaves), dtype)
+    for i, link in enumerate(links):
+        here = [leaf.multipliers[i] for leaf in leaves]
+        m = np.array([x or 0 for x in here], dtype)
+        c = c + m * jax.lax.stop_gradient(link.fraction)
+        lam = lam + m * jax.lax.stop_gradient(link.weight_decay)
+        if link.learning_rate is not None:
+            told = np.array([x is not None for x in here], bool)
+            lr = jnp.where(told, jax.lax.stop_gradient(link.learning_rate), lr)
+    return _Rates(*(x.astype(dtype) for x in (c, lam, lr)))
 
 
-def _sums(leaf: _Leaf, rounded: bool) -> _Sums:
-    p, u = leaf.param, leaf.emitted
-    w, without = leaf.weights, leaf.delta
+@functools.partial(jax.jit, static_argnums=2)
+def _sums(leaf: _Leaf, fractions: list[Any], rounded: bool) -> jax.Array:
+    """The `_Sums` of one leaf as a vector. Traced once for each shape, and one call where nothing is traced."""
+    leaf, fractions = jax.lax.stop_gradient((leaf, fractions))
+    p, w = leaf.param, widen(leaf.weights)
+    u, without = (p * 0, w * 0) if leaf.emitted is None else (leaf.emitted, widen(leaf.delta))
+    decay: Any = 0.0
+    for c, m, pull in zip(fractions, leaf.multipliers, leaf.pulls, strict=True):
+        decay = decay if pull is None else decay + c * m * widen(pull)
     if rounded and is_bfloat16(p):  # the link carries the float32 weight
-        step = without - leaf.decay
+        step = without - decay
         same = w + step == w + without
     else:
         landed = _rounded(widen(p) + _rounded(widen(u), u.dtype), p.dtype)
         same = landed == _rounded(widen(p) + _rounded(without, u.dtype), p.dtype)
         step = landed - widen(p)
-    decayed = leaf.decay != 0
-    pairs = [(w, w), (without, without), (leaf.decay, leaf.decay), (w, step), (step, step)]
+    decayed = decay != 0
+    pairs = [(w, w), (without, without), (decay, decay), (w, step), (step, step)]
     terms = [(jnp.conj(x) * y).real for x, y in pairs] + [same & decayed, decayed]
-    return _Sums(*_totals([jnp.broadcast_to(x, p.shape).astype(step.real.dtype) for x in terms]))
+    return _totals([jnp.broadcast_to(x, p.shape).astype(step.real.dtype) for x in terms])
 
 
-def _totals(terms: list[jax.Array]) -> list[jax.Array]:
-    """The sum of each term, in one pass over the weights; row by row, since float32 cannot count past 2^24."""
-    if terms[0].ndim > 1:
-        zeros = [jnp.zeros([], x.dtype) for x in terms]
-        last = (terms[0].ndim - 1,)
-        terms = jax.lax.reduce(terms, zeros, lambda x, y: [*map(jnp.add, x, y)], last)
-    return [jnp.sum(x) for x in terms]
+def _totals(terms: list[jax.Array]) -> jax.Array:
+    """The sum of each term, in one pass over the weights; block by block, and then the sums of the blocks."""
+    shape, pad, axes = _blocked(terms[0].shape)
+    blocks = [jnp.pad(x, pad).reshape(shape) if x.ndim else x for x in terms]
+    zeros = [jnp.zeros([], x.dtype) for x in blocks]
+    sums = jax.lax.reduce(blocks, zeros, lambda x, y: [*map(jnp.add, x, y)], axes)
+    return jnp.stack([x.ravel() for x in sums]).sum(1)
 
 
-def _record(rates: jax.Array, shrunk: jax.Array, sums: _Sums) -> Record:
+def _blocked(shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any, tuple[int, ...]]:
+    """A shape with its last axes as blocks of at most `_BLOCK` weights: that shape, padding before, and the axes.
+
+    Axes are split, never joined, so that weights that are split over devices stay where they are.
+    """
+    axis, size = len(shape), 1
+    while axis and size * shape[axis - 1] <= _BLOCK:
+        axis -= 1
+        size *= shape[axis]
+    room = _BLOCK // max(size, 1)
+    if not axis or room == 1:
+        return shape, [(0, 0)] * len(shape), tuple(range(axis, len(shape)))
+    n = shape[axis - 1]
+    divisor = max(d for d in range(1, room + 1) if n % d == 0)
+    length = divisor if 4 * divisor >= room else room
+    count = math.ceil(n / length)
+    blocked = *shape[: axis - 1], count, length, *shape[axis:]
+    pad = [(0, count * length - n if i == axis - 1 else 0) for i in range(len(shape))]
+    return blocked, pad, tuple(range(axis, len(blocked)))
+
+
+@jax.jit
+def _records(rates: _Rates, shrunk: jax.Array, sums: list[jax.Array]) -> tuple[Record, Record]:
+    """The record in total, and of each leaf."""
+    table = jnp.array(sums, shrunk.dtype).reshape(len(sums), len(_Sums._fields)).T
+    highest = _Rates(*(jnp.max(x, initial=0) for x in rates))
+    total = _record(highest, jnp.min(shrunk, initial=0), _Sums(*table.sum(1)))
+    return total, _record(rates, shrunk, _Sums(*table))
+
+
+def _record(rates: _Rates, shrunk: jax.Array, sums: _Sums) -> Record:
     """The formulas, of one leaf or of all together."""
     weights, updates, decay = map(jnp.sqrt, sums[:3])
     along = sums.along / jnp.where(weights > 0, weights, 1)
     across = jnp.sqrt(jnp.maximum(sums.step - along**2, 0))
     return Record(
-        c=rates[0],
-        lam=rates[1],
-        lr=rates[2],
+        **rates._asdict(),
         weight_norm=weights,
         update_norm=updates,
         decay_norm=decay,
@@ -284,7 +369,7 @@ def _rounded(x: jax.Array, dtype: Any) -> jax.Array:
 def _log_shrinkage(c: Any) -> jax.Array:
     """log|1 − c|, finite where c = 1 removes the whole weight."""
     left = jnp.maximum(jnp.abs(1 - c), _info(jnp.float32).tiny)
-    return jnp.where(c < 0.5, jnp.log1p(-c), jnp.log(left))
+    return jnp.where(c < 0.5, jnp.log1p(-jnp.minimum(c, 0.5)), jnp.log(left))
 
 
 def _compensated(
@@ -308,14 +393,14 @@ def _is_record(node: Any) -> bool:
     return isinstance(node, RecordState)
 
 
-def _without_applied(state: optax.OptState) -> optax.OptState:
-    return jax.tree.map(
-        lambda n: n._replace(applied=()) if _is_decay(n) else n, state, is_leaf=_is_decay
-    )
-
-
 def _is_rounded(state: optax.OptState) -> bool:
     return any(map(is_rounding_state, jax.tree.leaves(state, is_leaf=is_rounding_state)))
+
+
+def _check_every(every: Any) -> None:
+    check_at_least_one("every", every)
+    if not isinstance(every, jax.core.Tracer) and every != int(every):
+        raise ValueError(f"every must be a whole number of steps, got {every}; pass {int(every)}")
 
 
 def _check_inner(state: optax.OptState) -> None:

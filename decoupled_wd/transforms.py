@@ -1,6 +1,9 @@
 """Where decay meets the optimiser: ``θ' = W(θ + Δ_t − c_t · m ⊙ pull(θ))``."""
 
+import contextlib
 import functools
+from collections.abc import Iterator
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
@@ -23,26 +26,38 @@ class AddDecayedWeightsState(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """What a step with ``observe=True`` was made of; a rule's pull and strengths are those of its leaves."""
+    """What a call of a `decay_weights` did, known by the count that it left; a rule's pull is that of its leaves."""
 
+    count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as in optax
     weights: optax.Params
     updates: optax.Updates
     pull: optax.Updates
     strengths: Any
+    fraction: jax.Array
     weight_decay: Any
     learning_rate: Any
 
 
-class DecayWeightsState(NamedTuple):
-    """Step count, the fraction c_t that the last step removed (of λ = 1 for a tree), and the rule's state.
+_OBSERVED: ContextVar[list[Applied] | None] = ContextVar("observed", default=None)
 
-    What was applied is there only under ``observe=True``, for `record`, which takes it out of the state again.
-    """
+
+@contextlib.contextmanager
+def observed() -> Iterator[list[Applied]]:
+    """Collect what every `decay_weights` does inside, in this thread alone; of nested blocks the inner collects."""
+    found: list[Applied] = []
+    token = _OBSERVED.set(found)
+    try:
+        yield found
+    finally:
+        _OBSERVED.reset(token)
+
+
+class DecayWeightsState(NamedTuple):
+    """Step count, the fraction c_t that the last step removed (of λ = 1 for a tree), and the rule's state."""
 
     count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as in optax
     fraction: jax.Array
     rule: optax.OptState
-    applied: Any = ()
 
 
 class DecoupleState(NamedTuple):
@@ -153,7 +168,6 @@ def decay_weights(
         params: Any = None,
         *,
         gradients: optax.Updates | None = None,
-        observe: bool = False,
         **extra: Any,
     ) -> tuple[optax.Updates, DecayWeightsState]:
         del extra
@@ -168,9 +182,10 @@ def decay_weights(
             fraction=select(_times(c, strengths), m),
         )
         count = optax.safe_increment(state.count)
-        rates = (value_at(x, state.count) for x in (common, learning_rate))
-        applied = Applied(params, updates, pull, strengths, *rates) if observe else ()
-        return _add(updates, -c, strengths, pull), DecayWeightsState(count, c, rule_state, applied)
+        if (found := _OBSERVED.get()) is not None:
+            rates = (value_at(x, state.count) for x in (common, learning_rate))
+            found.append(Applied(count, params, updates, pull, strengths, c, *rates))
+        return _add(updates, -c, strengths, pull), DecayWeightsState(count, c, rule_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -244,10 +259,7 @@ def decouple(
         check_params("decay", params)
         step, inner_state = inner.update(updates, state.inner, params, **extra)
         held = weights(state.rounding, params)
-        observe = extra.get("observe", False)
-        step, decay_state = decay.update(
-            step, state.decay, held, gradients=updates, observe=observe
-        )
+        step, decay_state = decay.update(step, state.decay, held, gradients=updates)
         step, last_state = last.update(step, state.rounding, params)
         step = cast_like(step, updates) if rounding is None else step
         return step, DecoupleState(inner_state, decay_state, last_state)
