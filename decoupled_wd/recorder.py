@@ -1,7 +1,5 @@
 """What the decay does during training: a record in the optimiser's state, of what was applied."""
 
-import functools
-import math
 from typing import Any, NamedTuple
 
 import jax
@@ -9,13 +7,12 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from decoupled_wd._measures import Leaf, Sums, sums
 from decoupled_wd._resolution import is_absent
 from decoupled_wd._scalars import check_at_least_one, check_type
-from decoupled_wd._trees import check_params, is_inexact, named_leaves, widen
+from decoupled_wd._trees import check_params, is_inexact, named_leaves
 from decoupled_wd.rounding import is_bfloat16, is_rounding_state
 from decoupled_wd.transforms import Applied, DecayWeightsState, observed
-
-_BLOCK = 512  # weights whose squares are added one after another: float32 cannot count past 2^24
 
 
 class Record(NamedTuple):
@@ -57,35 +54,12 @@ class RecordState(NamedTuple):
     inner: optax.OptState
 
 
-class _Leaf(NamedTuple):
-    """One leaf of a step: θ, what was emitted, θ and Δ as the decay saw them; of each decay pull and m, if any."""
-
-    param: Any
-    emitted: Any
-    weights: Any
-    delta: Any
-    pulls: list[Any]
-    multipliers: list[float | None]
-
-
 class _Rates(NamedTuple):
     """Of each leaf."""
 
     c: jax.Array
     lam: jax.Array
     lr: jax.Array
-
-
-class _Sums(NamedTuple):
-    """What adds up over leaves, for s = θ' − θ and the decay d: Σθ², ΣΔ², Σd², Σθ·s, Σs², and weights counted."""
-
-    weights: Any
-    updates: Any
-    decay: Any
-    along: Any
-    step: Any
-    lost: Any
-    decayed: Any
 
 
 def record(
@@ -159,33 +133,26 @@ def record(
     ) -> tuple[optax.Updates, RecordState]:
         check_params("record", params)
 
-        emitted, after, links = _observe(inner, updates, state.inner, params, extra)
-        rates = _rates(_leaves(params, emitted, links), links, state.shrunk.dtype)
-        shrunk, error = _compensated(state.shrunk, state.error, _log_shrinkage(rates.c))
-
-        def measured(emitted: optax.Updates, links: list[Applied]) -> Any:
-            fractions, rounded = [link.fraction for link in links], _is_rounded(after)
-            leaves = _leaves(params, emitted, links)
-            sums = [_sums(leaf, fractions, rounded) for leaf in leaves]
-            return state.count, *_records(rates, shrunk, sums)
-
-        def measured_again() -> Any:
-            # from what the step came from: what the branch took of the step itself, every step would have to
-            # write, due or not
+        # the steps 0, every, 2·every, …, in a form that no compiler decides beforehand, even for 1
+        due = (state.count == 0) | (state.count - state.step >= every)
+        idle = jnp.zeros((len(state.shrunk), len(Sums._fields)), state.shrunk.dtype)
+        table = None
+        if isinstance(due, jax.core.Tracer):
             given = jax.lax.stop_gradient((updates, state.inner, params))
-            emitted, _, links = _observe(inner, *given, extra)
-            return measured(emitted, links)
-
-        def held() -> Any:
-            return state.step, state.total, state.leaves
-
-        if isinstance(every, int) and every == 1:
-            records = measured(emitted, links)
-        elif isinstance(due := state.count % every == 0, jax.core.Tracer):
-            records = jax.lax.cond(due, measured_again, held)
-        else:
-            records = measured(emitted, links) if due else held()
-        step, total, each = records
+            first, table = jax.lax.cond(
+                due,
+                # the step a second time: values taken from the step itself would have to be written at every step
+                lambda: (True, _measured(*_observe(inner, *given, extra)[2:]).astype(idle.dtype)),
+                lambda: (True, idle),
+            )
+            updates = _after(first, updates)
+        emitted, after, links, leaves = _observe(inner, updates, state.inner, params, extra)
+        if table is None:
+            table = _measured(links, leaves).astype(idle.dtype) if due else idle
+        rates = _rates(leaves, links, idle.dtype)
+        shrunk, error = _compensated(state.shrunk, state.error, _log_shrinkage(rates.c))
+        held = state.step, state.total, state.leaves
+        step, total, each = _records(due, state.count, rates, shrunk, table, held)
         count = optax.safe_increment(state.count)
         return emitted, RecordState(count, step, shrunk, error, total, each, after)
 
@@ -226,14 +193,24 @@ def recorded(state: optax.OptState, params: optax.Params) -> dict[str, Record]:
     return {path: Record(*(x[..., i] for x in found[0].leaves)) for i, path in enumerate(paths)}
 
 
+def _after(first: jax.Array, updates: optax.Updates) -> optax.Updates:
+    """The updates themselves, which wait for `first` (always true): what follows may then write over what it read.
+
+    Without this order XLA copies weights and moments at every step.
+    """
+    return jax.tree.map(
+        lambda u: jnp.where(first, u, jnp.zeros_like(u)) if is_inexact(u) else u, updates
+    )
+
+
 def _observe(
     inner: optax.GradientTransformationExtraArgs,
     updates: optax.Updates,
     state: optax.OptState,
     params: optax.Params,
     extra: dict[str, Any],
-) -> tuple[optax.Updates, optax.OptState, list[Applied]]:
-    """A step of `inner`, and what each `decay_weights` in it did."""
+) -> tuple[optax.Updates, optax.OptState, list[Applied], list[Leaf]]:
+    """A step of `inner`, what each `decay_weights` in it did, and to which leaf."""
     with observed() as found:
         emitted, after = inner.update(updates, state, params, **extra)
     links = []
@@ -246,28 +223,44 @@ def _observe(
                 "not at all; put the record inside that wrapper, as in optax.MultiSteps(record(...), 4)"
             )
         links.append(same[-1])
-    return emitted, after, links
+    return emitted, after, links, _leaves(params, emitted, links, _is_rounded(after))
 
 
-def _leaves(params: optax.Params, emitted: optax.Updates, links: list[Applied]) -> list[_Leaf]:
+def _leaves(
+    params: optax.Params, emitted: optax.Updates, links: list[Applied], rounded: bool
+) -> list[Leaf]:
     """What every `decay_weights` did to each floating-point leaf, put together."""
     structure: Any = jax.tree.structure(params)
     trees = [(link.weights, link.updates, link.pull, link.strengths) for link in links]
-    columns = [zip(*map(structure.flatten_up_to, each), strict=True) for each in trees]
+    try:
+        columns = [zip(*map(structure.flatten_up_to, each), strict=True) for each in trees]
+    except ValueError as error:
+        raise ValueError(
+            "record needs a decay_weights that sees the params in their own structure; put the record inside what "
+            "changes it, as in optax.flatten(record(...))"
+        ) from error
     rows = zip(jax.tree.leaves(params), structure.flatten_up_to(emitted), *columns, strict=True)
-    return [_leaf(p, u, each) for p, u, *each in rows if is_inexact(p)]
+    return [_leaf(p, u, each, rounded) for p, u, *each in rows if is_inexact(p)]
 
 
-def _leaf(p: Any, u: Any, links: list[Any]) -> _Leaf:
+def _measured(links: list[Applied], leaves: list[Leaf]) -> jax.Array:
+    """A row of `Sums` for each leaf."""
+    fractions = [link.fraction for link in links]
+    rows = [sums(leaf, fractions) for leaf in leaves]
+    return jnp.stack(rows) if rows else jnp.zeros((0, len(Sums._fields)))
+
+
+def _leaf(p: Any, u: Any, links: list[Any], rounded: bool) -> Leaf:
     # no gradient, no decay
     here = [None if u is None or is_absent(m) else m for *_, m in links]
     # before any rounding, if a link saw them
     seen = [(w, delta) for (w, delta, *_), m in zip(links, here, strict=True) if m is not None]
     pulls = [pull if m else None for (_, _, pull, _), m in zip(links, here, strict=True)]
-    return _Leaf(p, u, *(seen[0] if seen else (p, u)), pulls, here)
+    carried = () if rounded and is_bfloat16(p) else None
+    return Leaf(p, u, *(seen[0] if seen else (p, u)), pulls, here, carried)
 
 
-def _rates(leaves: list[_Leaf], links: list[Applied], dtype: Any) -> _Rates:
+def _rates(leaves: list[Leaf], links: list[Applied], dtype: Any) -> _Rates:
     """c, λ and lr of each leaf, as vectors: every step computes them."""
     c = lam = lr = jnp.zeros(len(leaves), dtype)
     for i, link in enumerate(links):
@@ -281,68 +274,18 @@ def _rates(leaves: list[_Leaf], links: list[Applied], dtype: Any) -> _Rates:
     return _Rates(*(x.astype(dtype) for x in (c, lam, lr)))
 
 
-@functools.partial(jax.jit, static_argnums=2)
-def _sums(leaf: _Leaf, fractions: list[Any], rounded: bool) -> jax.Array:
-    """The `_Sums` of one leaf as a vector. Traced once for each shape, and one call where nothing is traced."""
-    leaf, fractions = jax.lax.stop_gradient((leaf, fractions))
-    p, w = leaf.param, widen(leaf.weights)
-    u, without = (p * 0, w * 0) if leaf.emitted is None else (leaf.emitted, widen(leaf.delta))
-    decay: Any = 0.0
-    for c, m, pull in zip(fractions, leaf.multipliers, leaf.pulls, strict=True):
-        decay = decay if pull is None else decay + c * m * widen(pull)
-    if rounded and is_bfloat16(p):  # the link carries the float32 weight
-        step = without - decay
-        same = w + step == w + without
-    else:
-        landed = _rounded(widen(p) + _rounded(widen(u), u.dtype), p.dtype)
-        same = landed == _rounded(widen(p) + _rounded(without, u.dtype), p.dtype)
-        step = landed - widen(p)
-    decayed = decay != 0
-    pairs = [(w, w), (without, without), (decay, decay), (w, step), (step, step)]
-    terms = [(jnp.conj(x) * y).real for x, y in pairs] + [same & decayed, decayed]
-    return _totals([jnp.broadcast_to(x, p.shape).astype(step.real.dtype) for x in terms])
-
-
-def _totals(terms: list[jax.Array]) -> jax.Array:
-    """The sum of each term, in one pass over the weights; block by block, and then the sums of the blocks."""
-    shape, pad, axes = _blocked(terms[0].shape)
-    blocks = [jnp.pad(x, pad).reshape(shape) if x.ndim else x for x in terms]
-    zeros = [jnp.zeros([], x.dtype) for x in blocks]
-    sums = jax.lax.reduce(blocks, zeros, lambda x, y: [*map(jnp.add, x, y)], axes)
-    return jnp.stack([x.ravel() for x in sums]).sum(1)
-
-
-def _blocked(shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any, tuple[int, ...]]:
-    """A shape with its last axes as blocks of at most `_BLOCK` weights: that shape, padding before, and the axes.
-
-    Axes are split, never joined, so that weights that are split over devices stay where they are.
-    """
-    axis, size = len(shape), 1
-    while axis and size * shape[axis - 1] <= _BLOCK:
-        axis -= 1
-        size *= shape[axis]
-    room = _BLOCK // max(size, 1)
-    if not axis or room == 1:
-        return shape, [(0, 0)] * len(shape), tuple(range(axis, len(shape)))
-    n = shape[axis - 1]
-    divisor = max(d for d in range(1, room + 1) if n % d == 0)
-    length = divisor if 4 * divisor >= room else room
-    count = math.ceil(n / length)
-    blocked = *shape[: axis - 1], count, length, *shape[axis:]
-    pad = [(0, count * length - n if i == axis - 1 else 0) for i in range(len(shape))]
-    return blocked, pad, tuple(range(axis, len(blocked)))
-
-
 @jax.jit
-def _records(rates: _Rates, shrunk: jax.Array, sums: list[jax.Array]) -> tuple[Record, Record]:
-    """The record in total, and of each leaf."""
-    table = jnp.array(sums, shrunk.dtype).reshape(len(sums), len(_Sums._fields)).T
+def _records(
+    due: Any, count: jax.Array, rates: _Rates, shrunk: jax.Array, table: jax.Array, held: Any
+) -> Any:
+    """Step and record, in total and of each leaf: those of this step if it is due, or else those held."""
     highest = _Rates(*(jnp.max(x, initial=0) for x in rates))
-    total = _record(highest, jnp.min(shrunk, initial=0), _Sums(*table.sum(1)))
-    return total, _record(rates, shrunk, _Sums(*table))
+    total = _record(highest, jnp.min(shrunk, initial=0), Sums(*table.sum(0)))
+    latest = count, total, _record(rates, shrunk, Sums(*table.T))
+    return jax.tree.map(lambda new, old: jnp.where(due, new, old), latest, held)
 
 
-def _record(rates: _Rates, shrunk: jax.Array, sums: _Sums) -> Record:
+def _record(rates: _Rates, shrunk: jax.Array, sums: Sums) -> Record:
     """The formulas, of one leaf or of all together."""
     weights, updates, decay = map(jnp.sqrt, sums[:3])
     along = sums.along / jnp.where(weights > 0, weights, 1)
@@ -360,15 +303,9 @@ def _record(rates: _Rates, shrunk: jax.Array, sums: _Sums) -> Record:
     )
 
 
-def _rounded(x: jax.Array, dtype: Any) -> jax.Array:
-    """x as `dtype` holds it, in the dtype of x: XLA may drop a conversion there and back."""
-    info = _info(dtype)
-    return x if info.bits >= 32 else jax.lax.reduce_precision(x, info.nexp, info.nmant)
-
-
 def _log_shrinkage(c: Any) -> jax.Array:
     """log|1 − c|, finite where c = 1 removes the whole weight."""
-    left = jnp.maximum(jnp.abs(1 - c), _info(jnp.float32).tiny)
+    left = jnp.maximum(jnp.abs(1 - c), np.finfo(np.float32).tiny)
     return jnp.where(c < 0.5, jnp.log1p(-jnp.minimum(c, 0.5)), jnp.log(left))
 
 
@@ -379,10 +316,6 @@ def _compensated(
     wanted = term - error
     new = total + wanted
     return new, (new - total) - wanted
-
-
-def _info(dtype: Any) -> Any:
-    return jnp.finfo(dtype)  # type: ignore[no-untyped-call]
 
 
 def _is_decay(node: Any) -> bool:

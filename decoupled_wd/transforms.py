@@ -26,7 +26,7 @@ class AddDecayedWeightsState(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """What a call of a `decay_weights` did, known by the count that it left; a rule's pull is that of its leaves."""
+    """What a `decay_weights` did, known by the count that it left; a rule's pull is that of its leaves."""
 
     count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as in optax
     weights: optax.Params

@@ -14,7 +14,7 @@ CORE = sorted(path.stem for path in PACKAGE.glob("*.py"))
 FLOORS = [
     {"_scalars", "_tables", "_trees"},
     {"coupling", "schedules", "preconditioners", "rounding", "_resolution", "theory"},
-    {"strengths", "_adabound", "rules", "masks"},
+    {"strengths", "_adabound", "_measures", "rules", "masks"},
     {"describe", "equivalents"},
     {"transforms", "diagnostics", "convert"},
     {"aliases", "recorder"},
