@@ -67,7 +67,7 @@ def _totals(terms: list[jax.Array]) -> jax.Array:
     blocks = [jnp.pad(x, pad).reshape(shape) if x.ndim else x for x in terms]
     zeros = [jnp.zeros([], x.dtype) for x in blocks]
     totals = jax.lax.reduce(blocks, zeros, lambda x, y: [*map(jnp.add, x, y)], axes)
-    return jnp.stack([x.ravel() for x in totals]).sum(1)
+    return jnp.stack(totals).sum(range(1, 1 + totals[0].ndim))
 
 
 def _blocked(shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any, tuple[int, ...]]:

@@ -139,12 +139,13 @@ def record(
         table = None
         if isinstance(due, jax.core.Tracer):
             given = jax.lax.stop_gradient((updates, state.inner, params))
-            first, table = jax.lax.cond(
-                due,
-                # the step a second time: values taken from the step itself would have to be written at every step
-                lambda: (True, _measured(*_observe(inner, *given, extra)[2:]).astype(idle.dtype)),
-                lambda: (True, idle),
-            )
+
+            def again() -> tuple[Any, jax.Array]:
+                # the step itself would have to write what it gave this branch to memory, due or not
+                *_, links, leaves = _observe(inner, *given, extra)
+                return True, _varying(_measured(links, leaves).astype(idle.dtype), given)
+
+            first, table = jax.lax.cond(due, again, lambda: (True, _varying(idle, given)))
             updates = _after(first, updates)
         emitted, after, links, leaves = _observe(inner, updates, state.inner, params, extra)
         if table is None:
@@ -201,6 +202,29 @@ def _after(first: jax.Array, updates: optax.Updates) -> optax.Updates:
     return jax.tree.map(
         lambda u: jnp.where(first, u, jnp.zeros_like(u)) if is_inexact(u) else u, updates
     )
+
+
+def _varying(x: jax.Array, like: Any) -> jax.Array:
+    """x as one that differs between devices if anything in `like` does: in ``shard_map`` branches must agree."""
+    axes = frozenset().union(*map(_manual_axes, jax.tree.leaves(like))) - _manual_axes(x)
+    if not axes:
+        return x
+    lax: Any = jax.lax
+    # pvary is its name in older versions of jax
+    cast = (
+        lax.pcast(x, tuple(axes), to="varying")
+        if hasattr(lax, "pcast")
+        else lax.pvary(x, tuple(axes))
+    )
+    return jnp.asarray(cast)
+
+
+def _manual_axes(x: Any) -> frozenset[str]:
+    """Axes of a ``shard_map`` over which x differs; jax 0.10 has moved them within the type."""
+    kind = jax.typeof(x)
+    kind = getattr(kind, "manual_axis_type", kind)
+    found: frozenset[str] = getattr(kind, "varying", getattr(kind, "vma", frozenset()))
+    return found
 
 
 def _observe(

@@ -1,5 +1,8 @@
 """The record against an independent AdamW in NumPy float64, and against the weights themselves."""
 
+import subprocess
+import sys
+import textwrap
 from concurrent.futures import ThreadPoolExecutor
 
 import chex
@@ -576,6 +579,36 @@ def test_a_step_copies_no_moments_and_writes_no_step_to_memory(every):
     arguments = params, jax.eval_shape(optimizer.init, params), params
     compiled = jax.jit(step, donate_argnums=(0, 1)).lower(*arguments).compile()
     assert compiled.memory_analysis().temp_size_in_bytes < 0.1 * 4 * 512 * 2048
+
+
+@pytest.mark.parametrize("every", [1, 2])
+def test_weights_that_are_split_over_devices(every):
+    program = f"""
+        import os
+        os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
+        import jax, jax.numpy as jnp, decoupled_wd as dwd
+        mesh = jax.make_mesh((4,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
+        optimizer = dwd.record(dwd.adamw(0.01, 0.01), every={every})
+        params = jax.random.normal(jax.random.key(0), (64, 2048))
+        gradients, state = jnp.cos(params), optimizer.init(params)
+        alone = jax.jit(optimizer.update)(gradients, state, params)[1].total
+        for spec in (jax.P("d"), jax.P(None, "d")):
+            put = lambda x: jax.device_put(x, jax.NamedSharding(mesh, spec))
+            update = jax.jit(optimizer.update)
+            arguments = put(gradients), jax.jit(optimizer.init)(put(params)), put(params)
+            spread = update(*arguments)[1].total
+            for a, b in zip(alone, spread):
+                assert abs(a - b) <= 1e-5 * abs(a) + 1e-9, (spec, a, b)
+            assert "all-gather" not in update.lower(*arguments).compile().as_text()
+        step = lambda g, p: optimizer.update(g, optimizer.init(p), p)[0]
+        mapped = jax.shard_map(step, mesh=mesh, in_specs=jax.P("d"), out_specs=jax.P("d"))
+        assert (jax.jit(mapped)(gradients, params) == step(gradients, params)).mean() > 0.9
+        print("spread")
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(program)], capture_output=True, text=True
+    )
+    assert done.stdout == "spread\n", done.stderr
 
 
 def test_one_function_is_traced_for_each_shape():

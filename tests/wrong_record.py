@@ -32,7 +32,7 @@ def vmapped(update):
 
 def scanned(update):
     def run(updates, state, params=None):
-        return jax.lax.scan(lambda _, x: (None, update(*x)), None, (updates, state, params))[1]
+        return jax.lax.scan(lambda x, _: (update(*x, params), None), (updates, state), length=1)[0]
 
     return run
 
