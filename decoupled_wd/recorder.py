@@ -4,13 +4,15 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
+from decoupled_wd._measures import Leaf, Sums, sums
 from decoupled_wd._resolution import is_absent
 from decoupled_wd._scalars import check_at_least_one, check_type
-from decoupled_wd._trees import check_params, is_inexact, named_leaves, widen
+from decoupled_wd._trees import check_params, is_inexact, named_leaves
 from decoupled_wd.rounding import is_bfloat16, is_rounding_state
-from decoupled_wd.transforms import DecayWeightsState
+from decoupled_wd.transforms import Applied, DecayWeightsState, observed
 
 
 class Record(NamedTuple):
@@ -21,7 +23,7 @@ class Record(NamedTuple):
     lam: jax.Array
     """λ_t·m, likewise."""
     lr: jax.Array
-    """lr_t as the decay was told it, likewise; NaN where `learning_rate` was left out."""
+    """lr_t as the decay was told it, likewise; 0 where `learning_rate` was left out."""
     weight_norm: jax.Array
     """‖θ‖."""
     update_norm: jax.Array
@@ -52,29 +54,12 @@ class RecordState(NamedTuple):
     inner: optax.OptState
 
 
-class _Leaf(NamedTuple):
-    """What a step was made of in one leaf."""
+class _Rates(NamedTuple):
+    """Of each leaf."""
 
-    param: Any
-    emitted: Any
-    weights: Any
-    delta: Any
-    decay: Any = 0.0
-    c: Any = 0.0
-    lam: Any = 0.0
-    lr: Any = jnp.nan
-
-
-class _Sums(NamedTuple):
-    """What adds up over leaves, for s = θ' − θ and the decay d: Σθ², ΣΔ², Σd², Σθ·s, Σs², and weights counted."""
-
-    weights: Any
-    updates: Any
-    decay: Any
-    along: Any
-    step: Any
-    lost: Any
-    decayed: Any
+    c: jax.Array
+    lam: jax.Array
+    lr: jax.Array
 
 
 def record(
@@ -91,18 +76,22 @@ def record(
     as the weights landed in their precision. Behind a rounding link they are those of the float32 weights that
     it carries.
 
+    A derivative through training is that of `inner` alone: the record is a constant to it, and costs nothing.
+
     Args:
       inner: an optimiser with a `decay_weights` inside: an alias, `decouple`, or a chain. Wrappers that hold steps
         back take the record inside them: ``optax.MultiSteps(record(...), 4)``, likewise ``apply_if_finite``.
-      every: measure at the steps 0, `every`, 2·`every`, … and hold the record in between. The log-shrinkage counts
-        every step whatever `every` is.
+      every: measure at the steps 0, `every`, 2·`every`, … and hold the record in between, which then costs next to
+        nothing. The log-shrinkage counts every step whatever `every` is. Inside ``jit`` a measured step computes
+        `inner` twice, once for the record.
 
     Returns:
       An optimiser that passes extra arguments on to `inner`.
 
     Raises:
       TypeError: `inner` is not an optimiser, or `every` is not a number.
-      ValueError: `every` is below 1; at init, there is no `decay_weights` in `inner`; or params are missing.
+      ValueError: `every` is below 1 or no whole number; at init, there is no `decay_weights` in `inner`; at update,
+        params are missing, or one is inside ``jit``, ``cond`` or ``vmap`` of `inner`, where no record reaches.
 
     Examples:
       >>> from decoupled_wd import sgdw
@@ -117,7 +106,7 @@ def record(
     """
     remedy = "pass a finished optimiser, as in dwd.adamw(1e-3, 1e-4)"
     check_type("inner", inner, optax.GradientTransformation, remedy)
-    check_at_least_one("every", every)
+    _check_every(every)
     inner = optax.with_extra_args_support(inner)
 
     def init(params: optax.Params) -> RecordState:
@@ -144,18 +133,29 @@ def record(
     ) -> tuple[optax.Updates, RecordState]:
         check_params("record", params)
 
-        emitted, seen = inner.update(updates, state.inner, params, **extra, observe=True)
-        leaves = _leaves(params, emitted, seen)
-        logs = jnp.array([_log_shrinkage(leaf.c) for leaf in leaves], state.shrunk.dtype)
-        shrunk, error = _compensated(state.shrunk, state.error, logs)
-        latest = state.count, *_records(leaves, shrunk, _is_rounded(seen))
-        kept = state.step, state.total, state.leaves
-        # not lax.cond: it copies the moments, which takes as long as the measuring that it would save
-        due = state.count % every == 0
-        records = jax.tree.map(lambda new, old: jnp.where(due, new, old), latest, kept)
+        # the steps 0, every, 2·every, …, in a form that no compiler decides beforehand, even for 1
+        due = (state.count == 0) | (state.count - state.step >= every)
+        idle = jnp.zeros((len(state.shrunk), len(Sums._fields)), state.shrunk.dtype)
+        table = None
+        if isinstance(due, jax.core.Tracer):
+            given = jax.lax.stop_gradient((updates, state.inner, params))
+
+            def again() -> tuple[Any, jax.Array]:
+                # the step itself would have to write what it gave this branch to memory, due or not
+                *_, links, leaves = _observe(inner, *given, extra)
+                return True, _varying(_measured(links, leaves).astype(idle.dtype), given)
+
+            first, table = jax.lax.cond(due, again, lambda: (True, _varying(idle, given)))
+            updates = _after(first, updates)
+        emitted, after, links, leaves = _observe(inner, updates, state.inner, params, extra)
+        if table is None:
+            table = _measured(links, leaves).astype(idle.dtype) if due else idle
+        rates = _rates(leaves, links, idle.dtype)
+        shrunk, error = _compensated(state.shrunk, state.error, _log_shrinkage(rates.c))
+        held = state.step, state.total, state.leaves
+        step, total, each = _records(due, state.count, rates, shrunk, table, held)
         count = optax.safe_increment(state.count)
-        step, total, each = records
-        return emitted, RecordState(count, step, shrunk, error, total, each, _without_applied(seen))
+        return emitted, RecordState(count, step, shrunk, error, total, each, after)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -194,76 +194,128 @@ def recorded(state: optax.OptState, params: optax.Params) -> dict[str, Record]:
     return {path: Record(*(x[..., i] for x in found[0].leaves)) for i, path in enumerate(paths)}
 
 
-def _leaves(params: optax.Params, emitted: optax.Updates, seen: optax.OptState) -> list[_Leaf]:
+def _after(first: jax.Array, updates: optax.Updates) -> optax.Updates:
+    """The updates themselves, which wait for `first` (always true): what follows may then write over what it read.
+
+    Without this order XLA copies weights and moments at every step.
+    """
+    return jax.tree.map(
+        lambda u: jnp.where(first, u, jnp.zeros_like(u)) if is_inexact(u) else u, updates
+    )
+
+
+def _varying(x: jax.Array, like: Any) -> jax.Array:
+    """x as one that differs between devices if anything in `like` does: in ``shard_map`` branches must agree."""
+    axes = frozenset().union(*map(_manual_axes, jax.tree.leaves(like))) - _manual_axes(x)
+    if not axes:
+        return x
+    lax: Any = jax.lax
+    # pvary is its name in older versions of jax
+    cast = (
+        lax.pcast(x, tuple(axes), to="varying")
+        if hasattr(lax, "pcast")
+        else lax.pvary(x, tuple(axes))
+    )
+    return jnp.asarray(cast)
+
+
+def _manual_axes(x: Any) -> frozenset[str]:
+    """Axes of a ``shard_map`` over which x differs; jax 0.10 has moved them within the type."""
+    kind = jax.typeof(x)
+    kind = getattr(kind, "manual_axis_type", kind)
+    found: frozenset[str] = getattr(kind, "varying", getattr(kind, "vma", frozenset()))
+    return found
+
+
+def _observe(
+    inner: optax.GradientTransformationExtraArgs,
+    updates: optax.Updates,
+    state: optax.OptState,
+    params: optax.Params,
+    extra: dict[str, Any],
+) -> tuple[optax.Updates, optax.OptState, list[Applied], list[Leaf]]:
+    """A step of `inner`, what each `decay_weights` in it did, and to which leaf."""
+    with observed() as found:
+        emitted, after = inner.update(updates, state, params, **extra)
+    links = []
+    for node in filter(_is_decay, jax.tree.leaves(after, is_leaf=_is_decay)):
+        # by identity: what passed through another program comes out as another array
+        same = [applied for applied in found if applied.count is node.count]
+        if not same:
+            raise ValueError(
+                "record saw nothing of a decay_weights in inner, which ran it inside jit, cond, scan or vmap, or "
+                "not at all; put the record inside that wrapper, as in optax.MultiSteps(record(...), 4)"
+            )
+        links.append(same[-1])
+    return emitted, after, links, _leaves(params, emitted, links, _is_rounded(after))
+
+
+def _leaves(
+    params: optax.Params, emitted: optax.Updates, links: list[Applied], rounded: bool
+) -> list[Leaf]:
     """What every `decay_weights` did to each floating-point leaf, put together."""
     structure: Any = jax.tree.structure(params)
-    links = [node for node in jax.tree.leaves(seen, is_leaf=_is_decay) if _is_decay(node)]
-    columns = [zip(*map(structure.flatten_up_to, link.applied[:4]), strict=True) for link in links]
+    trees = [(link.weights, link.updates, link.pull, link.strengths) for link in links]
+    try:
+        columns = [zip(*map(structure.flatten_up_to, each), strict=True) for each in trees]
+    except ValueError as error:
+        raise ValueError(
+            "record needs a decay_weights that sees the params in their own structure; put the record inside what "
+            "changes it, as in optax.flatten(record(...))"
+        ) from error
     rows = zip(jax.tree.leaves(params), structure.flatten_up_to(emitted), *columns, strict=True)
-    return [_leaf(p, u, links, trees) for p, u, *trees in rows if is_inexact(p)]
+    return [_leaf(p, u, each, rounded) for p, u, *each in rows if is_inexact(p)]
 
 
-def _leaf(p: Any, u: Any, links: list[DecayWeightsState], trees: list[Any]) -> _Leaf:
-    if u is None:  # no gradient, no decay
-        return _Leaf(p, jnp.zeros_like(p), widen(p), jnp.zeros_like(widen(p)))
-    here = [pair for pair in zip(links, trees, strict=True) if not is_absent(pair[1][3])]
-    weights, delta = here[0][1][:2] if here else (p, u)  # before any rounding, if a link saw them
-    leaf = _Leaf(p, u, widen(weights), widen(delta))
-    for link, (_, _, pull, m) in here:
-        leaf = leaf._replace(
-            decay=leaf.decay + link.fraction * m * widen(pull) if m else leaf.decay,
-            c=leaf.c + link.fraction * m,
-            lam=leaf.lam + link.applied.weight_decay * m,
-            lr=leaf.lr if link.applied.learning_rate is None else link.applied.learning_rate,
-        )
-    return leaf
+def _measured(links: list[Applied], leaves: list[Leaf]) -> jax.Array:
+    """A row of `Sums` for each leaf."""
+    fractions = [link.fraction for link in links]
+    rows = [sums(leaf, fractions) for leaf in leaves]
+    return jnp.stack(rows) if rows else jnp.zeros((0, len(Sums._fields)))
 
 
-def _records(leaves: list[_Leaf], shrunk: jax.Array, rounded: bool) -> tuple[Record, Record]:
-    """The record in total, and of each leaf."""
-    rows = [[leaf.c, leaf.lam, leaf.lr, *_sums(leaf, rounded)] for leaf in leaves]
-    width = 3 + len(_Sums._fields)
-    table = jnp.array(rows, shrunk.dtype).reshape(len(leaves), width).T
-    known = ~jnp.isnan(table[:3])
-    highest = jnp.where(known.any(1), jnp.max(table[:3], 1, initial=0, where=known), jnp.nan)
-    total = _record(highest, jnp.min(shrunk, initial=0), _Sums(*table[3:].sum(1)))
-    return total, _record(table[:3], shrunk, _Sums(*table[3:]))
+def _leaf(p: Any, u: Any, links: list[Any], rounded: bool) -> Leaf:
+    # no gradient, no decay
+    here = [None if u is None or is_absent(m) else m for *_, m in links]
+    # before any rounding, if a link saw them
+    seen = [(w, delta) for (w, delta, *_), m in zip(links, here, strict=True) if m is not None]
+    pulls = [pull if m else None for (_, _, pull, _), m in zip(links, here, strict=True)]
+    carried = () if rounded and is_bfloat16(p) else None
+    return Leaf(p, u, *(seen[0] if seen else (p, u)), pulls, here, carried)
 
 
-def _sums(leaf: _Leaf, rounded: bool) -> _Sums:
-    p, u = leaf.param, leaf.emitted
-    w, without = leaf.weights, leaf.delta
-    if rounded and is_bfloat16(p):  # the link carries the float32 weight
-        step = without - leaf.decay
-        same = w + step == w + without
-    else:
-        landed = _rounded(widen(p) + _rounded(widen(u), u.dtype), p.dtype)
-        same = landed == _rounded(widen(p) + _rounded(without, u.dtype), p.dtype)
-        step = landed - widen(p)
-    decayed = leaf.decay != 0
-    pairs = [(w, w), (without, without), (leaf.decay, leaf.decay), (w, step), (step, step)]
-    terms = [(jnp.conj(x) * y).real for x, y in pairs] + [same & decayed, decayed]
-    return _Sums(*_totals([jnp.broadcast_to(x, p.shape).astype(step.real.dtype) for x in terms]))
+def _rates(leaves: list[Leaf], links: list[Applied], dtype: Any) -> _Rates:
+    """c, λ and lr of each leaf, as vectors: every step computes them."""
+    c = lam = lr = jnp.zeros(len(leaves), dtype)
+    for i, link in enumerate(links):
+        here = [leaf.multipliers[i] for leaf in leaves]
+        m = np.array([x or 0 for x in here], dtype)
+        c = c + m * jax.lax.stop_gradient(link.fraction)
+        lam = lam + m * jax.lax.stop_gradient(link.weight_decay)
+        if link.learning_rate is not None:
+            told = np.array([x is not None for x in here], bool)
+            lr = jnp.where(told, jax.lax.stop_gradient(link.learning_rate), lr)
+    return _Rates(*(x.astype(dtype) for x in (c, lam, lr)))
 
 
-def _totals(terms: list[jax.Array]) -> list[jax.Array]:
-    """The sum of each term, in one pass over the weights; row by row, since float32 cannot count past 2^24."""
-    if terms[0].ndim > 1:
-        zeros = [jnp.zeros([], x.dtype) for x in terms]
-        last = (terms[0].ndim - 1,)
-        terms = jax.lax.reduce(terms, zeros, lambda x, y: [*map(jnp.add, x, y)], last)
-    return [jnp.sum(x) for x in terms]
+@jax.jit
+def _records(
+    due: Any, count: jax.Array, rates: _Rates, shrunk: jax.Array, table: jax.Array, held: Any
+) -> Any:
+    """Step and record, in total and of each leaf: those of this step if it is due, or else those held."""
+    highest = _Rates(*(jnp.max(x, initial=0) for x in rates))
+    total = _record(highest, jnp.min(shrunk, initial=0), Sums(*table.sum(0)))
+    latest = count, total, _record(rates, shrunk, Sums(*table.T))
+    return jax.tree.map(lambda new, old: jnp.where(due, new, old), latest, held)
 
 
-def _record(rates: jax.Array, shrunk: jax.Array, sums: _Sums) -> Record:
+def _record(rates: _Rates, shrunk: jax.Array, sums: Sums) -> Record:
     """The formulas, of one leaf or of all together."""
     weights, updates, decay = map(jnp.sqrt, sums[:3])
     along = sums.along / jnp.where(weights > 0, weights, 1)
     across = jnp.sqrt(jnp.maximum(sums.step - along**2, 0))
     return Record(
-        c=rates[0],
-        lam=rates[1],
-        lr=rates[2],
+        **rates._asdict(),
         weight_norm=weights,
         update_norm=updates,
         decay_norm=decay,
@@ -275,16 +327,10 @@ def _record(rates: jax.Array, shrunk: jax.Array, sums: _Sums) -> Record:
     )
 
 
-def _rounded(x: jax.Array, dtype: Any) -> jax.Array:
-    """x as `dtype` holds it, in the dtype of x: XLA may drop a conversion there and back."""
-    info = _info(dtype)
-    return x if info.bits >= 32 else jax.lax.reduce_precision(x, info.nexp, info.nmant)
-
-
 def _log_shrinkage(c: Any) -> jax.Array:
     """log|1 − c|, finite where c = 1 removes the whole weight."""
-    left = jnp.maximum(jnp.abs(1 - c), _info(jnp.float32).tiny)
-    return jnp.where(c < 0.5, jnp.log1p(-c), jnp.log(left))
+    left = jnp.maximum(jnp.abs(1 - c), np.finfo(np.float32).tiny)
+    return jnp.where(c < 0.5, jnp.log1p(-jnp.minimum(c, 0.5)), jnp.log(left))
 
 
 def _compensated(
@@ -296,10 +342,6 @@ def _compensated(
     return new, (new - total) - wanted
 
 
-def _info(dtype: Any) -> Any:
-    return jnp.finfo(dtype)  # type: ignore[no-untyped-call]
-
-
 def _is_decay(node: Any) -> bool:
     return isinstance(node, DecayWeightsState)
 
@@ -308,14 +350,14 @@ def _is_record(node: Any) -> bool:
     return isinstance(node, RecordState)
 
 
-def _without_applied(state: optax.OptState) -> optax.OptState:
-    return jax.tree.map(
-        lambda n: n._replace(applied=()) if _is_decay(n) else n, state, is_leaf=_is_decay
-    )
-
-
 def _is_rounded(state: optax.OptState) -> bool:
     return any(map(is_rounding_state, jax.tree.leaves(state, is_leaf=is_rounding_state)))
+
+
+def _check_every(every: Any) -> None:
+    check_at_least_one("every", every)
+    if not isinstance(every, jax.core.Tracer) and every != int(every):
+        raise ValueError(f"every must be a whole number of steps, got {every}; pass {int(every)}")
 
 
 def _check_inner(state: optax.OptState) -> None:

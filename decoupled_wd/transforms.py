@@ -1,8 +1,10 @@
 """Where decay meets the optimiser: ``θ' = W(θ + Δ_t − c_t · m ⊙ pull(θ))``."""
 
+import contextlib
 import functools
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextvars import ContextVar
 from typing import Any, NamedTuple
 
 import jax
@@ -32,29 +34,43 @@ class AddDecayedWeightsState(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """What a step with ``observe=True`` was made of; a rule's pull and strengths are those of its leaves."""
+    """What a `decay_weights` did, known by the count that it left; a rule's pull is that of its leaves."""
 
+    count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as in optax
     weights: optax.Params
     updates: optax.Updates
     pull: optax.Updates
     strengths: Any
+    fraction: jax.Array
     weight_decay: Any
     learning_rate: Any
+
+
+_OBSERVED: ContextVar[list[Applied] | None] = ContextVar("observed", default=None)
+
+
+@contextlib.contextmanager
+def observed() -> Iterator[list[Applied]]:
+    """Collect what every `decay_weights` does inside, in this thread alone; of nested blocks the inner collects."""
+    found: list[Applied] = []
+    token = _OBSERVED.set(found)
+    try:
+        yield found
+    finally:
+        _OBSERVED.reset(token)
 
 
 class DecayWeightsState(NamedTuple):
     """Step count, c_t and lr_t of the last step, and the rule's state.
 
     ``fraction`` is what that step removed (of λ = 1 for a tree); ``current_learning_rate`` is what the decay was
-    told, 0 where it was told none, and is there to be logged. What was applied is there only under
-    ``observe=True``, for `record`, which takes it out of the state again.
+    told, 0 where it was told none, and is there to be logged.
     """
 
     count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as in optax
     fraction: jax.Array
     current_learning_rate: jax.Array
     rule: optax.OptState
-    applied: Any = ()
 
 
 class DecoupleState(NamedTuple):
@@ -168,7 +184,6 @@ def decay_weights(
         params: Any = None,
         *,
         gradients: optax.Updates | None = None,
-        observe: bool = False,
         **extra: Any,
     ) -> tuple[optax.Updates, DecayWeightsState]:
         del extra
@@ -176,10 +191,8 @@ def decay_weights(
         check_gradients("updates", updates, params)
         m, strengths = resolve(mask, factors, params)
         c = jnp.asarray(fraction(state.count), state.fraction.dtype)
-        told = (
-            0.0 if learning_rate is None else scheduled("learning_rate", learning_rate, state.count)
-        )
-        lr = jnp.asarray(told, state.current_learning_rate.dtype)
+        told = scheduled("learning_rate", learning_rate, state.count)
+        lr = jnp.asarray(0.0 if told is None else told, state.current_learning_rate.dtype)
         pull, rule_state = rule.update(
             select(updates, m),
             state.rule,
@@ -187,12 +200,11 @@ def decay_weights(
             gradients=None if gradients is None else select(gradients, m),
             fraction=select(_times(c, strengths), m),
         )
-        lam = scheduled("weight_decay", common, state.count)
-        applied = Applied(params, updates, pull, strengths, lam, lr) if observe else ()
         count = optax.safe_increment(state.count)
-        return _add(updates, -c, strengths, pull), DecayWeightsState(
-            count, c, lr, rule_state, applied
-        )
+        if (found := _OBSERVED.get()) is not None:
+            lam = scheduled("weight_decay", common, state.count)
+            found.append(Applied(count, params, updates, pull, strengths, c, lam, told))
+        return _add(updates, -c, strengths, pull), DecayWeightsState(count, c, lr, rule_state)
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -267,10 +279,7 @@ def decouple(
         check_params("decay", params)
         step, inner_state = inner.update(updates, state.inner, params, **extra)
         held = held_weights(state.rounding, params)
-        observe = extra.get("observe", False)
-        step, decay_state = decay.update(
-            step, state.decay, held, gradients=updates, observe=observe
-        )
+        step, decay_state = decay.update(step, state.decay, held, gradients=updates)
         step, last_state = last.update(step, state.rounding, params)
         step = cast_like(step, updates) if rounding is None else step
         return step, DecoupleState(inner_state, decay_state, last_state)

@@ -16,7 +16,7 @@ FLOORS = [
     {"coupling", "schedules", "preconditioners", "theory", "_kinds", "_patterns"},
     {"strengths", "_adabound", "masks"},
     {"_resolution"},
-    {"rules"},
+    {"rules", "_measures"},
     {"describe", "equivalents", "rounding"},
     {"transforms", "diagnostics", "convert"},
     {"aliases", "recorder"},

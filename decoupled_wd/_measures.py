@@ -1,0 +1,101 @@
+"""What is measured of one leaf in one step: sums over its weights, from which norms and angles follow."""
+
+import math
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from decoupled_wd._trees import widen
+
+# weights that are added one after another: float32 cannot count past 2^24
+_BLOCK = 512
+
+
+class Leaf(NamedTuple):
+    """One leaf of a step: θ, what was emitted, θ and Δ as the decay saw them; of each decay pull and m, if any.
+
+    `carried` holds something where a rounding link carries the float32 weight: it is part of the tree's structure.
+    """
+
+    param: Any
+    emitted: Any
+    weights: Any
+    delta: Any
+    pulls: list[Any]
+    multipliers: list[float | None]
+    carried: tuple[()] | None
+
+
+class Sums(NamedTuple):
+    """What adds up over leaves, for s = θ' − θ and the decay d: Σθ², ΣΔ², Σd², Σθ·s, Σs², and weights counted."""
+
+    weights: Any
+    updates: Any
+    decay: Any
+    along: Any
+    step: Any
+    lost: Any
+    decayed: Any
+
+
+@jax.jit
+def sums(leaf: Leaf, fractions: list[Any]) -> jax.Array:
+    """The `Sums` of one leaf as a vector. Traced once for each shape, and one call where nothing is traced."""
+    leaf, fractions = jax.lax.stop_gradient((leaf, fractions))
+    p, w = leaf.param, widen(leaf.weights)
+    u, without = (p * 0, w * 0) if leaf.emitted is None else (leaf.emitted, widen(leaf.delta))
+    decay: Any = 0.0
+    for c, m, pull in zip(fractions, leaf.multipliers, leaf.pulls, strict=True):
+        decay = decay if pull is None else decay + c * m * widen(pull)
+    if leaf.carried is not None:
+        step = without - decay
+        same = w + step == w + without
+    else:
+        landed = _rounded(widen(p) + _rounded(widen(u), u.dtype), p.dtype)
+        same = landed == _rounded(widen(p) + _rounded(without, u.dtype), p.dtype)
+        step = landed - widen(p)
+    decayed = decay != 0
+    pairs = [(w, w), (without, without), (decay, decay), (w, step), (step, step)]
+    terms = [(jnp.conj(x) * y).real for x, y in pairs] + [same & decayed, decayed]
+    return _totals([jnp.broadcast_to(x, p.shape).astype(step.real.dtype) for x in terms])
+
+
+def _totals(terms: list[jax.Array]) -> jax.Array:
+    """The sum of each term, in one pass over the weights; block by block, and then the sums of the blocks."""
+    shape, pad, axes = _blocked(terms[0].shape)
+    blocks = [jnp.pad(x, pad).reshape(shape) if x.ndim else x for x in terms]
+    zeros = [jnp.zeros([], x.dtype) for x in blocks]
+    totals = jax.lax.reduce(blocks, zeros, lambda x, y: [*map(jnp.add, x, y)], axes)
+    return jnp.stack(totals).sum(range(1, 1 + totals[0].ndim))
+
+
+def _blocked(shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any, tuple[int, ...]]:
+    """A shape with its last axes as blocks of at most `_BLOCK` weights: that shape, padding before, and the axes.
+
+    Axes are split, never joined, so that weights that are split over devices stay where they are.
+    """
+    axis, size = len(shape), 1
+    while axis and size * shape[axis - 1] <= _BLOCK:
+        axis -= 1
+        size *= shape[axis]
+    room = _BLOCK // max(size, 1)
+    if not axis or room == 1:
+        return shape, [(0, 0)] * len(shape), tuple(range(axis, len(shape)))
+    n = shape[axis - 1]
+    divisor = max(d for d in range(1, room + 1) if n % d == 0)
+    length = divisor if 4 * divisor >= room else room
+    count = math.ceil(n / length)
+    blocked = *shape[: axis - 1], count, length, *shape[axis:]
+    pad = [(0, count * length - n if i == axis - 1 else 0) for i in range(len(shape))]
+    return blocked, pad, tuple(range(axis, len(blocked)))
+
+
+def _rounded(x: jax.Array, dtype: Any) -> jax.Array:
+    """x as `dtype` holds it, in the dtype of x: XLA may drop a conversion there and back."""
+    info = _info(dtype)
+    return x if info.bits >= 32 else jax.lax.reduce_precision(x, info.nexp, info.nmant)
+
+
+def _info(dtype: Any) -> Any:
+    return jnp.finfo(dtype)  # type: ignore[no-untyped-call]
