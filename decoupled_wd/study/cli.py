@@ -7,7 +7,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -18,6 +18,7 @@ import rich.progress
 import rich.table
 
 from decoupled_wd.study.groups import check_groups, index
+from decoupled_wd.study.locks import locked
 from decoupled_wd.study.profiles import CLAIMS, PROFILES, Experiment
 from decoupled_wd.study.report import duration, interval, write
 from decoupled_wd.study.tasks import Run, runner, task
@@ -39,8 +40,14 @@ def main(arguments: Sequence[str]) -> None:
     if options.distributed:
         jax.distributed.initialize()
     _use_all_cores()
+    alone = (
+        locked(options.out / ".lock", f"--out {options.out}")
+        if jax.process_index() == 0
+        else nullcontext()
+    )
     try:
-        study(options, shlex.join(["decoupled-wd", "study", *arguments]))
+        with alone:
+            study(options, shlex.join(["decoupled-wd", "study", *arguments]))
     except (OSError, ValueError) as error:
         sys.exit(f"decoupled-wd study: {error}")
 
