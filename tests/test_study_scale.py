@@ -15,11 +15,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from interrupted import interrupt
 from test_study_store import content
 
 from decoupled_wd.study import sweep
 from decoupled_wd.study.blocks import block_shape, blocks, cells_at_once
 from decoupled_wd.study.grid import _cell, _starts
+from decoupled_wd.study.interrupts import deferred
 
 BLOCKS = 44
 
@@ -242,3 +244,41 @@ def test_a_kill_at_any_moment_loses_no_finished_block(one, cache, tmp_path):
             assert attempt["reports"][0] == [attempt["cells"], 110]
     for index in range(2):
         assert content(folder / str(index)) == one, seed
+
+
+@pytest.mark.parametrize("delay", [0.3, 0.6, 1.5])
+def test_ctrl_c_ends_a_sweep_cleanly(cache, tmp_path, delay):
+    """While it compiles, where XLA's threads used to outlive the interpreter, and while it trains."""
+    assert interrupt(delay, tmp_path / "store") == (0, "interrupted", "")
+
+
+def test_ctrl_c_keeps_the_blocks_under_way(tmp_path):
+    reports = []
+
+    def progress(*report):
+        reports.append(report)
+        if len(reports) == 2:
+            signal.raise_signal(signal.SIGINT)
+
+    with pytest.raises(KeyboardInterrupt):
+        run(tmp_path, progress=progress)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    again = []
+    run(tmp_path, progress=lambda *report: again.append(report))
+    assert again[0] == reports[-1]
+    assert len(reports) == 1 + jax.local_device_count()
+
+
+def test_ctrl_c_goes_to_the_handler_that_was_there(tmp_path):
+    seen = []
+    before = signal.signal(signal.SIGINT, lambda *arguments: seen.append(arguments))
+    try:
+        with deferred():
+            signal.raise_signal(signal.SIGINT)
+            assert not seen
+        assert len(seen) == 1
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        with deferred():
+            signal.raise_signal(signal.SIGINT)
+    finally:
+        signal.signal(signal.SIGINT, before)

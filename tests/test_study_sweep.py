@@ -235,6 +235,29 @@ def test_bad_input_is_met_before_training(options, error, words):
     assert not reports
 
 
+def test_numbers_and_lists_of_any_kind_are_the_same_sweep(tmp_path):
+    """NumPy's integers once ended in an error of JSON; in the store they are those of Python."""
+    path = tmp_path / "store"
+    first = run(store=path)
+    lists = {"train": (X.tolist(), Y.tolist()), "batch_size": np.int64(5), "seeds": np.uint8(2)}
+    again = run(epochs=np.int32(3), store=path, memory=np.float32(2**30), **lists)
+    xr.testing.assert_identical(first, again)
+
+
+def test_whole_numbers_that_fit_are_taken_and_others_only_with_x64():
+    def metric(params, train, test):
+        return train[1].max()
+
+    small = (X, np.arange(12) + 2**30)
+    options = {"loss": lambda params, x, y, key: without_key(params, x, 0, key), "metric": metric}
+    assert (run(train=small, **options).metric == 2**30 + 11).all()
+    large = (X, np.arange(12) + 2**40)
+    with pytest.raises(ValueError, match="train/1 holds 1099511627776, which int32 cannot hold"):
+        run(train=large, **options)
+    with jax.enable_x64(True):
+        assert (run(train=large, **options).metric == 2**40 + 11).all()
+
+
 def test_arrays_that_do_not_fit_the_model_are_met_before_training():
     with pytest.raises(TypeError, match="dot_general"):
         run(train=(X[:, :2], Y), progress=lambda *_: pytest.fail("trained"))

@@ -3,15 +3,35 @@
 import subprocess
 import sys
 
+import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
 from decoupled_wd.study import tasks
 from decoupled_wd.study.contenders import maker
-from decoupled_wd.study.tasks import Recipe, runner, task
+from decoupled_wd.study.data import Dataset
+from decoupled_wd.study.models import Model
+from decoupled_wd.study.tasks import Recipe, Task, runner, task
 
-LEARNED = task("digits", "mlp")._replace(epochs=1)
+X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+Y = (X[:, 0] > 0).astype(np.int32)
+
+
+def network():
+    """A linear model, another one with each call."""
+
+    def loss(w, x, y, key):
+        return optax.softmax_cross_entropy_with_integer_labels(x @ w, y).mean()
+
+    def evaluate(w, train, test):
+        return {"train_loss": loss(w, *train, None)}
+
+    return Model(lambda key: jnp.zeros((3, 2)), loss, evaluate)
+
+
+DATA = Dataset("toy", X, Y, X[:4], Y[:4], X[4:8], Y[4:8], num_classes=2, shape=(3,))
+LEARNED = Task("toy, linear", DATA, network(), epochs=1, batch_size=10, within=1.0)
 GRID = {"learning_rate": [0.001, 0.01]}
 
 
@@ -64,17 +84,17 @@ def test_a_store_refuses_a_second_optimiser_under_one_name(tmp_path):
 
 
 def changed():
-    data = LEARNED.dataset
+    data = DATA
     return {
         "values": {"axes": {"learning_rate": [0.001, 0.02]}},
         "seeds": {"seeds": 2},
         "epochs": {"learned": LEARNED._replace(epochs=2)},
-        "batch size": {"learned": LEARNED._replace(batch_size=100)},
+        "batch size": {"learned": LEARNED._replace(batch_size=5)},
         "training data": {
             "learned": LEARNED._replace(dataset=data._replace(x_train=data.x_train + 1))
         },
         "test data": {"learned": LEARNED._replace(dataset=data._replace(x_test=data.x_test + 1))},
-        "network": {"learned": task("digits", "mlp without BatchNorm")._replace(epochs=1)},
+        "network": {"learned": LEARNED._replace(model=network())},
         "evaluations": {"learned": LEARNED._replace(epochs=2), "evaluate_every": 1},
     }
 

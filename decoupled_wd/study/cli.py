@@ -11,7 +11,7 @@ import tempfile
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import cache
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from rich.text import Text
 
 from decoupled_wd.cli import ends_cleanly
 from decoupled_wd.study.groups import check_groups, index
+from decoupled_wd.study.locks import locked
 from decoupled_wd.study.profiles import CLAIMS, PROFILES, Experiment
 from decoupled_wd.study.report import PAGES, duration, interval, write
 from decoupled_wd.study.tasks import Run, runner, task
@@ -47,9 +48,15 @@ def main(arguments: Sequence[str]) -> None:
     farewell = (
         f"stopped; finished runs are kept in {options.out}, and the same command goes on from there"
     )
+    alone = (
+        locked(options.out / ".lock", f"--out {options.out}")
+        if jax.process_index() == 0
+        else nullcontext()
+    )
     with ends_cleanly(parser.prog, farewell):
         try:
-            study(options, experiments, shlex.join(["decoupled-wd", "study", *arguments]))
+            with alone:
+                study(options, experiments, shlex.join(["decoupled-wd", "study", *arguments]))
         except ValueError as error:
             sys.exit(f"{parser.prog}: {error}")
 
