@@ -1,0 +1,355 @@
+"""Values for every argument of the public API, right and wrong, as the text of a program that can be pasted.
+
+A tab stands for a space inside a value. A new argument is one line in POOLS: by its name, or by ``function.name`` or
+``room.name`` where it means something else. GRADIENTS says what may arrive in place of gradients.
+"""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+import decoupled_wd as dwd
+
+P = {
+    "dense": {"bias": jnp.array([0.5, -1.5]), "kernel": jnp.array([[1.0, -2.0], [0.25, 3.0]])},
+    "scale": jnp.array([1.0]),
+}
+BFLOAT16 = jax.tree.map(lambda p: p.astype(jnp.bfloat16), P)
+NAMESPACE = {"dwd": dwd, "jax": jax, "jnp": jnp, "np": np, "optax": optax, "P": P, "BF": BFLOAT16}
+
+
+class Pool(NamedTuple):
+    """Values of one argument."""
+
+    good: tuple
+    either: tuple = ()
+    wrong: tuple = ()
+
+
+def pool(good, either="", wrong=""):
+    return Pool(*(tuple(filter(None, text.split(" "))) for text in (good, either, wrong)))
+
+
+def also(base, good="", either="", wrong=""):
+    return Pool(*(a + b for a, b in zip(base, pool(good, either, wrong), strict=True)))
+
+
+NOT_NUMBERS = pool(
+    "",
+    "",
+    "'0.1' b'1' True False np.True_ 1j np.complex64(1) [0.1] (0.1,) {} object() jnp.ones(2) "
+    "np.ones((1,1)) "
+    "jnp.bool_(True) jnp.bfloat16(0.5) np.float16(0.5) jax.random.key(0) np.datetime64('2020') "
+    "float jnp.ones "
+    "float('nan') float('inf') -float('inf') np.nan jnp.array(np.nan) jnp.array(jnp.inf) 10**400 "
+    "jax.ShapeDtypeStruct((),jnp.float32) slice(1) print",
+)
+NEGATIVE = pool("", "", "-0.1 -1 -1e-30 np.float32(-2) jnp.array(-0.5) np.int32(-3)")
+SCALARS = pool(
+    "0.1 0.01 np.float32(0.1) np.float64(0.02) jnp.float32(0.1) jnp.array(0.05)", "1 1e-20"
+)
+MISSING = pool("", "", "None")
+NONNEGATIVE = also(
+    Pool(*(a + b + c for a, b, c in zip(SCALARS, NEGATIVE, NOT_NUMBERS, strict=True))), "0 0.0"
+)
+POSITIVE = also(NONNEGATIVE._replace(good=SCALARS.good), wrong="0 0.0 jnp.zeros(()) None")
+REQUIRED = also(NONNEGATIVE, wrong="None")
+TRAINED = also(REQUIRED, wrong="1e39")  # infinite in float32
+AVERAGING = also(REQUIRED, "0.9 0.5", "0.99999999999", "1 1.0 1.5 2 np.float32(1)")
+COUNT = Pool(
+    ("1", "2", "100", "7.0", "np.int32(5)"), ("2.5", "10**7", "1e39"), (*POSITIVE.wrong, "-5")
+)
+AT_LEAST_ONE = also(COUNT, wrong="0.5 np.float32(0.9)")
+SCHEDULES = pool(
+    "",
+    "optax.constant_schedule(0.1) optax.cosine_decay_schedule(0.1,10) "
+    "optax.linear_schedule(0.1,0.0,5) "
+    "(lambda\tt:0.1) (lambda\tt:True) (lambda\tt:jnp.float32(0.1)/(1+t))",
+    "(lambda\tt:-0.1) (lambda\tt:float('nan')) (lambda\tt:jnp.inf) (lambda\tt:jnp.ones(2)) "
+    "(lambda:0.1) (lambda\tt:'x') "
+    "(lambda\tt:None) (lambda\tt:1j) (lambda\tt:jnp.ones((1,))) (lambda\tt:{}) "
+    "(lambda\tt:1e39)",
+)
+RATE = Pool(*(a + b for a, b in zip(TRAINED, SCHEDULES, strict=True)))
+RATE = RATE._replace(wrong=tuple(x for x in RATE.wrong if x not in ("float", "print")))
+STRENGTH = also(
+    RATE,
+    "optax.constant_schedule(0.1)",
+    "{'dense':{'bias':0,'kernel':0.2},'scale':1}",
+    "{'dense':0.1} {'dense':-0.1,'scale':0.1} {'dense':'x','scale':0.1} "
+    "{'dense':None,'scale':0.1} [0.1,0.2] "
+    "{'dense':float('nan'),'scale':0.1} {'dense':jnp.ones(2),'scale':0.1} {'other':0.1}",
+)
+STRENGTH = STRENGTH._replace(either=(*STRENGTH.either, "{'dense':0.1,'scale':0.0}"))
+OPTIONAL = "None"
+DTYPE = pool(
+    "None jnp.float32 jnp.bfloat16 'float32' np.float32",
+    "jnp.float16 jnp.float64 jnp.float8_e4m3fn",
+    "jnp.int32 jnp.int8 jnp.bool_ bool 'int32' jnp.complex64 'no' 3 object() {} jnp.uint8 0.5 []",
+)
+COUPLING = pool(
+    "dwd.PAPER dwd.CONSTANT",
+    "dwd.LR dwd.CORRECTED dwd.Coupling(0.5,0.5) 'torch' 'paper' 'optax'",
+    "None 'no' (0,1) 1 dwd.Coupling jnp.ones(2) True {} object()",
+)
+FRAMEWORK = pool(
+    "dwd.PAPER dwd.LR 'paper' 'torch' 'keras' 'adamc'",
+    "'optax.adamw' 'torch.optim.AdamW' 'PyTorch' dwd.Coupling(2,3)",
+    "None 'no' '' 1 (0,1) [] {} b'torch' dwd.Coupling object() jnp.ones(2)",
+)
+RULE = pool(
+    "dwd.rules.towards_zero() dwd.rules.towards_start() dwd.rules.towards_norm() "
+    "dwd.rules.lp(1) dwd.rules.towards(0.5)",
+    "dwd.rules.cautious(dwd.rules.towards_start()) dwd.rules.towards(P) "
+    "dwd.rules.towards_norm(0.5,axis=0)",
+    "None 'zero' dwd.rules.towards_zero dwd.rules.cautious 1 {} [] "
+    "optax.stateless(lambda\tu,p:u) "
+    "dwd.masks.everything() jnp.ones(2)",
+)
+MASK = pool(
+    "dwd.masks.everything() None",
+    "dwd.masks.matrices() dwd.masks.without('bias') dwd.masks.matching(('.*',0.5)) "
+    "{'dense':True,'scale':0.5} True "
+    "(lambda\tp:jax.tree.map(lambda\tx:x.ndim>1,p)) (lambda\tp:None) 1.0",
+    "dwd.masks.matrices dwd.masks.everything 'all' -1.0 {'dense':True} "
+    "{'dense':'x','scale':True} object() 1j "
+    "{'dense':float('nan'),'scale':1} {'dense':-1,'scale':1} jnp.ones(3) float('inf') "
+    "{'dense':False,'scale':False} False "
+    "(lambda:True) (lambda\tp:'x') (lambda\tp:-1.0) dwd.rules.towards_zero() 1e39 dwd.PAPER [] "
+    "{'dense':None,'scale':1}",
+)
+ROUNDING = pool(
+    "None",
+    "dwd.rounding.residual() dwd.rounding.stochastic_rounding(0) optax.identity()",
+    "dwd.rounding.residual dwd.rounding.stochastic_rounding 'residual' True 1 {} "
+    "dwd.rules.towards_zero()  "
+    "optax.sgd(0.1) jnp.bfloat16 [] object()",
+)
+INNER = pool(
+    "optax.sgd(0.1) optax.adam(0.1) optax.identity() optax.lion(0.1,weight_decay=0.0) "
+    "optax.chain(optax.sgd(0.1))",
+    "optax.sgd(optax.linear_schedule(0.1,0.0,5)) optax.set_to_zero() dwd.sgdw(0.1,0.1)",
+    "None optax.sgd 'sgd' 1 {} (optax.sgd(0.1),) object() dwd.adamw dwd.masks.everything() True",
+)
+RECORDED = pool(
+    "dwd.sgdw(0.1,0.1) dwd.adamw(0.1,0.1) dwd.decouple(optax.sgd(0.1),0.1)",
+    "optax.chain(optax.sgd(0.1),dwd.decay_weights(0.1)) "
+    "dwd.sgdw(0.1,0.1,mask=dwd.masks.matrices())",
+    "optax.sgd(0.1) dwd.adam(0.1,0.1) dwd.record(dwd.sgdw(0.1,0.1)) None 'x' dwd.sgdw 1",
+)
+PARAMS = pool(
+    "P BF jax.tree.map(np.asarray,P) {'dense':P['dense'],'scale':P['scale'],'none':None} "
+    "{'dense':P['dense'],'scale':P['scale'],'steps':jnp.array([1,2])}",
+    "jnp.ones(3) jnp.ones((2,3)) jnp.ones(()) {} () None [jnp.ones((2,2)),jnp.ones(2)] "
+    "{'w':jnp.ones((2,2),jnp.complex64)} "
+    "{'w':jnp.ones((2,2),jnp.float16)} {'w':jnp.ones((2,2),jnp.float8_e4m3fn)} "
+    "{'w':1.0,'b':0.5} {'w':jnp.ones((0,3))} "
+    "{'w':jnp.arange(3)} {'w':jnp.array([True])} {'w':jnp.ones(2),'s':'text'} "
+    "{'w':jnp.ones(2),'k':jax.random.key(0)} "
+    "{'w':np.ones(3)} {'w':optax.MaskedNode(),'b':jnp.ones(2)} "
+    "{'a/b':jnp.ones(2),'a':{'b':jnp.ones(2)}} "
+    "{'w':[0.5,1.0]} {'w':np.float32(1)} {1:jnp.ones((2,2)),2:jnp.ones(2)} {('a','b'):jnp.ones(2),('a','c'):jnp.ones(2)} "
+    "{'w':jnp.full(2,1e15)}",
+)
+SHAPES = also(
+    PARAMS,
+    "jax.eval_shape(lambda:P)",
+    wrong="",
+)
+NORMALIZED = {
+    "batch_size": COUNT,
+    "dataset_size": COUNT,
+    "epochs": COUNT,
+    "first_cycle_epochs": COUNT,
+}
+POOLS = {
+    "learning_rate": RATE,
+    "weight_decay": STRENGTH,
+    "l2": STRENGTH,
+    "peak_learning_rate": also(POSITIVE, "None", "1e-3")._replace(
+        wrong=tuple(x for x in POSITIVE.wrong if x != "None")
+    ),
+    "coupling": COUPLING,
+    "rule": RULE,
+    "mask": MASK,
+    "rounding": ROUNDING,
+    "preflight.rounding": ROUNDING._replace(
+        either=ROUNDING.either[:2], wrong=(*ROUNDING.wrong, "optax.identity()")
+    ),
+    "inner": INNER,
+    "record.inner": RECORDED,
+    "momentum": AVERAGING,
+    "b1": AVERAGING,
+    "b2": AVERAGING,
+    "eps": also(TRAINED, "1e-8")._replace(good=(*SCALARS.good, "1e-8")),
+    "eps_root": also(TRAINED, "1e-8")._replace(good=(*SCALARS.good, "1e-8")),
+    "nesterov": pool("True False", "", "None 'no' 2 [] jnp.ones(2)"),
+    "momentum_dtype": DTYPE,
+    "mu_dtype": DTYPE,
+    "nu_dtype": DTYPE,
+    "gamma": also(POSITIVE, wrong="1e39"),
+    "final_learning_rate": also(POSITIVE, wrong="1e39"),
+    "normalized_weight_decay": REQUIRED,
+    **NORMALIZED,
+    "cycle_factor": also(AT_LEAST_ONE, "2.0 1.5 1", "1.000001 1e300"),
+    "first_cycle_steps": also(AT_LEAST_ONE, "", "1e300"),
+    "floor": NONNEGATIVE._replace(good=("0", "0.0", "0.001")),
+    "peak": REQUIRED._replace(good=("0.1", "1", "np.float32(0.5)")),
+    "steps": AT_LEAST_ONE,
+    "penalty": REQUIRED,
+    "p": REQUIRED,
+    "s": REQUIRED,
+    "lp.p": also(AT_LEAST_ONE, "1 1.5 2"),
+    "from_": FRAMEWORK,
+    "to": FRAMEWORK,
+    "on_loss": pool("'warn' 'return'", "'raise'", "None 'no' 1 True []"),
+    "every": AT_LEAST_ONE,
+    "params": PARAMS,
+    "describe.params": SHAPES,
+    "preflight.params": SHAPES,
+    "recorded.params": pool("P", "BF", "{} {'w':jnp.ones(2)} None 1 'x' jnp.ones(2)"),
+    "recorded.state": pool(
+        "dwd.record(dwd.sgdw(0.1,0.1)).init(P)",
+        "(dwd.record(dwd.sgdw(0.1,0.1)).init(P),)",
+        "None {} () dwd.sgdw(0.1,0.1).init(P) 'x' 1 "
+        "dwd.record(dwd.sgdw(0.1,0.1)).init({'w':jnp.ones(2)})",
+    ),
+    "weights.params": pool(
+        "BF", "P", "{} {'w':jnp.ones(2,jnp.bfloat16)} None 1 'x' {'dense':BF['dense']}"
+    ),
+    "weights.state": pool(
+        "dwd.rounding.residual().init(BF)",
+        "dwd.adamw(0.1,0.1,rounding=dwd.rounding.residual()).init(BF) optax.identity().init(BF) "
+        "dwd.rounding.stochastic_rounding(0).init(BF)",
+        "None 'x' 1 {} dwd.rounding.residual().init({'w':jnp.ones(2,jnp.bfloat16)}) "
+        "dwd.rounding.residual",
+    ),
+    "tree": pool("P", "BF", "{'w':1} None"),
+    "multipliers": pool("dwd.masks.multipliers(None,P)", "", "{'w':1.0} None 'x'"),
+    "radius": also(NONNEGATIVE, "None", wrong="1e39"),
+    "axis": pool("None", "0 -1 (0,) 1 (0,1)", "5 'x' 0.5 {} jnp.ones(2) (7,) True object()"),
+    "target": pool(
+        "0.0 1.0 np.float32(0.5) P jax.tree.map(np.asarray,P)",
+        "{'dense':1.0,'scale':P['scale']} 1 np.arange(2.0)",
+        "None 'x' float('nan') float('inf') {'dense':1.0} 1j "
+        "{'dense':jnp.ones((3,3)),'scale':1.0} object() {} "
+        "{'dense':float('nan'),'scale':1.0} jax.tree.map(lambda\tp:p*jnp.nan,P) jnp.ones((5,5)) "
+        "True 1e39 jnp.array(-jnp.inf)",
+    ),
+    "stacked_axes": pool(
+        "0",
+        "1 2 1.0 np.int32(1)",
+        "-1 0.5 None 'x' float('nan') True jnp.ones(2) [] 1j float('inf')",
+    ),
+    "*kinds": pool(
+        "('bias',) ('bias','norm')",
+        "('embedding',)",
+        "() ('biases',) (1,) (None,) (['bias'],) ('bias','x') ({},)",
+    ),
+    "*rules": pool(
+        "(('.*',1.0),) (('.*bias',0.0),('.*',1.0))",
+        "(('nothing',1.0),('.*',1.0)) (['.*',0.5],)",
+        "() ('.*',) (1,) (('(',1.0),) (('.*',-1.0),) (('.*','x'),) ((1,1.0),) "
+        "(('.*',float('nan')),) (('.*',),) (('.*',1,2),) (None,) "
+        "(('.*',1e39),) (('.*',None),) (('.*',jnp.ones(2)),)",
+    ),
+    "seed": pool(
+        "0 7 np.int32(3)",
+        "-1 2**31 2**40",
+        "None 0.5 '0' 2**64 [] True jnp.ones(2) float('nan') 1j object()",
+    ),
+    "fraction": also(
+        NONNEGATIVE,
+        "1e-4",
+        "np.array([0.1,0.2]) jnp.array([0.1]) jnp.ones(2)",
+        "None np.array([0.1,-1]) 'x'",
+    ),
+    "size": COUNT,
+    "gradient_norm": also(REQUIRED, "", "np.array([0.1,0.2]) jnp.ones(2)"),
+    "theory.learning_rate": also(
+        REQUIRED, "", "np.array([0.1,0.2]) jnp.ones(2)", "np.array([0.1,-1.0])"
+    ),
+    "from_cost_penalty.learning_rate": REQUIRED,
+    "convert_weight_decay.learning_rate": POSITIVE,
+    "equivalents.learning_rate": POSITIVE,
+    "from_timescale.learning_rate": also(POSITIVE, "None")._replace(
+        wrong=tuple(x for x in POSITIVE.wrong if x != "None")
+    ),
+    "from_half_life.learning_rate": also(POSITIVE, "None")._replace(
+        wrong=tuple(x for x in POSITIVE.wrong if x != "None")
+    ),
+    "sgdwr.learning_rate": POSITIVE,
+    "adamwr.learning_rate": POSITIVE,
+    "scale_by_adabound.learning_rate": RATE._replace(good=SCALARS.good, wrong=(*RATE.wrong, "0")),
+    **dict.fromkeys(("adamw_norm.fraction", "sgdw_norm.fraction", "lion_norm.fraction"), POSITIVE),
+    "convert_weight_decay.weight_decay": REQUIRED,
+    "equivalents.weight_decay": REQUIRED,
+    "keep_normalized.weight_decay": REQUIRED,
+    "keep_timescale.weight_decay": REQUIRED,
+    "equivalents.batch_size": COUNT._replace(either=(*COUNT.either, *COUNT.good, "None"), good=()),
+    "equivalents.dataset_size": COUNT._replace(
+        either=(*COUNT.either, *COUNT.good, "None"), good=()
+    ),
+    "equivalents.epochs": COUNT._replace(either=(*COUNT.either, *COUNT.good, "None"), good=()),
+    "batch_ratio": POSITIVE,
+    "dataset_ratio": POSITIVE,
+    "epochs_ratio": POSITIVE,
+    "learning_rate_ratio": POSITIVE,
+    "other": MASK,
+}
+ARRAYS = {"jnp.ones(2)", "np.ones((1,1))"}  # as good as numbers in theory
+for _name in [
+    name for name in POOLS if name.endswith(("fraction", "gradient_norm", "theory.learning_rate"))
+]:
+    _wrong = tuple(x for x in POOLS[_name].wrong if x not in ARRAYS)
+    POOLS[_name] = POOLS[_name]._replace(wrong=_wrong)
+OPTIONAL_NONE = {"equivalents.batch_size", "equivalents.dataset_size", "equivalents.epochs", "equivalents.steps",
+                 "preflight.steps", "describe.learning_rate", "preflight.learning_rate", "decouple.learning_rate",
+                 "decay_weights.learning_rate"}  # fmt: skip
+for _name in OPTIONAL_NONE:
+    _base = POOLS.get(_name, POOLS[_name.split(".")[1]])
+    _wrong = tuple(x for x in _base.wrong if x != "None")
+    POOLS[_name] = _base._replace(wrong=_wrong, either=(*_base.either, "None"))
+
+
+GRADIENTS = {  # of the params p, by what becomes of them
+    "good": {
+        "cos": lambda p: each(lambda x: np.asarray(jnp.cos(x)).astype(x.dtype), p),
+        "zero": lambda p: each(np.zeros_like, p),
+        "jnp": lambda p: each(jnp.ones_like, p),
+    },
+    "either": {
+        "none": lambda p: each(lambda x: None, p),
+        "wide": lambda p: each(lambda x: np.ones(x.shape, np.float32), p),
+        "narrow": lambda p: each(lambda x: jnp.ones(x.shape, jnp.bfloat16), p),
+        "float16": lambda p: each(lambda x: np.ones(x.shape, np.float16), p),
+        "nan": lambda p: each(lambda x: x * np.nan, p),
+    },
+    "wrong": {
+        "int": lambda p: each(lambda x: np.ones(x.shape, np.int32), p),
+        "bool": lambda p: each(lambda x: np.ones(x.shape, bool), p),
+        "float0": lambda p: each(lambda x: np.zeros(x.shape, jax.dtypes.float0), p),
+        "longer": lambda p: each(lambda x: np.ones((2, *x.shape), x.dtype), p),
+        "scalar": lambda p: each(lambda x: np.ones((), x.dtype), p),
+        "numbers": lambda p: each(lambda x: 1.0, p),
+        "strings": lambda p: each(lambda x: "x", p),
+        "complex": lambda p: each(lambda x: np.ones(x.shape, np.complex64), p),
+        "missing": lambda p: {k: v for k, v in p.items() if k != "scale"},
+        "more": lambda p: p | {"more": jnp.ones(2)},
+        "other": lambda p: {"w": jnp.ones(2)},
+        "array": lambda p: jnp.ones(2),
+        "nothing": lambda p: None,
+    },
+}
+
+
+def each(function, params):
+    """The function of every leaf that trains, and the others as they are."""
+    return jax.tree.map(lambda x: function(x) if trains(x) else x, params)
+
+
+def trains(x):
+    return hasattr(x, "dtype") and jnp.issubdtype(x.dtype, jnp.inexact)
