@@ -9,7 +9,7 @@ import decoupled_wd as dwd
 
 PARAMS = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
 ADAMW = dwd.adamw(0.1, 0.1)
-REMEDY = r"optax.MultiSteps\(record\(...\), 4\)"
+REMEDY = "optax.MultiSteps(record(...), 4)"
 
 
 def updated(optimizer, params=PARAMS, gradients=PARAMS):
@@ -104,7 +104,7 @@ WRONG = [
     (
         lambda: updated(dwd.record(optax.flatten(ADAMW))),
         ValueError,
-        r"optax.flatten\(record\(...\)\)",
+        "optax.flatten(record(...))",
     ),
     # update and recorded
     (
@@ -117,7 +117,7 @@ WRONG = [
     (
         lambda: dwd.recorded(dwd.record(ADAMW).init(PARAMS), PARAMS["bias"]),
         ValueError,
-        r"one record of 1 leaves, got records of shapes \[\(2,\)\]",
+        "one record of 1 leaves, got records of shapes [(2,)]",
     ),
     (
         lambda: dwd.recorded([dwd.record(ADAMW).init(PARAMS)] * 2, PARAMS),
