@@ -345,7 +345,7 @@ def test_inside_multi_steps_and_around_injected_hyperparameters():
     np.testing.assert_allclose(
         optax.tree.get(states, "total").log_shrinkage, np.log(0.9) * np.array([0, 1, 1, 2])
     )
-    injected = record(optax.inject_hyperparams(dwd.adamw)(0.03, 0.1))
+    injected = record(optax.inject_hyperparams(dwd.adamw)(0.03, 0.1, peak_learning_rate=0.03))
     _, states = trained(injected, params, gradients)
     np.testing.assert_allclose(states.total.lam, 0.1, rtol=1e-6)
     np.testing.assert_allclose(optax.tree.get(states, "learning_rate"), 0.03, rtol=1e-6)
@@ -457,15 +457,14 @@ def test_derivatives_of_one_eager_step_at_zero_weights_and_gradients():
     np.testing.assert_array_equal(slope, 0)
 
 
-LONG = [(1, 2**25), (2**25,), (2**25, 1), (3, 2**24 + 1), (2**24 + 1, 2)]
+LONG = [(1, 2**25), (2**25,), (2**25, 1), (3, 2**24 + 1)]
 
 
 @pytest.mark.parametrize("shape", LONG, ids=str)
 def test_sums_are_exact_whatever_the_shape(shape):
-    """Against NumPy in float64: norms of weights and step, and half of the weights lose their decay."""
+    """Against closed forms in float64: norms of weights, step and decay, and the share that loses its decay."""
     size = int(np.prod(shape))
-    # ones in bfloat16 lose a decay of 2^-10, powers of two just above 1 keep one of 2^-7: alternating strengths
-    # of the weight cannot do it, so the pull is of a target
+    # towards 0.97 the decay of a weight of 1 is 2.3e-4, which bfloat16 cannot hold; towards 0 it is 2^-7
     params = jnp.full(shape, 1.0, jnp.bfloat16)
     target = jnp.where(jnp.arange(size).reshape(shape) % 5 < 2, 0.0, 0.97).astype(jnp.float32)
     optimizer = record(dwd.sgdw(0.1, 2.0**-7, momentum=0.0, rule=dwd.rules.towards(target)))
@@ -603,7 +602,7 @@ def test_weights_that_are_split_over_devices(every):
             assert "all-gather" not in update.lower(*arguments).compile().as_text()
         step = lambda g, p: optimizer.update(g, optimizer.init(p), p)[0]
         mapped = jax.shard_map(step, mesh=mesh, in_specs=jax.P("d"), out_specs=jax.P("d"))
-        assert (jax.jit(mapped)(gradients, params) == step(gradients, params)).mean() > 0.9
+        assert jnp.allclose(jax.jit(mapped)(gradients, params), step(gradients, params), 1e-5)
         print("spread")
     """
     done = subprocess.run(

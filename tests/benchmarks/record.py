@@ -2,7 +2,7 @@
 
 Step: processor time of a compiled step with weights and state donated. The contenders take turns in one process,
 and the least of many turns counts, so that a busy machine matters less. ``every=1000`` is timed between the steps
-that it measures. Eager: the same without ``jit``, after a first step. The stages of compiling are as in `tracing`.
+that it measures. Eager: the same without ``jit``, after a first step. Compiling has the stages of `tracing`.
 """
 
 import time
