@@ -246,7 +246,7 @@ def test_the_log_shrinkage_counts_fractions_that_float32_would_lose():
     assert float(state.total.log_shrinkage) == pytest.approx(expected, abs=2e-7)
 
 
-@pytest.mark.parametrize(("c", "left"), [(0.25, 0.75), (0.75, 0.25), (1.5, 0.5)])
+@pytest.mark.parametrize(("c", "left"), [(0.25, 0.75), (np.float64(0.75), 0.25), (1.5, 0.5)])
 def test_the_log_shrinkage_of_large_fractions(c, left):
     optimizer = record(dwd.sgdw(0.1, c))
     _, state = optimizer.update(jnp.zeros(1), optimizer.init(jnp.ones(1)), jnp.ones(1))
