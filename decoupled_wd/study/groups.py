@@ -1,6 +1,7 @@
 """The folders above a study's sweeps as groups of one Zarr tree."""
 
 import json
+import warnings
 from pathlib import Path
 
 import zarr
@@ -31,7 +32,10 @@ def index(root: Path) -> None:
     """Make the folders above the sweeps in `root` groups, so that it opens as one tree."""
     for folder in _groups(root):
         zarr.open_group(folder, mode="a", zarr_format=2)
-    zarr.consolidate_metadata(root, zarr_format=2)
+    with warnings.catch_warnings():
+        # a user's own files beside the sweeps are none of our business
+        warnings.filterwarnings("ignore", "Object at .* is not recognized")
+        zarr.consolidate_metadata(root, zarr_format=2)
 
 
 def _groups(root: Path) -> list[Path]:
