@@ -3,7 +3,6 @@
 import json
 import os
 import random
-import signal
 import subprocess
 import sys
 import tempfile
@@ -11,22 +10,41 @@ from pathlib import Path
 
 SWEEP = """
 import os, signal, sys, threading
+import jax
 import test_study_scale as t
 
-delay, store = float(sys.argv[1]), sys.argv[2]
-threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
+delay, store, lowered = float(sys.argv[1]), sys.argv[2], []
+
+def interrupt():
+    threading.Timer(delay, os.kill, (os.getpid(), signal.SIGINT)).start()
+
+def listen(event, seconds, **_):
+    if event.endswith("jaxpr_to_mlir_module_duration"):
+        lowered.append(event)
+        if len(lowered) == 1:
+            interrupt()
+
+def progress(finished, cells):
+    if not finished:
+        # what is lowered next is the whole program, and then it is compiled
+        jax.monitoring.register_event_duration_secs_listener(listen)
+
 try:
-    t.run(store, epochs=4000, memory=10**9)
+    if sys.argv[3] == "start":
+        interrupt()
+    problem = t.problem(widths=(4, *[8] * 30, 3))
+    t.run(store, progress=progress if sys.argv[3] == "compile" else lambda *_: None,
+          memory=10**9, epochs=400, **problem)
 except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
 
 
-def interrupt(delay, store, **environment):
-    """Exit status and output of a sweep that gets SIGINT `delay` seconds after its start."""
+def interrupt(delay, store, since="start", **environment):
+    """Exit status and output of a sweep that gets SIGINT `delay` seconds after its start, or that of compiling."""
     paths = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     done = subprocess.run(
-        [sys.executable, "-c", SWEEP, str(delay), str(store)],
+        [sys.executable, "-c", SWEEP, str(delay), str(store), since],
         env=os.environ | paths | {"JAX_PLATFORMS": "cpu"} | environment,
         capture_output=True,
         text=True,
@@ -39,10 +57,13 @@ if __name__ == "__main__":
     bad = 0
     for _ in range(int(sys.argv[1])):
         with tempfile.TemporaryDirectory() as folder:
-            delay = random.uniform(0, 4)
-            status, out, err = interrupt(delay, Path(folder, "store"))
-            fine = (status, out) in ((0, "interrupted"), (-signal.SIGINT, ""))
+            since = random.choice(["start", "compile"])
+            delay = random.uniform(0, 6 if since == "start" else 0.5)
+            status, out, err = interrupt(delay, Path(folder, "store"), since)
+            fine = (status, out) == (0, "interrupted")
             bad += not fine
-            print(json.dumps([round(delay, 2), status, out, "" if fine else err]), flush=True)
+            print(
+                json.dumps([since, round(delay, 2), status, out, "" if fine else err]), flush=True
+            )
     print(bad, "bad")
     sys.exit(bool(bad))
