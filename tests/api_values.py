@@ -1,7 +1,7 @@
 """Values for every argument of the public API, right and wrong, as the text of a program that can be pasted.
 
-A tab stands for a space inside a value. A new argument is one line in POOLS: by its name, or by ``function.name`` or
-``room.name`` where it means something else. GRADIENTS says what may arrive in place of gradients.
+A tab stands for a space inside a value. A new argument is one line in POOLS: by its name, or by ``function.name``
+or ``room.name`` where it means something else. GRADIENTS says what may arrive in place of gradients.
 """
 
 from typing import NamedTuple
@@ -84,7 +84,6 @@ STRENGTH = also(
     "{'dense':float('nan'),'scale':0.1} {'dense':jnp.ones(2),'scale':0.1} {'other':0.1}",
 )
 STRENGTH = STRENGTH._replace(either=(*STRENGTH.either, "{'dense':0.1,'scale':0.0}"))
-OPTIONAL = "None"
 DTYPE = pool(
     "None jnp.float32 jnp.bfloat16 'float32' np.float32",
     "jnp.float16 jnp.float64 jnp.float8_e4m3fn",
@@ -148,15 +147,16 @@ PARAMS = pool(
     "{'w':jnp.ones((2,2),jnp.float16)} {'w':jnp.ones((2,2),jnp.float8_e4m3fn)} "
     "{'w':1.0,'b':0.5} {'w':jnp.ones((0,3))} "
     "{'w':jnp.arange(3)} {'w':jnp.array([True])} {'w':jnp.ones(2),'s':'text'} "
-    "{'w':jnp.ones(2),'k':jax.random.key(0)} "
     "{'w':np.ones(3)} {'w':optax.MaskedNode(),'b':jnp.ones(2)} "
     "{'a/b':jnp.ones(2),'a':{'b':jnp.ones(2)}} "
-    "{'w':[0.5,1.0]} {'w':np.float32(1)} {1:jnp.ones((2,2)),2:jnp.ones(2)} {('a','b'):jnp.ones(2),('a','c'):jnp.ones(2)} "
+    "{'w':[0.5,1.0]} {'w':np.float32(1)} {1:jnp.ones((2,2)),2:jnp.ones(2)} "
+    "{('a','b'):jnp.ones(2),('a','c'):jnp.ones(2)} "
     "{'w':jnp.full(2,1e15)}",
 )
 SHAPES = also(
     PARAMS,
     "jax.eval_shape(lambda:P)",
+    "{'w':jnp.ones(2),'k':jax.random.key(0)}",
     wrong="",
 )
 NORMALIZED = {
@@ -301,15 +301,16 @@ POOLS = {
     "other": MASK,
 }
 ARRAYS = {"jnp.ones(2)", "np.ones((1,1))"}  # as good as numbers in theory
-for _name in [
-    name for name in POOLS if name.endswith(("fraction", "gradient_norm", "theory.learning_rate"))
-]:
-    _wrong = tuple(x for x in POOLS[_name].wrong if x not in ARRAYS)
-    POOLS[_name] = POOLS[_name]._replace(wrong=_wrong)
-OPTIONAL_NONE = {"equivalents.batch_size", "equivalents.dataset_size", "equivalents.epochs", "equivalents.steps",
-                 "preflight.steps", "describe.learning_rate", "preflight.learning_rate", "decouple.learning_rate",
-                 "decay_weights.learning_rate"}  # fmt: skip
-for _name in OPTIONAL_NONE:
+for _name in POOLS:
+    if _name.endswith(("fraction", "gradient_norm", "theory.learning_rate")):
+        _wrong = tuple(x for x in POOLS[_name].wrong if x not in ARRAYS)
+        POOLS[_name] = POOLS[_name]._replace(wrong=_wrong)
+MAY_BE_NONE = [
+    *(f"equivalents.{name}" for name in ("batch_size", "dataset_size", "epochs", "steps")),
+    *(f"{name}.learning_rate" for name in ("describe", "preflight", "decouple", "decay_weights")),
+    "preflight.steps",
+]
+for _name in MAY_BE_NONE:
     _base = POOLS.get(_name, POOLS[_name.split(".")[1]])
     _wrong = tuple(x for x in _base.wrong if x != "None")
     POOLS[_name] = _base._replace(wrong=_wrong, either=(*_base.either, "None"))
