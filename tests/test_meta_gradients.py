@@ -1,0 +1,176 @@
+"""Derivatives through training, with respect to λ, α and the start, against finite differences.
+
+Weights, gradients and norms of zero are among them, where roots are steep: "dead" is a tensor of zeros without a
+gradient, and of "w" the first weights are 0 without a gradient, at its optimum, and with a gradient.
+"""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import decoupled_wd as dwd
+from decoupled_wd._adabound import scale_by_adabound
+from decoupled_wd._trees import root
+from decoupled_wd.rules import cautious, lp, towards, towards_norm, towards_start, towards_zero
+
+START = {"dead": np.zeros((2, 2)), "w": np.array([0.0, 0.0, 0.0, 1.0, -2.0, 0.3])}
+CURVATURE = {"dead": np.zeros((2, 2)), "w": np.array([0.0, 1.0, 1.0, 0.5, 2.0, 1.0])}
+OPTIMUM = {"dead": np.zeros((2, 2)), "w": np.array([0.0, 0.0, 1.0, -1.0, 1.0, 0.31])}
+READ = {"dead": np.array([[1.0, 0.5], [-1.0, 2.0]]), "w": np.array([0.7, 1.0, -1.0, 0.4, 1.3, 0.9])}
+LAMBDA, ALPHA, STEPS, H = 0.3, 0.05, 4, 1e-6
+
+RULES = {
+    "towards_zero": towards_zero(),
+    "towards_start": towards_start(),
+    "towards": towards(0.25),
+    "towards_norm": towards_norm(0.5),
+    "towards_norm-zero": towards_norm(0.0),
+    "towards_norm-start": towards_norm(),
+    "towards_norm-axis": towards_norm(axis=0),
+    "lp-1": lp(1),
+    "lp-1.5": lp(1.5),
+    "lp-2": lp(2),
+    "lp-3": lp(3),
+    "cautious": cautious(towards_zero()),
+    "cautious-lp": cautious(lp(1)),
+    "cautious-start": cautious(towards_start()),
+}
+OPTIMIZERS = {
+    "sgdw": lambda lam, lr, rule: dwd.sgdw(lr, lam, coupling=dwd.LR, rule=rule),
+    "adamw": lambda lam, lr, rule: dwd.adamw(lr, lam, coupling=dwd.LR, rule=rule, eps=1e-2),
+    "adabound": lambda lam, lr, rule: dwd.decouple(
+        optax.chain(scale_by_adabound(learning_rate=lr, eps=1e-2), optax.scale(-1)),
+        lam,
+        learning_rate=lr,
+        coupling=dwd.LR,
+        rule=rule,
+    ),
+}
+# a norm of zero has no neighbours of the same direction, and caution jumps where the update meets a zero
+STAYS = {"towards_norm": {"dead": 0.0}}
+STAYS |= {name: {"w": np.array([1, 0, 0, 1, 1, 1])} for name in RULES if "cautious" in name}
+PAIRS = [(name, rule) for name in ("sgdw", "adamw") for rule in RULES] + [("adabound", "lp-1")]
+every_pair = pytest.mark.parametrize(("optimizer", "rule"), PAIRS)
+
+
+def trained(optimizer, start):
+    """A number that reads off the weights after training."""
+
+    def step(carry, _):
+        params, state = carry
+        gradients = jax.tree.map(
+            lambda h, p, o: (h * (p.astype(float) - o)).astype(p.dtype), CURVATURE, params, OPTIMUM
+        )
+        updates, state = optimizer.update(gradients, state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    (params, _), _ = jax.lax.scan(step, (start, optimizer.init(start)), length=STEPS)
+    products = jax.tree.map(lambda a, p: jnp.sum(a * p.astype(float)), READ, params)
+    return sum(jax.tree.leaves(products))
+
+
+@partial(jax.jit, static_argnums=0)
+def all_modes(function, x):
+    """The value and its derivative, forward and in reverse."""
+    value, forward = jax.jvp(function, (x,), (jnp.ones_like(x),))
+    return value, forward, jax.grad(function)(x)
+
+
+def check(function, x, *, least=0):
+    """Both modes against the central difference, or at the end of the range against that inwards."""
+    low = max(x - H, least)
+    (below, *_), (above, *_) = all_modes(function, low), all_modes(function, x + H)
+    tolerance = 1e-6 if low < x else 1e-4
+    expected = (above - below) / (x + H - low)
+    np.testing.assert_allclose(all_modes(function, x)[1:], expected, rtol=tolerance, atol=tolerance)
+
+
+@every_pair
+def test_with_respect_to_lambda(x64, rule, optimizer):
+    make, start = OPTIMIZERS[optimizer], jax.tree.map(jnp.asarray, START)
+
+    def final(lam):
+        return trained(make(lam, ALPHA, RULES[rule]), start)
+
+    check(final, LAMBDA)
+    check(final, 0.0)
+
+
+@every_pair
+def test_with_respect_to_alpha(x64, rule, optimizer):
+    make, start = OPTIMIZERS[optimizer], jax.tree.map(jnp.asarray, START)
+    check(lambda lr: trained(make(LAMBDA, lr, RULES[rule]), start), ALPHA)
+
+
+@every_pair
+def test_with_respect_to_the_start(x64, rule, optimizer):
+    rng = np.random.default_rng(0)
+    direction = jax.tree.map(lambda p: rng.normal(size=p.shape), START)
+    direction |= {key: direction[key] * x for key, x in STAYS.get(rule, {}).items()}
+    link = OPTIMIZERS[optimizer](LAMBDA, ALPHA, RULES[rule])
+
+    def along(t):
+        return trained(link, jax.tree.map(lambda p, d: p + t * d, START, direction))
+
+    check(along, 0.0, least=-1)
+
+
+@pytest.mark.parametrize("make", [dwd.sgd, dwd.adam])
+def test_l2_in_the_gradient(x64, make):
+    start = jax.tree.map(jnp.asarray, START)
+    check(lambda l2: trained(make(ALPHA, l2), start), LAMBDA)
+    check(lambda lr: trained(make(lr, LAMBDA), start), ALPHA)
+
+
+def test_a_root_is_flat_at_zero_and_a_root_elsewhere(x64):
+    from_zero = jax.grad(lambda x: root(x).sum())(jnp.array([0.0, 1e-300, 4.0]))
+    np.testing.assert_allclose(from_zero, [0, 0.5e150, 0.25])
+    np.testing.assert_allclose(jax.grad(jax.grad(root))(4.0), -1 / 32)
+
+
+# Behind a rounding link
+
+
+LINKS = {
+    "residual": dwd.rounding.residual,
+    "stochastic": lambda: dwd.rounding.stochastic_rounding(0),
+}
+
+
+@pytest.mark.parametrize("link", LINKS)
+@pytest.mark.parametrize("wrap", [lambda f: f, jax.jit], ids=["eager", "jit"])
+def test_a_rounding_link_passes_derivatives_straight_through(link, wrap):
+    """To within bfloat16, in which they are kept between steps; without a rule for it they are exactly 0."""
+    wide = jax.tree.map(lambda p: jnp.asarray(p, jnp.float32), START)
+    narrow = jax.tree.map(lambda p: jnp.asarray(p, jnp.bfloat16), START)
+
+    def final(lam, start, rounding=None):
+        return trained(dwd.sgdw(ALPHA, lam, coupling=dwd.LR, rounding=rounding), start)
+
+    expected = jax.grad(final)(LAMBDA, wide)
+    assert abs(expected) > 0.01
+    through = wrap(lambda lam: final(lam, narrow, LINKS[link]()))
+    got = jax.grad(through)(LAMBDA), jax.jvp(through, (LAMBDA,), (1.0,))[1]
+    np.testing.assert_allclose(got, expected, rtol=0.02)
+
+
+def test_the_straight_derivative_is_that_of_the_sum():
+    link, p = dwd.rounding.residual(), jnp.full(3, 1.5, jnp.bfloat16)
+    state = link.init(p)
+    _, state = link.update(jnp.full(3, 1e-3), state, p)
+
+    def step(u):
+        updates, after = link.update(u, state, p)
+        return updates, dwd.rounding.weights(after, p)
+
+    tangent = jnp.array([1.0, -2.0, 1e-6])
+    (updates, _), (straight, _) = jax.jvp(step, (jnp.full(3, 0.01),), (tangent,))
+    assert straight.dtype == updates.dtype == jnp.float32
+    np.testing.assert_array_equal(straight, tangent)
+    held = jax.grad(lambda p: dwd.rounding.weights(state, p).sum())(p)
+    assert held.dtype == jnp.bfloat16
+    np.testing.assert_array_equal(held.astype(float), 1)
