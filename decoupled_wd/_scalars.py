@@ -17,11 +17,14 @@ _NUMBERS = (int, float, complex, np.generic, np.ndarray, jax.Array)
 
 def _value(name: str, number: Any) -> float | None:
     """The value of a real scalar, or None where it is traced; TypeError if it is anything else."""
-    if isinstance(number, (bool, str)) or not jnp.isscalar(number):
+    scalar = (
+        isinstance(number, _NUMBERS) and not isinstance(number, bool) and np.shape(number) == ()
+    )
+    if not scalar:
         remedy = "a schedule has no place here" if callable(number) else "pass a float"
         kind = type(number).__name__
         raise TypeError(f"{name} must be a real number, got {number!r} ({kind}); {remedy}")
-    dtype = jnp.result_type(number)
+    dtype = getattr(number, "dtype", np.dtype(complex if isinstance(number, complex) else float))
     if not jnp.issubdtype(dtype, jnp.integer) and not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(
             f"{name} must be a real number, got {number!r} of dtype {dtype}; pass a float"
@@ -31,7 +34,12 @@ def _value(name: str, number: Any) -> float | None:
             f"{name} arrived as {dtype}, which cannot hold a hyperparameter (0.999 becomes 1.0 in bfloat16); "
             "pass a Python float, or hyperparam_dtype=jnp.float32 to optax.inject_hyperparams"
         )
-    return None if isinstance(number, jax.core.Tracer) else float(number)
+    if isinstance(number, jax.core.Tracer):
+        return None
+    try:
+        return float(number)
+    except OverflowError:  # a Python int
+        return math.inf
 
 
 def _require(
@@ -42,12 +50,16 @@ def _require(
         return
     if not (math.isfinite(value) and holds(value)):
         raise ValueError(f"{name} must be {range_}, got {value}; {remedy}")
-    dtype = jnp.result_type(float)
-    if abs(value) > float(jnp.finfo(dtype).max):  # type: ignore[no-untyped-call]
+    if abs(value) > _largest():
         raise ValueError(
-            f"{name} overflows: {value} is infinite in {dtype}, in which steps are computed; "
+            f"{name} overflows: {value} is infinite in {jnp.result_type(float)}, in which steps are computed; "
             "pass a smaller number, or set jax_enable_x64 and train in float64"
         )
+
+
+def _largest() -> float:
+    """The largest number of the dtype in which steps are computed."""
+    return float(jnp.finfo(jnp.result_type(float)).max)  # type: ignore[no-untyped-call]
 
 
 def check_nonnegative(name: str, number: Any, remedy: str = "use 0 for none") -> None:
@@ -126,7 +138,7 @@ def scheduled(name: str, value: Any, count: Any) -> Any:
             f"{name} is a schedule that must return one real number, got {number!r}; "
             "pass a function from the step count to a number"
         )
-    if not isinstance(number, jax.core.Tracer) and not 0 <= float(number) < math.inf:
+    if not isinstance(number, jax.core.Tracer) and not 0 <= float(number) <= _largest():
         at = f" at step {int(count)}" if not isinstance(count, jax.core.Tracer) else ""
         raise ValueError(
             f"{name} must be finite and >= 0, and the schedule returned {float(number)}{at}; correct the schedule"

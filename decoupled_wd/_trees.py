@@ -38,7 +38,8 @@ def wide_dtype(leaf: Any) -> jnp.dtype:
     dtype = dtype_of(leaf)
     # float8 has no path of promotion
     narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.dtype(dtype).itemsize < 4
-    return jnp.dtype(jnp.float32) if narrow else jnp.promote_types(dtype, jnp.float32)
+    wide = jnp.dtype(jnp.float32) if narrow else jnp.promote_types(dtype, jnp.float32)
+    return jax.dtypes.canonicalize_dtype(wide)
 
 
 def widen(leaf: Any) -> Any:
@@ -50,7 +51,11 @@ def cast_like(tree: optax.Updates, like: optax.Updates) -> optax.Updates:
     """Each floating-point leaf of `tree` in the dtype of its twin in `like`."""
 
     def leaf(new: Any, old: Any) -> Any:
-        return new.astype(_as_array(old).dtype) if is_inexact(old) else new
+        return (
+            new.astype(jax.dtypes.canonicalize_dtype(_as_array(old).dtype))
+            if is_inexact(old)
+            else new
+        )
 
     return jax.tree.map(leaf, tree, like)
 
@@ -81,12 +86,7 @@ def check_gradients(what: str, updates: Any, like: Any) -> None:
       TypeError: an update is integer or boolean for a floating-point weight, or complex for a real one.
       ValueError: the trees differ in structure, or an update in shape.
     """
-    treedef: Any
-    leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
-    try:
-        twins = treedef.flatten_up_to(like)
-    except ValueError:
-        raise _other_structure(what, updates, like) from None
+    leaves, twins = check_structure(what, updates, like)
     if not all(map(_fits, leaves, twins)):
         paths = [path for path, _ in jax.tree.leaves_with_path(updates, is_leaf=is_none)]
         rows = zip(paths, leaves, twins, strict=True)
@@ -96,9 +96,25 @@ def check_gradients(what: str, updates: Any, like: Any) -> None:
         raise _misfit(f"{what} at {path_name(path)!r}", u, twin)
 
 
+_NUMBERS = int | float | complex
+
+
+def check_structure(what: str, updates: Any, like: Any) -> tuple[list[Any], list[Any]]:
+    """The leaves of `updates`, None among them, and their twins; ValueError where the trees differ."""
+    treedef: Any
+    leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
+    strange = [u for u in leaves if not (hasattr(u, "dtype") or isinstance(u, _NUMBERS | None))]
+    if strange:
+        raise TypeError(f"{what} must hold arrays, got {strange[0]!r}; pass None in its place")
+    try:
+        return leaves, treedef.flatten_up_to(like)
+    except ValueError:
+        raise _other_structure(what, updates, like) from None
+
+
 def _fits(u: Any, twin: Any) -> bool:
     if u is None or is_absent(twin):
-        return True
+        return is_absent(twin) or jax.tree_util.all_leaves([twin])
     dtype: Any = dtype_of(twin)
     if dtype is type(twin) and not isinstance(twin, int | float | complex):
         return False

@@ -187,7 +187,9 @@ def _check(steps: int | None, rounding: Any, on_loss: str) -> None:
         check_at_least_one("steps", steps)
     check_rounding(rounding)
     if on_loss not in get_args(OnLoss):
-        raise ValueError(f"on_loss must be one of {get_args(OnLoss)}, got {on_loss!r}")
+        raise ValueError(
+            f"on_loss must be one of {get_args(OnLoss)}, got {on_loss!r}; pass one of them"
+        )
 
 
 def _info(dtype: str) -> Any:

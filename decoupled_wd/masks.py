@@ -289,9 +289,19 @@ def _find(mask: MaskLike, tree: Tree) -> list[Match]:
         return mask.policy(tree, *mask.arguments, **dict(mask.options))
     _check_called(mask)
     if callable(mask):
-        made, rule = mask(tree.params), f"{_text(mask)}(params)"
+        made, rule = _called(mask, tree.params), f"{_text(mask)}(params)"
         return _find(made, tree) if isinstance(made, Mask) else _given(made, tree, rule)
     return _given(True if mask is None else mask, tree, "mask tree")
+
+
+def _called(mask: Callable[[optax.Params], Any], params: optax.Params) -> Any:
+    try:
+        return mask(params)
+    except Exception as error:
+        raise TypeError(
+            f"mask is callable, so it was called with the params, and raised {type(error).__name__}: {error}; "
+            "pass a function from the params to a tree of booleans or numbers, or one of masks"
+        ) from error
 
 
 def _given(values: Any, tree: Tree, rule: str) -> list[Match]:

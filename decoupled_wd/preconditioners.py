@@ -182,12 +182,13 @@ def check_storage_dtype(name: str, dtype: DTypeLike | None) -> None:
         got = getattr(dtype, "__name__", dtype)
         raise TypeError(
             f"{name} must be a real floating-point dtype of at least 16 bits, got {got!r}; "
-            "pass jnp.float32 or jnp.bfloat16, or None for at least float32"
+            "pass jnp.float32 or jnp.bfloat16 (jnp.float64 under jax_enable_x64), or None for at least float32"
         )
 
 
 def _holds_moments(dtype: jnp.dtype) -> bool:
-    return jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize in (2, 4, 8)
+    known = jax.dtypes.canonicalize_dtype(dtype) == dtype  # float64 only under jax_enable_x64
+    return known and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize in (2, 4, 8)
 
 
 def _zeros(params: optax.Params, dtype: DTypeLike | None) -> optax.Updates:

@@ -10,7 +10,7 @@ import optax
 from decoupled_wd._measures import Leaf, Sums, sums
 from decoupled_wd._resolution import is_absent
 from decoupled_wd._scalars import check_at_least_one, check_type
-from decoupled_wd._trees import check_params, is_inexact, named_leaves
+from decoupled_wd._trees import check_params, is_inexact, named_leaves, wide_dtype
 from decoupled_wd.rounding import is_bfloat16, is_rounding_state
 from decoupled_wd.transforms import Applied, DecayWeightsState, observed
 
@@ -113,7 +113,7 @@ def record(
         state = inner.init(params)
         _check_inner(state)
         leaves = [p for p in jax.tree.leaves(params) if is_inexact(p)]
-        dtype = jnp.result_type(jnp.float32, *(p.real.dtype for p in leaves))
+        dtype = jnp.result_type(jnp.float32, *(wide_dtype(p.real) for p in leaves))
 
         def zeros(*shape: int) -> Record:
             return Record(*(jnp.zeros(shape, dtype) for _ in Record._fields))

@@ -348,12 +348,14 @@ def _checked_target(path: Any, p: Any, target: Any) -> Any:
         return p
     name, dtype = f"target at {path_name(path)!r}", dtype_of(target)
     if not jnp.issubdtype(dtype, jnp.number):
-        raise TypeError(f"{name} must be a number or an array of numbers, got {target!r}")
+        raise TypeError(
+            f"{name} must be a number or an array of numbers, got {target!r}; pass weights"
+        )
     if jnp.issubdtype(dtype, jnp.complexfloating) and not jnp.iscomplexobj(p):
         raise TypeError(f"{name} is complex and its parameter is real; pass its real part")
-    if jnp.shape(target) not in ((), p.shape):
+    if jnp.shape(target) not in ((), jnp.shape(p)):
         raise ValueError(
-            f"{name} has shape {jnp.shape(target)} for a parameter of shape {p.shape}; "
+            f"{name} has shape {jnp.shape(target)} for a parameter of shape {jnp.shape(p)}; "
             "pass that shape or a single number"
         )
     return target
@@ -366,7 +368,7 @@ def _check_value(path: Any, p: Any, target: Any) -> None:
     with jax.ensure_compile_time_eval(), np.errstate(over="ignore"):
         # JAX takes no Python int above 2^63
         wide = jnp.asarray(float(target) if isinstance(target, int) else target, wide_dtype(p))
-        finite = bool(jnp.isfinite(wide.astype(dtype_of(p))).all())
+        finite = bool(jnp.isfinite(wide.astype(jax.dtypes.canonicalize_dtype(dtype_of(p)))).all())
     if not finite:
         got = target if jnp.ndim(target) == 0 else "an array that holds one that is not"
         raise ValueError(

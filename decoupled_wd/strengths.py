@@ -70,13 +70,13 @@ def normalized_per_cycle(
 
     Source: arXiv 1711.05101, appendix B.2.
     """
+    first_cycle_steps = steps_of(first_cycle_epochs, batch_size, dataset_size)
     first = normalized(
         normalized_weight_decay,
         batch_size=batch_size,
         dataset_size=dataset_size,
         epochs=first_cycle_epochs,
     )
-    first_cycle_steps = steps_of(first_cycle_epochs, batch_size, dataset_size)
     cycle_table(first_cycle_steps, cycle_factor)  # only for its checks
 
     def schedule(step: Any) -> Any:
@@ -265,13 +265,14 @@ def _transferred(
 
 def _from_fraction(fraction: float, learning_rate: float | None, coupling: Coupling | str) -> float:
     coupling = as_coupling("coupling", coupling)
+    if learning_rate is not None:
+        check_positive("learning_rate", learning_rate, "pass the peak learning rate of the run")
     if coupling.p == 0:
         return fraction
     if learning_rate is None:
         raise ValueError(
             f"{coupling} multiplies the decay by the learning rate; pass learning_rate="
         )
-    check_positive("learning_rate", learning_rate, "pass the peak learning rate of the run")
     weight_decay: float = fraction / learning_rate**coupling.p
     check_nonnegative(
         f"the weight decay for learning_rate={learning_rate}",

@@ -17,6 +17,7 @@ from decoupled_wd._trees import (
     cast_like,
     check_gradients,
     check_params,
+    check_structure,
     once_per_shape,
     wide_dtype,
     widen,
@@ -277,6 +278,7 @@ def decouple(
         updates: optax.Updates, state: DecoupleState, params: Any = None, **extra: Any
     ) -> tuple[optax.Updates, DecoupleState]:
         check_params("decay", params)
+        check_structure("gradients", updates, params)
         step, inner_state = inner.update(updates, state.inner, params, **extra)
         held = held_weights(state.rounding, params)
         step, decay_state = decay.update(step, state.decay, held, gradients=updates)

@@ -103,9 +103,8 @@ RULE = pool(
     "dwd.rules.towards_zero() dwd.rules.towards_start() dwd.rules.towards_norm() "
     "dwd.rules.lp(1) dwd.rules.towards(0.5)",
     "dwd.rules.cautious(dwd.rules.towards_start()) dwd.rules.towards(P) "
-    "dwd.rules.towards_norm(0.5,axis=0)",
+    "dwd.rules.towards_norm(0.5,axis=0) optax.stateless(lambda\tu,p:u)",
     "None 'zero' dwd.rules.towards_zero dwd.rules.cautious 1 {} [] "
-    "optax.stateless(lambda\tu,p:u) "
     "dwd.masks.everything() jnp.ones(2)",
 )
 MASK = pool(
@@ -122,10 +121,10 @@ MASK = pool(
 )
 ROUNDING = pool(
     "None",
-    "dwd.rounding.residual() dwd.rounding.stochastic_rounding(0) optax.identity()",
+    "dwd.rounding.residual() dwd.rounding.stochastic_rounding(0) optax.identity() optax.sgd(0.1)",
     "dwd.rounding.residual dwd.rounding.stochastic_rounding 'residual' True 1 {} "
     "dwd.rules.towards_zero()  "
-    "optax.sgd(0.1) jnp.bfloat16 [] object()",
+    "jnp.bfloat16 [] object()",
 )
 INNER = pool(
     "optax.sgd(0.1) optax.adam(0.1) optax.identity() optax.lion(0.1,weight_decay=0.0) "
@@ -166,19 +165,22 @@ NORMALIZED = {
     "first_cycle_epochs": COUNT,
 }
 POOLS = {
-    "learning_rate": RATE,
+    "learning_rate": RATE._replace(  # whether an array is its own peak cannot be known
+        good=tuple(x for x in RATE.good if "jnp" not in x),
+        either=(*RATE.either, *(x for x in RATE.good if "jnp" in x)),
+    ),
     "weight_decay": STRENGTH,
     "l2": STRENGTH,
     "peak_learning_rate": also(POSITIVE, "None", "1e-3")._replace(
-        wrong=tuple(x for x in POSITIVE.wrong if x != "None")
+        good=("1.0", "np.float32(2)", "jnp.array(1.0)", "3"),
+        either=("None", *SCALARS.good, *SCALARS.either),  # below the learning rate
+        wrong=tuple(x for x in POSITIVE.wrong if x != "None"),
     ),
     "coupling": COUPLING,
     "rule": RULE,
     "mask": MASK,
     "rounding": ROUNDING,
-    "preflight.rounding": ROUNDING._replace(
-        either=ROUNDING.either[:2], wrong=(*ROUNDING.wrong, "optax.identity()")
-    ),
+    "preflight.rounding": ROUNDING._replace(either=ROUNDING.either),
     "inner": INNER,
     "record.inner": RECORDED,
     "momentum": AVERAGING,
@@ -224,7 +226,7 @@ POOLS = {
         "dwd.rounding.residual().init(BF)",
         "dwd.adamw(0.1,0.1,rounding=dwd.rounding.residual()).init(BF) optax.identity().init(BF) "
         "dwd.rounding.stochastic_rounding(0).init(BF)",
-        "None 'x' 1 {} dwd.rounding.residual().init({'w':jnp.ones(2,jnp.bfloat16)}) "
+        "None 'x' 1 dwd.rounding.residual().init({'w':jnp.ones(2,jnp.bfloat16)}) "
         "dwd.rounding.residual",
     ),
     "tree": pool("P", "BF", "{'w':1} None"),
@@ -267,7 +269,9 @@ POOLS = {
         "np.array([0.1,0.2]) jnp.array([0.1]) jnp.ones(2)",
         "None np.array([0.1,-1]) 'x'",
     ),
-    "size": COUNT,
+    "size": COUNT._replace(
+        wrong=tuple(x for x in COUNT.wrong if x not in ("jnp.ones(2)", "np.ones((1,1))"))
+    ),
     "gradient_norm": also(REQUIRED, "", "np.array([0.1,0.2]) jnp.ones(2)"),
     "theory.learning_rate": also(
         REQUIRED, "", "np.array([0.1,0.2]) jnp.ones(2)", "np.array([0.1,-1.0])"
@@ -283,7 +287,9 @@ POOLS = {
     ),
     "sgdwr.learning_rate": POSITIVE,
     "adamwr.learning_rate": POSITIVE,
-    "scale_by_adabound.learning_rate": RATE._replace(good=SCALARS.good, wrong=(*RATE.wrong, "0")),
+    "scale_by_adabound.learning_rate": RATE._replace(
+        good=SCALARS.good[:4], either=(*RATE.either, *SCALARS.good[4:]), wrong=(*RATE.wrong, "0")
+    ),
     **dict.fromkeys(("adamw_norm.fraction", "sgdw_norm.fraction", "lion_norm.fraction"), POSITIVE),
     "convert_weight_decay.weight_decay": REQUIRED,
     "equivalents.weight_decay": REQUIRED,
