@@ -266,10 +266,14 @@ NUMBERS = [
     (
         lambda: dwd.adamw(0.1, 0.1, b2=0.99999999999),
         ValueError,
-        "b2 must be in [0, 1) as a float32",
+        "b2 must be in [0, 1), got 0.99999999999; 0.9",
     ),
-    (lambda: dwd.sgdw(0.1, 0.1, momentum=1 - 1e-9), ValueError, "momentum must be in [0, 1) as a"),
-    (lambda: dwd.scale_by_adam(b1=np.float64(1 - 1e-8)), ValueError, "b1 must be in [0, 1) as a"),
+    (lambda: dwd.sgdw(0.1, 0.1, momentum=1 - 1e-9), ValueError, "it is rounded to float32"),
+    (
+        lambda: dwd.scale_by_adam(b1=np.float64(1 - 1e-8)),
+        ValueError,
+        "b1 must be in [0, 1), got 0.99999999",
+    ),
     (
         lambda: dwd.warm_restarts(1.0, first_cycle_steps=10, cycle_factor=1 + 1e-12),
         ValueError,
