@@ -91,8 +91,8 @@ def check_averaging_rate(name: str, number: Any) -> None:
         name,
         number,
         lambda value: value >= 0 and precision.type(value) < 1,
-        f"in [0, 1) as a {precision}",
-        "0.9 is usual for momentum, 0.999 for β2",
+        "in [0, 1)",
+        f"0.9 is usual for momentum, 0.999 for β2; it is rounded to {precision}",
     )
 
 

@@ -91,7 +91,7 @@ def check_gradients(what: str, updates: Any, like: Any) -> None:
         paths = [path for path, _ in jax.tree.leaves_with_path(updates, is_leaf=is_none)]
         rows = zip(paths, leaves, twins, strict=True)
         path, u, twin = next(row for row in rows if not _fits(*row[1:]))
-        if not jax.tree_util.all_leaves([twin]):
+        if not (_is_float0(u) or jax.tree_util.all_leaves([twin])):
             raise _other_structure(what, updates, like)
         raise _misfit(f"{what} at {path_name(path)!r}", u, twin)
 
@@ -113,12 +113,19 @@ def check_structure(what: str, updates: Any, like: Any) -> tuple[list[Any], list
 
 
 def _fits(u: Any, twin: Any) -> bool:
-    if u is None or is_absent(twin):
+    if u is None:
         return is_absent(twin) or jax.tree_util.all_leaves([twin])
+    if is_absent(twin):
+        return not _is_float0(u)
     dtype: Any = dtype_of(twin)
     if dtype is type(twin) and not isinstance(twin, int | float | complex):
         return False
     return _kind_fits(dtype_of(u), dtype) and jnp.shape(u) == jnp.shape(twin)
+
+
+def _is_float0(u: Any) -> bool:
+    """Whether an update is what ``jax.grad`` gives for an integer, which no optimiser of optax takes."""
+    return bool(dtype_of(u) == jax.dtypes.float0)
 
 
 @functools.cache
@@ -129,6 +136,9 @@ def _kind_fits(dtype: Any, like: Any) -> bool:
 
 
 def _misfit(name: str, u: Any, twin: Any) -> Exception:
+    if _is_float0(u):
+        remedy = "pass zeros of its parameter's dtype, or hide both with optax.masked"
+        return TypeError(f"{name} is float0, the derivative of an integer; {remedy}")
     if not _kind_fits(dtype_of(u), dtype_of(twin)):
         imaginary = jnp.issubdtype(dtype_of(u), jnp.complexfloating)
         kind = "real" if imaginary else "floating-point"

@@ -62,14 +62,15 @@ def residual() -> optax.GradientTransformationExtraArgs:
     bare last link of a chain, the links before it see p, which is within 2^-9 of w.
     A parameter changed from outside keeps its new value, to within half a unit in its last place. A weight
     that shrinks more than 2^16-fold in one step lands within 2^-25 of its old size instead.
+    Derivatives pass straight through: p' has that of p + u, in bfloat16 as p has.
 
     Returns:
       A last link for bfloat16 parameters. Its state is 2 bytes a weight, and is part of the weights: losing
       it is losing data.
 
     Raises:
-      TypeError: a parameter is of another type narrower than float32.
-      ValueError: params are missing in `update`.
+      TypeError: a parameter is of another type narrower than float32, or of another than at init.
+      ValueError: params are missing in `update`, or do not fit the state or the updates.
 
     Examples:
       >>> link, p = residual(), jnp.ones(1, jnp.bfloat16)
@@ -112,6 +113,7 @@ def stochastic_rounding(seed: int) -> optax.GradientTransformationExtraArgs:
 
     ``p' = floor16(bits(p + u) + dither)``, the dither uniform over 0 … 2^16 − 1: up with the probability of
     the low 16 bits. Without bias, at the price of noise of one unit in the last place each step.
+    Derivatives pass straight through: p' has that of p + u, in bfloat16 as p has.
 
     Args:
       seed: a whole number below 2^32, which makes the run reproducible; each leaf and each step has its own

@@ -114,3 +114,35 @@ def test_an_averaging_rate_is_seen_in_the_precision_it_has(x64):
     g = jnp.array([4.0])
     link = dwd.scale_by_adam(b1=0.0, b2=1 - 1e-9)
     np.testing.assert_allclose(link.update(g, link.init(g))[0], 1.0, rtol=1e-6)
+
+
+# Leaves of other kinds
+
+
+@pytest.mark.parametrize("dtype", [jnp.float8_e4m3fn, jnp.float8_e5m2])
+def test_float8_is_computed_in_float32(dtype):
+    params = {"w": jnp.asarray([0.5, -2.0], dtype)}
+    for make in (dwd.adamw, dwd.sgdw):
+        link = make(0.25, 0.5)
+        state = link.init(params)
+        assert {leaf.dtype for leaf in jax.tree.leaves(state.inner)} == {
+            jnp.dtype("float32"),
+            jnp.dtype("int32"),
+        }
+        updates, after = link.update(params, state, params)
+        chex.assert_trees_all_equal_shapes_and_dtypes(state, after)
+        assert updates["w"].dtype == dtype
+        wide = jax.tree.map(lambda p: p.astype(jnp.float32), params)
+        expected, _ = link.update(wide, link.init(wide), wide)
+        np.testing.assert_array_equal(updates["w"], expected["w"].astype(dtype))
+
+
+def test_python_numbers_are_weights_as_in_optax():
+    for make in (dwd.adamw, dwd.sgdw, dwd.adam):
+        link, params = make(0.1, 0.1), {"scale": 2.0, "w": jnp.ones(2)}
+        gradients = {"scale": 0.5, "w": jnp.ones(2)}
+        updates, _ = link.update(gradients, link.init(params), params)
+        arrays = [jax.tree.map(jnp.asarray, tree) for tree in (gradients, params)]
+        expected, _ = link.update(arrays[0], link.init(arrays[1]), arrays[1])
+        chex.assert_trees_all_close(updates, expected)
+        assert updates["scale"].dtype == jnp.float32

@@ -6,6 +6,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import decoupled_wd as dwd
 from decoupled_wd import rounding
@@ -264,3 +265,97 @@ def test_float16_is_refused_by_path(make):
         make().init({"w": jnp.ones(2, jnp.float16)})
     with pytest.raises(ValueError, match="with params"):
         make().update(jnp.ones(2), None)
+
+
+# The weights that any optimiser's state holds
+
+
+def labelled(params):
+    return {"a": "first", "b": "second", "wide": "first", "none": None}
+
+
+AROUND = {
+    "link": lambda: rounding.residual(),
+    "alias": lambda: dwd.adamw(0.01, 0.1, rounding=rounding.residual()),
+    "chain": lambda: optax.chain(optax.sgd(0.1), rounding.residual()),
+    "record": lambda: dwd.record(dwd.adamw(0.01, 0.1, rounding=rounding.residual())),
+    "inject": lambda: optax.inject_hyperparams(
+        lambda learning_rate: dwd.sgdw(learning_rate, 0.1, rounding=rounding.residual())
+    )(0.1),
+    "accumulated": lambda: optax.MultiSteps(dwd.sgdw(0.1, 0.1, rounding=rounding.residual()), 1),
+    "finite": lambda: optax.apply_if_finite(dwd.sgdw(0.1, 0.1, rounding=rounding.residual()), 3),
+    "partition": lambda: optax.partition(
+        {name: optax.chain(optax.sgd(0.1), rounding.residual()) for name in ("first", "second")},
+        labelled,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", AROUND)
+def test_weights_takes_the_whole_state_whatever_is_around_it(name):
+    narrow = jnp.ones(3, jnp.bfloat16)
+    params = {"a": narrow, "b": 2 * narrow, "wide": jnp.ones(2), "none": None}
+    step = jax.tree.map(lambda p: jnp.full(p.shape, 0.01), params)
+    link = AROUND[name]()
+    updates, state = link.update(step, link.init(params), params)
+    params = optax.apply_updates(params, updates)
+    residuals = [
+        node
+        for node in jax.tree.leaves(state, is_leaf=rounding.is_rounding_state)
+        if rounding.is_rounding_state(node)
+    ]
+    low = {key: r for node in residuals for key, r in node.residual.items() if hasattr(r, "dtype")}
+    held = rounding.weights(state, params)
+    for key in ("a", "b"):
+        bits = (bits16(params[key]).astype(np.uint32) << 16) + np.asarray(low[key], np.uint32)
+        np.testing.assert_array_equal(bits32(held[key]), bits)
+        assert (held[key] != params[key].astype(jnp.float32)).any()
+    assert held["wide"] is params["wide"]
+    assert held["none"] is None
+
+
+def test_weights_of_a_flax_optimizer():
+    model = nnx.Linear(3, 2, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
+    optimizer = nnx.Optimizer(
+        model, dwd.sgdw(0.1, 0.1, rounding=rounding.residual()), wrt=nnx.Param
+    )
+    optimizer.update(model, jax.tree.map(lambda p: 0.01 + 0 * p, nnx.state(model, nnx.Param)))
+    params = nnx.state(model, nnx.Param)
+    held = rounding.weights(optimizer.opt_state, params)
+    assert jax.tree.structure(held) == jax.tree.structure(params)
+    plain, low = nnx.to_pure_dict(params), optimizer.opt_state.rounding.residual
+    joined = rounding._joined(plain["kernel"], low["kernel"].get_value())
+    np.testing.assert_array_equal(nnx.to_pure_dict(held)["kernel"], joined)
+
+
+@pytest.mark.parametrize("make", [optax.identity, lambda: rounding.stochastic_rounding(0)])
+def test_without_a_residual_the_weights_are_the_params(make):
+    params = {"w": jnp.ones(3, jnp.bfloat16)}
+    for link in (make(), dwd.adamw(0.1, 0.1, rounding=make()), optax.named_chain(("link", make()))):
+        assert rounding.weights(link.init(params), params)["w"] is params["w"]
+
+
+@pytest.mark.parametrize("make", LINKS.values(), ids=LINKS)
+def test_eager_steps_under_debug_nans(make):
+    params = {"w": jnp.ones(3, jnp.bfloat16)}
+    with jax.debug_nans(True):
+        link = dwd.adamw(0.1, 0.1, rounding=make())
+        updates, state = link.update(params, link.init(params), params)
+        optax.apply_updates(params, updates)
+        rounding.weights(state, params)
+
+
+def test_preflight_asks_whether_the_link_rounds():
+    params = {"w": jnp.ones(3, jnp.bfloat16)}
+
+    def verdict(link):
+        return dwd.preflight(params, 1e-4, rounding=link, on_loss="return").rows[0].verdict
+
+    assert (
+        verdict(optax.identity())
+        == verdict(optax.chain(optax.identity()))
+        == verdict(None)
+        == "lost"
+    )
+    chained = optax.chain(optax.identity(), rounding.residual())
+    assert verdict(chained) == verdict(rounding.stochastic_rounding(3)) == "kept"

@@ -11,6 +11,7 @@ from decoupled_wd._adabound import scale_by_adabound
 from decoupled_wd.rounding import check_rounding, weights
 
 PARAMS = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+COUNTS = jnp.array([1, 2])
 NARROW = jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
 
 
@@ -84,7 +85,14 @@ GRADIENTS = [
     (
         lambda: step(dwd.scale_by_adam(), PARAMS | {"bias": np.zeros(2, jax.dtypes.float0)}),
         TypeError,
-        "gradients at 'bias' is void for",
+        "gradients at 'bias' is float0, the derivative of an integer; pass zeros",
+    ),
+    (
+        lambda: step(
+            dwd.adamw(0.1, 0.1), {"steps": np.zeros(2, jax.dtypes.float0)}, {"steps": COUNTS}
+        ),
+        TypeError,
+        "gradients at 'steps' is float0",
     ),
     (
         lambda: step(dwd.adamw(0.1, 0.1), PARAMS | {"kernel": jnp.ones((3, 2, 2))}),
@@ -258,10 +266,14 @@ NUMBERS = [
     (
         lambda: dwd.adamw(0.1, 0.1, b2=0.99999999999),
         ValueError,
-        "b2 must be in [0, 1) as a float32",
+        "b2 must be in [0, 1), got 0.99999999999; 0.9",
     ),
-    (lambda: dwd.sgdw(0.1, 0.1, momentum=1 - 1e-9), ValueError, "momentum must be in [0, 1) as a"),
-    (lambda: dwd.scale_by_adam(b1=np.float64(1 - 1e-8)), ValueError, "b1 must be in [0, 1) as a"),
+    (lambda: dwd.sgdw(0.1, 0.1, momentum=1 - 1e-9), ValueError, "it is rounded to float32"),
+    (
+        lambda: dwd.scale_by_adam(b1=np.float64(1 - 1e-8)),
+        ValueError,
+        "b1 must be in [0, 1), got 0.99999999",
+    ),
     (
         lambda: dwd.warm_restarts(1.0, first_cycle_steps=10, cycle_factor=1 + 1e-12),
         ValueError,
