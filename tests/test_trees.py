@@ -1,17 +1,25 @@
 """One normal form of paths, whichever library made the tree."""
 
+import re
 from typing import NamedTuple
 
 import equinox as eqx
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 import pytest
 from flax import nnx
 from libraries import LIBRARIES, NNX, TOKENS, Linen, Nnx
 
-from decoupled_wd._trees import broadcast_leaves, named_leaves, structure_error, unbox
+from decoupled_wd._trees import (
+    broadcast_leaves,
+    check_gradients,
+    named_leaves,
+    structure_error,
+    unbox,
+)
 
 
 def paths(tree, **options):
@@ -183,3 +191,21 @@ def test_a_structure_error_names_the_key_and_fits_on_a_screen():
     assert "it lacks ['layer_3/bias', 'layer_3/kernel'], and the params have no" in array
     boxed = {"a": nnx.Param(jnp.ones(1)), "b": [1]}
     assert "at 'b'" in str(structure_error("mask", boxed, {"a": 1, "b": (1,)}))
+
+
+@pytest.mark.parametrize(
+    ("update", "error", "words"),
+    [
+        (np.ones(3), ValueError, "shape (3,) for a parameter of shape (2,)"),
+        (np.ones((2, 1)), ValueError, "shape (2, 1) for a parameter of shape (2,)"),
+        (np.ones(2, complex), TypeError, "complex128 for a real parameter"),
+        (np.ones(2, int), TypeError, "for a floating-point parameter"),
+        (np.zeros(2, jax.dtypes.float0), TypeError, "float0, the derivative of an integer"),
+    ],
+)
+def test_an_update_has_the_shape_and_kind_of_its_weight(update, error, words):
+    with pytest.raises(error, match=re.escape(words)) as caught:
+        check_gradients("gradients", {"w": update}, {"w": jnp.ones(2)})
+    assert "'w'" in str(caught.value)
+    check_gradients("gradients", {"w": np.ones(2)}, {"w": jnp.ones(2)})
+    check_gradients("gradients", {"w": np.ones(2)}, {"w": jnp.ones(2, complex)})
