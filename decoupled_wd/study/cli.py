@@ -11,7 +11,7 @@ import tempfile
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 
@@ -199,7 +199,9 @@ def _join() -> None:
 def _use_all_cores() -> None:
     """A JAX device for each core: XLA runs these small matrices on one core a device."""
     if not os.environ.get("XLA_FLAGS"):
-        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)  # type: ignore[no-untyped-call]
+        # a program that calls `main` may have its devices already
+        with suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
