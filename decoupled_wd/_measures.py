@@ -99,3 +99,18 @@ def _rounded(x: jax.Array, dtype: Any) -> jax.Array:
 
 def _info(dtype: Any) -> Any:
     return jnp.finfo(dtype)  # type: ignore[no-untyped-call]
+
+
+def compensated(total: jax.Array, error: jax.Array, term: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Kahan's sum: alone, float32 would stop counting fractions of 1e-7 of a step."""
+    wanted = term - error
+    new = total + wanted
+    return new, (new - total) - wanted
+
+
+def manual_axes(x: Any) -> frozenset[str]:
+    """Axes of a ``shard_map`` over which x differs; jax 0.10 has moved them within the type."""
+    kind = jax.typeof(x)
+    kind = getattr(kind, "manual_axis_type", kind)
+    found: frozenset[str] = getattr(kind, "varying", getattr(kind, "vma", frozenset()))
+    return found

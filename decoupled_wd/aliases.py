@@ -231,7 +231,8 @@ def sgdwr(
     Neither the momentum nor the step count is reset at a restart.
 
     Args:
-      learning_rate: α, a number: the peak that every restart returns to.
+      learning_rate: α, a number: the peak that every restart returns to. Moved from outside, as by
+        ``optax.inject_hyperparams``, it scales the steps and not the decay, which follows the restarts.
       normalized_weight_decay: λ_norm, a number.
       batch_size, dataset_size, first_cycle_epochs, cycle_factor: as in `normalized_per_cycle`.
       momentum, momentum_dtype: as in `scale_by_momentum`.
@@ -292,7 +293,8 @@ def adamwr(
     Neither the moments nor the step count of their bias correction is reset at a restart.
 
     Args:
-      learning_rate: α, a number: the peak that every restart returns to.
+      learning_rate: α, a number: the peak that every restart returns to. Moved from outside, as by
+        ``optax.inject_hyperparams``, it scales the steps and not the decay, which follows the restarts.
       normalized_weight_decay: λ_norm, a number.
       batch_size, dataset_size, first_cycle_epochs, cycle_factor: as in `normalized_per_cycle`.
       b1, b2, eps, mu_dtype, nu_dtype: as in `scale_by_adam`.

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from decoupled_wd._measures import Leaf, Sums, sums
+from decoupled_wd._measures import Leaf, Sums, compensated, manual_axes, sums
 from decoupled_wd._resolution import is_absent
 from decoupled_wd._scalars import check_at_least_one, check_type
 from decoupled_wd._trees import check_params, is_inexact, named_leaves, wide_dtype
@@ -151,7 +151,7 @@ def record(
         if table is None:
             table = _measured(links, leaves).astype(idle.dtype) if due else idle
         rates = _rates(leaves, links, idle.dtype)
-        shrunk, error = _compensated(state.shrunk, state.error, _log_shrinkage(rates.c))
+        shrunk, error = compensated(state.shrunk, state.error, _log_shrinkage(rates.c))
         held = state.step, state.total, state.leaves
         step, total, each = _records(due, state.count, rates, shrunk, table, held)
         count = optax.safe_increment(state.count)
@@ -206,7 +206,7 @@ def _after(first: jax.Array, updates: optax.Updates) -> optax.Updates:
 
 def _varying(x: jax.Array, like: Any) -> jax.Array:
     """x as one that differs between devices if anything in `like` does: in ``shard_map`` branches must agree."""
-    axes = frozenset().union(*map(_manual_axes, jax.tree.leaves(like))) - _manual_axes(x)
+    axes = frozenset().union(*map(manual_axes, jax.tree.leaves(like))) - manual_axes(x)
     if not axes:
         return x
     lax: Any = jax.lax
@@ -217,14 +217,6 @@ def _varying(x: jax.Array, like: Any) -> jax.Array:
         else lax.pvary(x, tuple(axes))
     )
     return jnp.asarray(cast)
-
-
-def _manual_axes(x: Any) -> frozenset[str]:
-    """Axes of a ``shard_map`` over which x differs; jax 0.10 has moved them within the type."""
-    kind = jax.typeof(x)
-    kind = getattr(kind, "manual_axis_type", kind)
-    found: frozenset[str] = getattr(kind, "varying", getattr(kind, "vma", frozenset()))
-    return found
 
 
 def _observe(
@@ -331,15 +323,6 @@ def _log_shrinkage(c: Any) -> jax.Array:
     """log|1 − c|, finite where c = 1 removes the whole weight."""
     left = jnp.maximum(jnp.abs(1 - c), np.finfo(np.float32).tiny)
     return jnp.where(c < 0.5, jnp.log1p(-jnp.minimum(c, 0.5)), jnp.log(left))
-
-
-def _compensated(
-    total: jax.Array, error: jax.Array, term: jax.Array
-) -> tuple[jax.Array, jax.Array]:
-    """Kahan's sum: alone, float32 would stop counting fractions of 1e-7 of a step."""
-    wanted = term - error
-    new = total + wanted
-    return new, (new - total) - wanted
 
 
 def _is_decay(node: Any) -> bool:

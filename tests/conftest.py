@@ -14,7 +14,8 @@ except ImportError:  # before JAX 0.8
     from jax.experimental import enable_x64
 
 STEPS = 250
-collect_ignore_glob = ["data/*", "benchmarks/*"]  # scripts, which need what the tests do not
+# scripts, which need what the tests do not, or devices of their own
+collect_ignore_glob = ["data/*", "benchmarks/*", "sharded_norm.py", "interrupted.py"]
 
 
 class Problem(NamedTuple):

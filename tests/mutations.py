@@ -273,7 +273,7 @@ MUTATIONS = [
              "test_recorder.py::test_the_record_of_each_leaf_is_that_of_numpy"),
     Mutation("recorder", "jnp.log1p(-jnp.minimum(c, 0.5))", "jnp.log1p(jnp.minimum(c, 0.5))",
              "test_recorder.py::test_the_log_shrinkage_of_large_fractions"),
-    Mutation("recorder", "(new - total) - wanted", "wanted - (new - total)",
+    Mutation("_measures", "(new - total) - wanted", "wanted - (new - total)",
              "test_recorder.py::test_the_log_shrinkage_counts_fractions_that_float32_would_lose"),
     Mutation("_measures", "same & decayed, decayed]", "same, decayed]",
              "test_recorder.py::test_the_record_of_each_leaf_is_that_of_numpy"),
@@ -327,7 +327,7 @@ MUTATIONS = [
              "test_study_report.py::test_an_empty_report_replaces_none"),
     Mutation("study/report", "Path(folder, name).write_bytes(content)", "(out / name).write_bytes(content)",
              "test_study_report.py::test_a_full_disk_keeps_every_file_of_the_old_report"),
-    Mutation("study/cli", "if width < 72:", "if width < 30:",
+    Mutation("study/printing", "if width < 72:", "if width < 30:",
              "test_study_cli.py::test_the_verdicts_are_whole_at_every_width"),
 ]  # fmt: skip
 

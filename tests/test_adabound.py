@@ -144,7 +144,9 @@ def test_numbers_may_be_traced():
     g = jnp.array([4.0, -1e-3])
 
     def step(lr, final, gamma):
-        link = scale_by_adabound(learning_rate=lr, final_learning_rate=final, gamma=gamma)
+        link = scale_by_adabound(
+            learning_rate=lr, peak_learning_rate=lr, final_learning_rate=final, gamma=gamma
+        )
         return link.update(g, link.init(g))[0]
 
     rows = jnp.array([[1e-3, 0.1, 1e-3], [1e-2, 0.5, 1.0]])

@@ -574,7 +574,7 @@ def test_combined_masks_are_values_too():
 
 def test_inject_hyperparams_takes_a_combined_mask():
     mask = 0.5 * (masks.matrices() & masks.without("embedding") & (lambda p: p["head"] and True))
-    optimizer = optax.inject_hyperparams(dwd.adamw)(0.0, 0.125, mask=mask)
+    optimizer = optax.inject_hyperparams(dwd.adamw)(0.0, 0.125, coupling=dwd.CONSTANT, mask=mask)
     zeros = jax.tree.map(jnp.zeros_like, MODEL)
     updates, _ = optimizer.update(zeros, optimizer.init(MODEL), MODEL)
     np.testing.assert_array_equal(updates["head"]["kernel"], -0.0625)

@@ -65,7 +65,7 @@ def test_a_length_that_is_not_whole_is_rounded_for_equal_cycles_too(first):
     np.testing.assert_array_equal(jax.vmap(schedule)(steps), jax.vmap(whole)(steps))
 
 
-@pytest.mark.parametrize("factor", [1e9, 1e30, 1e300])
+@pytest.mark.parametrize("factor", [1e9, 1e30, 1e38])
 def test_after_a_huge_factor_there_is_no_third_cycle(factor):
     schedule = dwd.warm_restarts(1.0, first_cycle_steps=10, cycle_factor=factor)
     rates = [float(schedule(step)) for step in (0, 5, 10, 1000, 2**31 - 1)]

@@ -13,7 +13,7 @@ import pytest
 import rich.console
 import xarray as xr
 
-from decoupled_wd.study import cli
+from decoupled_wd.study import cli, printing
 from decoupled_wd.study.claims import generalization, interaction
 from decoupled_wd.study.cli import main
 from decoupled_wd.study.profiles import CLAIMS, PROFILES, Experiment
@@ -237,7 +237,7 @@ FOUND = Finding(
 def test_the_verdicts_are_whole_at_every_width(width):
     console = rich.console.Console(file=io.StringIO(), width=width)
     experiment = Experiment("ii", "digits", "mlp", interaction.measure, 5)
-    console.print(cli._verdicts([(experiment, FOUND)], width))
+    console.print(printing.verdicts_table([(experiment, FOUND)], width))
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= width
     words = " ".join(console.file.getvalue().split()).replace(" ", "")

@@ -226,7 +226,7 @@ for index in range(2):
     # first while the store is made
     print(json.dumps(attempt(path, random.randint(1, 15), 0)))
     for _ in range(20):
-        moment = len(files(path)) + random.randint(10, 60)
+        moment = len(files(path)) + random.randint(10, 35)
         print(json.dumps(attempt(path, moment, random.uniform(0, 5e-3))))
         if len(finished(path)) == t.BLOCKS:
             break

@@ -10,7 +10,7 @@ import numpy as np
 
 from decoupled_wd import cli, convert
 from decoupled_wd.study import cli as study
-from decoupled_wd.study import data, npz, report
+from decoupled_wd.study import data, npz, report, verdicts
 
 # what is refused trains nothing and leaves nothing here
 FOLDER = tempfile.gettempdir()
@@ -137,9 +137,9 @@ WRONG = [
     ),
     # reports
     (lambda: written([]), ValueError, "findings has no verdict"),
-    (lambda: written([(experiment("i"), study.Finding([], {}))]), ValueError, "has no verdict"),
+    (lambda: written([(experiment("i"), verdicts.Finding([], {}))]), ValueError, "has no verdict"),
     (
-        lambda: written([(experiment("x"), study.Finding([], {}))]),
+        lambda: written([(experiment("x"), verdicts.Finding([], {}))]),
         ValueError,
         "has the claims ['x']",
     ),

@@ -287,7 +287,7 @@ NUMBERS = [
     (
         lambda: dwd.warm_restarts(1.0, first_cycle_steps=1e300),
         ValueError,
-        "first_cycle_steps must be",
+        "first_cycle_steps overflows: 1e+300",
     ),
     (
         lambda: dwd.warm_restarts(1.0, first_cycle_steps=0.5),

@@ -2,7 +2,6 @@
 
 import argparse
 import errno
-import itertools
 import os
 import re
 import shlex
@@ -11,26 +10,22 @@ import tempfile
 import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from functools import cache
 from pathlib import Path
 
 import jax
-import rich.box
 import rich.console
 import rich.progress
-import rich.table
 from rich.text import Text
 
 from decoupled_wd.cli import ends_cleanly
 from decoupled_wd.study.groups import check_groups, index
 from decoupled_wd.study.locks import locked
+from decoupled_wd.study.printing import verdicts_table
 from decoupled_wd.study.profiles import CLAIMS, PROFILES, Experiment
-from decoupled_wd.study.report import PAGES, duration, interval, write
+from decoupled_wd.study.report import PAGES, duration, write
 from decoupled_wd.study.tasks import Run, runner, task
-from decoupled_wd.study.verdicts import FAILS, HOLDS, MISSING, UNDECIDED, Finding, Verdict
-
-STYLES = {HOLDS: "green", FAILS: "red", UNDECIDED: "yellow", MISSING: "dim"}
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -89,7 +84,7 @@ def study(options: argparse.Namespace, experiments: Sequence[Experiment], comman
         command=command,
         seconds=elapsed,
     )
-    console.print(_verdicts(findings, console.width))
+    console.print(verdicts_table(findings, console.width))
     files = f"report.html, claims.json, claims.md, table.json, figures and {root.name}"
     console.print(Text(f"{files} in {options.out}, after {duration(elapsed)}"), soft_wrap=True)
 
@@ -199,7 +194,9 @@ def _join() -> None:
 def _use_all_cores() -> None:
     """A JAX device for each core: XLA runs these small matrices on one core a device."""
     if not os.environ.get("XLA_FLAGS"):
-        jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)  # type: ignore[no-untyped-call]
+        # a program that calls `main` may have its devices already
+        with suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
@@ -228,40 +225,3 @@ def _progress(
             bars.update(current, completed=finished, total=cells)
 
         yield runner(root, show), lambda done: bars.advance(whole, done)
-
-
-def _verdicts(
-    findings: list[tuple[Experiment, Finding]], width: int
-) -> rich.console.RenderableType:
-    """A table, or a list where the width has no room for one."""
-    lines = [
-        [_cells(experiment.claim, line) for line in finding.verdicts]
-        for experiment, finding in findings
-    ]
-    caption = "95 % intervals, bootstrapped over seeds"
-    if width < 72:
-        rows = [
-            Text("\n").join([what, Text(f"  {measured}, expected {expected}: ").append(verdict)])
-            for what, measured, expected, verdict in itertools.chain(*lines)
-        ]
-        return rich.console.Group(*rows, caption)
-    shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, caption=caption)
-    shown.add_column("claim")
-    for heading in ("measured", "expected"):
-        shown.add_column(heading, justify="right", no_wrap=True)
-    shown.add_column("verdict", no_wrap=True)
-    for section in lines:
-        for cells in section:
-            shown.add_row(*cells)
-        shown.add_section()
-    return shown
-
-
-def _cells(claim: str, line: Verdict) -> tuple[Text, Text, Text, Text]:
-    value, low, high = interval(line.estimate)
-    return (
-        Text(f"({claim}) {line.statement} ").append(f"({line.where})", "dim"),
-        Text(f"{value} [{low}, {high}]"),
-        Text(line.expected),
-        Text(line.verdict, STYLES[line.verdict]),
-    )
