@@ -54,7 +54,7 @@ MUTATIONS = [
     Mutation("_scalars", "not 0 <= float(number) <= _largest()", "False",
              "test_alpha.py::test_a_schedule_that_leaves_its_range_is_met_where_numbers_are_known"),
     Mutation("_scalars", "precision.type(value) < 1", "value < 1",
-             "test_preconditioners.py::test_an_averaging_rate_is_seen_in_the_precision_it_has"),
+             "test_preconditioners.py::test_an_averaging_rate_that_float32_rounds_to_one_is_refused"),
     # strengths
     Mutation("strengths", "(batch_size / (dataset_size * epochs)) ** 0.5",
              "batch_size / (dataset_size * epochs)",

@@ -119,11 +119,17 @@ def test_an_averaging_rate_is_seen_in_the_precision_it_has(x64):
 # Leaves of other kinds
 
 
+def test_an_averaging_rate_that_float32_rounds_to_one_is_refused():
+    dwd.scale_by_adam(b2=1 - 1e-7)
+    with pytest.raises(ValueError, match=r"b2 must be in \[0, 1\)"):
+        dwd.scale_by_adam(b2=1 - 1e-9)
+
+
 @pytest.mark.parametrize("dtype", [jnp.float8_e4m3fn, jnp.float8_e5m2])
 def test_float8_is_computed_in_float32(dtype):
     params = {"w": jnp.asarray([0.5, -2.0], dtype)}
     for make in (dwd.adamw, dwd.sgdw):
-        link = make(0.25, 0.5)
+        link = make(0.25, 0.25)
         state = link.init(params)
         assert {leaf.dtype for leaf in jax.tree.leaves(state.inner)} == {
             jnp.dtype("float32"),
