@@ -137,7 +137,7 @@ MUTATIONS = [
     Mutation("rules", "jnp.where(z == 0, limits.tiny, jnp.abs(z))", "jnp.abs(z)",
              "test_meta_gradients.py::test_with_respect_to_lambda_alpha_and_the_start"),
     Mutation("rules", "jnp.minimum(size**exponent, limits.max)", "size**exponent",
-             "test_rules.py::test_lp_never_crosses_zero"),
+             "test_rules.py::test_a_strength_scheduled_to_zero_leaves_a_weight_of_zero_where_it_is"),
     Mutation("rules", "z / size if jnp.iscomplexobj(z) else jnp.sign(z)", "jnp.sign(z.real)",
              "test_rules.py::test_complex_weights"),
     Mutation("rules", "widen(theta) + widen(delta)", "widen(theta) - widen(delta)",

@@ -268,10 +268,12 @@ def test_an_idle_weight_is_cut_off_to_exactly_zero():
     chex.assert_trees_all_equal(new == 0, jnp.array([True, True, False, False, True]))
 
 
-@pytest.mark.parametrize("p", [1, 1.5, 2])
+@pytest.mark.parametrize("p", [1, 1.5, 2, 50.0])
 def test_a_strength_scheduled_to_zero_leaves_a_weight_of_zero_where_it_is(p):
-    new = after_one_step(lp(p), jnp.array([0.0, 1.0]), jnp.zeros(2), optax.constant_schedule(0.0))
-    assert new.tolist() == [0.0, 1.0]
+    new = after_one_step(
+        lp(p), jnp.array([0.0, 1.0, 1e4]), jnp.zeros(3), optax.constant_schedule(0.0)
+    )
+    assert new.tolist() == [0.0, 1.0, 1e4]
 
 
 @pytest.mark.parametrize("p", [1, 1.2, 1.5, 2, 3, 50.0])
