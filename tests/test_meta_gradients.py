@@ -115,6 +115,7 @@ def test_l2_in_the_gradient(x64, make):
 def test_a_root_is_flat_at_zero_and_a_root_elsewhere(x64):
     from_zero = jax.grad(lambda x: root(x).sum())(jnp.array([0.0, 1e-300, 4.0]))
     np.testing.assert_allclose(from_zero, [0, 0.5e150, 0.25])
+    assert jax.jvp(root, (0.0,), (1.0,)) == (0, 0)
     np.testing.assert_allclose(jax.grad(jax.grad(root))(4.0), -1 / 32)
 
 

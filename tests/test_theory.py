@@ -107,6 +107,7 @@ def test_arrays_and_traced_fractions():
     expected = [theory.rotation(x) for x in c]
     np.testing.assert_allclose(theory.rotation(c), expected)
     np.testing.assert_allclose(jax.jit(theory.rotation)(c.astype(np.float32)), expected, rtol=1e-6)
+    assert jax.jit(theory.rotation)(np.zeros(0, np.float32)).shape == (0,)
 
 
 @pytest.mark.parametrize(
