@@ -41,7 +41,9 @@ OPTIMIZERS = {
     "sgdw": lambda lam, lr, rule: dwd.sgdw(lr, lam, coupling=dwd.LR, rule=rule),
     "adamw": lambda lam, lr, rule: dwd.adamw(lr, lam, coupling=dwd.LR, rule=rule, eps=1e-2),
     "adabound": lambda lam, lr, rule: dwd.decouple(
-        optax.chain(scale_by_adabound(learning_rate=lr, eps=1e-2), optax.scale(-1)),
+        optax.chain(
+            scale_by_adabound(learning_rate=lr, peak_learning_rate=lr, eps=1e-2), optax.scale(-1)
+        ),
         lam,
         learning_rate=lr,
         coupling=dwd.LR,
