@@ -280,7 +280,9 @@ AROUND = {
     "chain": lambda: optax.chain(optax.sgd(0.1), rounding.residual()),
     "record": lambda: dwd.record(dwd.adamw(0.01, 0.1, rounding=rounding.residual())),
     "inject": lambda: optax.inject_hyperparams(
-        lambda learning_rate: dwd.sgdw(learning_rate, 0.1, rounding=rounding.residual())
+        lambda learning_rate: dwd.sgdw(
+            learning_rate, 0.1, peak_learning_rate=0.1, rounding=rounding.residual()
+        )
     )(0.1),
     "accumulated": lambda: optax.MultiSteps(dwd.sgdw(0.1, 0.1, rounding=rounding.residual()), 1),
     "finite": lambda: optax.apply_if_finite(dwd.sgdw(0.1, 0.1, rounding=rounding.residual()), 3),
