@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from conftest import enable_x64
 
 import decoupled_wd as dwd
 
@@ -212,7 +213,7 @@ def test_pytorchs_sgd_under_a_schedule_is_a_chain():
     rng = np.random.default_rng(0)
     noise, decay, momentum = rng.normal(size=(STEPS, 2)), 0.3, 0.9
     theta, buffer = np.array([1.0, -2.0]), None
-    with jax.enable_x64(True):
+    with enable_x64(True):
         optimizer = optax.chain(dwd.add_decayed_weights(decay), optax.sgd(COSINE, momentum))
         params = jnp.asarray(theta)
         state = optimizer.init(params)

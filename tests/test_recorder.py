@@ -587,13 +587,14 @@ def test_weights_that_are_split_over_devices(every):
         import os
         os.environ["XLA_FLAGS"] = "--xla_force_host_platform_device_count=4"
         import jax, jax.numpy as jnp, decoupled_wd as dwd
+        from jax.sharding import NamedSharding, PartitionSpec as P
         mesh = jax.make_mesh((4,), ("d",), axis_types=(jax.sharding.AxisType.Auto,))
         optimizer = dwd.record(dwd.adamw(0.01, 0.01), every={every})
         params = jax.random.normal(jax.random.key(0), (64, 2048))
         gradients, state = jnp.cos(params), optimizer.init(params)
         alone = jax.jit(optimizer.update)(gradients, state, params)[1].total
-        for spec in (jax.P("d"), jax.P(None, "d")):
-            put = lambda x: jax.device_put(x, jax.NamedSharding(mesh, spec))
+        for spec in (P("d"), P(None, "d")):
+            put = lambda x: jax.device_put(x, NamedSharding(mesh, spec))
             update = jax.jit(optimizer.update)
             arguments = put(gradients), jax.jit(optimizer.init)(put(params)), put(params)
             spread = update(*arguments)[1].total
@@ -601,7 +602,7 @@ def test_weights_that_are_split_over_devices(every):
                 assert abs(a - b) <= 1e-5 * abs(a) + 1e-9, (spec, a, b)
             assert "all-gather" not in update.lower(*arguments).compile().as_text()
         step = lambda g, p: optimizer.update(g, optimizer.init(p), p)[0]
-        mapped = jax.shard_map(step, mesh=mesh, in_specs=jax.P("d"), out_specs=jax.P("d"))
+        mapped = jax.shard_map(step, mesh=mesh, in_specs=P("d"), out_specs=P("d"))
         assert jnp.allclose(jax.jit(mapped)(gradients, params), step(gradients, params), 1e-5)
         print("spread")
     """

@@ -642,6 +642,7 @@ def test_a_plain_optax_pair_is_a_rule():
 
 def test_norms_under_sharding_metadata_and_shard_map():
     """On eight simulated devices, with flax's linen and nnx."""
+    pytest.importorskip("flax")
     program = Path(__file__).parent / "sharded_norm.py"
     done = subprocess.run([sys.executable, program], capture_output=True, text=True)
     assert done.stdout.strip() == "same", done.stderr
