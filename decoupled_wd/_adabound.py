@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
-from decoupled_wd._scalars import check_positive, check_scalar_or_schedule, value_at
+from decoupled_wd._scalars import check_positive, check_scalar_or_schedule, scheduled
 from decoupled_wd._trees import map_leaves, root, widen
 from decoupled_wd.coupling import PAPER
 from decoupled_wd.preconditioners import ScaleByAdamState, scale_by_adam
@@ -67,7 +67,7 @@ def scale_by_adabound(
         updates: optax.Updates, state: ScaleByAdamState, params: Any = None, **extra: Any
     ) -> tuple[optax.Updates, ScaleByAdamState]:
         del params, extra
-        f, lr = final(state.count), value_at(learning_rate, state.count)
+        f, lr = final(state.count), scheduled("learning_rate", learning_rate, state.count)
         directions, state = adam.update(updates, state)
         t = state.count
         rate = lr * jnp.sqrt(1 - b2**t) / (1 - b1**t)

@@ -5,11 +5,14 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from decoupled_wd._trees import widen
 
 # weights that are added one after another: float32 cannot count past 2^24
 _BLOCK = 512
+# a sum of its own costs more to compile and to start than a leaf of 32 kB to copy
+_SMALL = 2**13
 
 
 class Leaf(NamedTuple):
@@ -39,8 +42,27 @@ class Sums(NamedTuple):
     decayed: Any
 
 
+def sums_of_each(leaves: list[Leaf], fractions: list[Any]) -> jax.Array:
+    """A row of `Sums` for each leaf. Small leaves of one kind are measured as one array."""
+    alike: dict[Any, list[int]] = {}
+    for i, leaf in enumerate(leaves):
+        kind = jax.tree.structure(leaf), *map(jax.typeof, jax.tree.leaves(leaf))
+        alike.setdefault(kind if leaf.param.size <= _SMALL else i, []).append(i)
+    rows = [_rows([leaves[i] for i in group], fractions) for group in alike.values()]
+    order = np.argsort([i for group in alike.values() for i in group])
+    table: jax.Array = jnp.concatenate(rows)[order] if rows else jnp.zeros((0, len(Sums._fields)))
+    return table
+
+
+def _rows(leaves: list[Leaf], fractions: list[Any]) -> jax.Array:
+    if len(leaves) == 1:
+        return jnp.stack([_sums(leaves[0], fractions)])
+    together = jax.tree.map(lambda *x: jnp.stack(x), *leaves)
+    return jnp.asarray(jax.vmap(_sums, (0, None))(together, fractions))
+
+
 @jax.jit
-def sums(leaf: Leaf, fractions: list[Any]) -> jax.Array:
+def _sums(leaf: Leaf, fractions: list[Any]) -> jax.Array:
     """The `Sums` of one leaf as a vector. Traced once for each shape, and one call where nothing is traced."""
     leaf, fractions = jax.lax.stop_gradient((leaf, fractions))
     p, w = leaf.param, widen(leaf.weights)

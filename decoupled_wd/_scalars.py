@@ -112,12 +112,12 @@ def check_known(
         raise TypeError(f"{name} is traced, and must be known before compilation; {remedy}")
 
 
-def check_scalar_or_schedule(name: str, value: Any) -> None:
-    """0 <= number < ∞; of a schedule, its value at step 0: the others exist only during training."""
+def check_scalar_or_schedule(name: str, value: Any) -> Any:
+    """0 <= number < ∞, which is returned; of a schedule, that at step 0: the others exist only in training."""
     if callable(value):
-        scheduled(name, value, jnp.zeros([], jnp.int32))
-    else:
-        check_nonnegative(name, value)
+        return scheduled(name, value, jnp.zeros([], jnp.int32))
+    check_nonnegative(name, value)
+    return value
 
 
 def scheduled(name: str, value: Any, count: Any) -> Any:
@@ -144,8 +144,3 @@ def scheduled(name: str, value: Any, count: Any) -> Any:
             f"{name} must be finite and >= 0, and the schedule returned {float(number)}{at}; correct the schedule"
         )
     return number
-
-
-def value_at(value: Any, count: Any) -> Any:
-    """The value of a number or a schedule at the step `count`, unchecked."""
-    return value(count) if callable(value) else value

@@ -156,20 +156,10 @@ def dtype_name(leaf: Any) -> str:
     return str(getattr(dtype, "name", None) or dtype.__name__)
 
 
-def difference(tree: Any, params: Any) -> str:
-    """The first paths that only one of two trees has, or their types where the paths are the same."""
-    ours, theirs = ([path for path, _ in named_leaves(x, is_absent)] for x in (tree, params))
-    lacking, extra = set(theirs) - set(ours), set(ours) - set(theirs)
-    found = [f"lacks {path!r}" for path in sorted(lacking)[:1]]
-    found += [f"has {path!r} too" for path in sorted(extra)[:1]]
-    return " and ".join(found) or f"is a {type(tree).__name__} for a {type(params).__name__}"
-
-
 def _other_structure(what: str, updates: Any, like: Any) -> ValueError:
-    return ValueError(
-        f"{what} must have the structure of the params; the tree {difference(updates, like)}. "
-        "Pass what jax.grad gives for these params, with None where a gradient is absent"
-    )
+    error = structure_error(what, updates, like, prefix=False)
+    remedy = "pass what jax.grad gives for these params, with None where a gradient is absent"
+    return ValueError(f"{error}; {remedy}")
 
 
 def map_leaves(

@@ -11,10 +11,9 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
-import jax.numpy as jnp
 
 from decoupled_wd._scalars import (
     check_nonnegative,
@@ -25,6 +24,14 @@ from decoupled_wd._scalars import (
 
 Number = Any  # a float, or a traced or concrete scalar array
 Schedule = Callable[[Any], Number]
+
+
+class Rates(NamedTuple):
+    """One step's fraction c_t, λ_t, and lr_t, or None where no learning rate was told."""
+
+    fraction: Number
+    weight_decay: Number
+    learning_rate: Number | None
 
 
 @dataclass(frozen=True)
@@ -93,6 +100,13 @@ class Coupling:
           >>> LR.fraction(0.5, learning_rate=0.25)(0)
           0.125
         """
+        rates = self.rates(weight_decay, learning_rate, peak_learning_rate)
+        return lambda count: rates(count).fraction
+
+    def rates(
+        self, weight_decay: Any, learning_rate: Any = None, peak_learning_rate: Any = None
+    ) -> Callable[[Any], Rates]:
+        """The schedule of c_t with the λ_t and lr_t it is made of; everything else is as in `fraction`."""
         self._check(weight_decay, learning_rate, peak_learning_rate)
         alpha: Any = peak_learning_rate
         if alpha is None:
@@ -100,29 +114,26 @@ class Coupling:
             alpha = 1.0 if learning_rate is None or callable(learning_rate) else learning_rate
         fixed = learning_rate is None or learning_rate is alpha
 
-        def fraction(count: Any) -> Number:
+        def at(count: Any) -> Rates:
             lam = scheduled("weight_decay", weight_decay, count)
-            if fixed:
-                return lam * alpha**self.p
             lr = scheduled("learning_rate", learning_rate, count)
+            if fixed:
+                return Rates(lam * alpha**self.p, lam, lr)
             if peak_learning_rate is not None:
                 _check_below_peak(lr, alpha)
-            return lam * alpha**self.p * (lr / alpha) ** self.s
+            return Rates(lam * alpha**self.p * (lr / alpha) ** self.s, lam, lr)
 
-        return fraction
+        return at
 
     def _check(self, weight_decay: Any, learning_rate: Any, peak_learning_rate: Any) -> None:
         check_scalar_or_schedule("weight_decay", weight_decay)
         if learning_rate is not None:
-            check_scalar_or_schedule("learning_rate", learning_rate)
+            start = check_scalar_or_schedule("learning_rate", learning_rate)
         if peak_learning_rate is not None:
             remedy = "pass the highest learning rate of the schedule"
             check_positive("peak_learning_rate", peak_learning_rate, remedy)
             if learning_rate is not None:
-                start = jnp.zeros([], jnp.int32)
-                _check_below_peak(
-                    scheduled("learning_rate", learning_rate, start), peak_learning_rate
-                )
+                _check_below_peak(start, peak_learning_rate)
         elif learning_rate is None and self.p != 0:
             raise ValueError(f"{self} multiplies by the learning rate; pass learning_rate=")
         elif callable(learning_rate) and self.p != self.s:

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from decoupled_wd._scalars import check_at_least_one, value_at
+from decoupled_wd._scalars import check_at_least_one, scheduled
 from decoupled_wd._tables import as_html, as_number, as_text
 from decoupled_wd._trees import is_absent, named_leaves, widen
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
@@ -117,7 +117,9 @@ def preflight(
         plans = describe(params, weight_decay, coupling=coupling, mask=mask, **options).rows
         ends: list[float | None] = [None] * len(plans)
         if steps is not None and (callable(weight_decay) or callable(learning_rate)):
-            last = describe(params, value_at(weight_decay, steps - 1), mask=mask).rows
+            last = describe(
+                params, scheduled("weight_decay", weight_decay, steps - 1), mask=mask
+            ).rows
             pair = as_coupling("coupling", coupling)
             unit = float(pair.fraction(1.0, **options)(steps - 1))
             ends = [unit * row.fraction for row in last]

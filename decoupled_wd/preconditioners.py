@@ -15,7 +15,7 @@ from decoupled_wd._scalars import (
     check_averaging_rate,
     check_nonnegative,
     check_scalar_or_schedule,
-    value_at,
+    scheduled,
 )
 from decoupled_wd._trees import (
     check_gradients,
@@ -94,7 +94,7 @@ def scale_by_momentum(
     ) -> tuple[optax.Updates, ScaleByMomentumState]:
         del params, extra
         check_gradients("gradients", updates, state.momentum)
-        lr = value_at(learning_rate, state.count)
+        lr = scheduled("learning_rate", learning_rate, state.count)
         updates, m = map_leaves(lambda g, m: momentum_step(g, m, lr), updates, state.momentum)
         return updates, ScaleByMomentumState(optax.safe_increment(state.count), m)
 

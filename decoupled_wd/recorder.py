@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from decoupled_wd._measures import Leaf, Sums, compensated, manual_axes, sums
+from decoupled_wd._measures import Leaf, Sums, compensated, manual_axes, sums_of_each
 from decoupled_wd._resolution import is_absent
 from decoupled_wd._scalars import check_at_least_one, check_type
 from decoupled_wd._trees import check_params, is_inexact, named_leaves, wide_dtype
@@ -261,9 +261,7 @@ def _leaves(
 
 def _measured(links: list[Applied], leaves: list[Leaf]) -> jax.Array:
     """A row of `Sums` for each leaf."""
-    fractions = [link.fraction for link in links]
-    rows = [sums(leaf, fractions) for leaf in leaves]
-    return jnp.stack(rows) if rows else jnp.zeros((0, len(Sums._fields)))
+    return sums_of_each(leaves, [link.fraction for link in links])
 
 
 def _leaf(p: Any, u: Any, links: list[Any], rounded: bool) -> Leaf:

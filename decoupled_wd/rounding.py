@@ -25,7 +25,6 @@ import optax
 from decoupled_wd._trees import (
     check_gradients,
     check_params,
-    difference,
     dtype_name,
     dtype_of,
     is_absent,
@@ -33,6 +32,7 @@ from decoupled_wd._trees import (
     map_leaves,
     once_per_shape,
     path_name,
+    structure_error,
     unbox,
 )
 from decoupled_wd.rules import Rule
@@ -354,9 +354,7 @@ def _pairs(residuals: Any, params: optax.Params) -> tuple[list[tuple[Any, Any]],
     try:
         rows = list(zip(leaves, treedef.flatten_up_to(params), strict=True))
     except ValueError:
-        raise ValueError(
-            f"state must be that of these params; its residual {difference(residuals, params)}"
-        ) from None
+        raise structure_error("the residual in state", residuals, params, prefix=False) from None
     for number, (r, p) in enumerate(rows):
         if not is_absent(r) and not (
             is_bfloat16(p) and r.dtype == jnp.int16 and r.shape == p.shape

@@ -170,6 +170,7 @@ def towards_norm(radius: Any = None, axis: int | tuple[int, ...] | None = None) 
     """
     if radius is not None:
         check_nonnegative("radius", radius, "use None for the norm at init")
+    _check_axis(axis)
 
     def init(params: optax.Params) -> TowardsNormState:
         # outside flax's boxes, whose axes of a sharding would be those of the weights
@@ -400,6 +401,14 @@ def _varying(kind: Any) -> Any:
 def _norm(p: jax.Array, axis: Any) -> jax.Array:
     """The L2 norm over `axis`, which keeps a length of 1."""
     return root(jnp.sum(jnp.square(jnp.abs(widen(p))), axis, keepdims=True))
+
+
+def _check_axis(axis: Any) -> None:
+    axes = () if axis is None else axis if isinstance(axis, tuple) else (axis,)
+    if not all(isinstance(a, int | np.integer) and not isinstance(a, bool) for a in axes):
+        raise TypeError(
+            f"axis must be None, a whole number or a tuple of them, got {axis!r}; pass 0 for one norm per output"
+        )
 
 
 def _checked_norm(path: Any, p: jax.Array, axis: Any) -> jax.Array:

@@ -170,7 +170,7 @@ def decay_weights(
     rule = as_rule(rule)
     coupling = as_coupling("coupling", coupling)
     common, factors = per_leaf("weight_decay", weight_decay)
-    fraction = coupling.fraction(common, learning_rate, peak_learning_rate)
+    rates = coupling.rates(common, learning_rate, peak_learning_rate)
 
     def init(params: optax.Params) -> DecayWeightsState:
         m, _ = resolve(mask, factors, params)
@@ -191,8 +191,8 @@ def decay_weights(
         check_params("decay", params)
         check_gradients("updates", updates, params)
         m, strengths = resolve(mask, factors, params)
-        c = jnp.asarray(fraction(state.count), state.fraction.dtype)
-        told = scheduled("learning_rate", learning_rate, state.count)
+        fraction, lam, told = rates(state.count)
+        c = jnp.asarray(fraction, state.fraction.dtype)
         lr = jnp.asarray(0.0 if told is None else told, state.current_learning_rate.dtype)
         pull, rule_state = rule.update(
             select(updates, m),
@@ -203,7 +203,6 @@ def decay_weights(
         )
         count = optax.safe_increment(state.count)
         if (found := _OBSERVED.get()) is not None:
-            lam = scheduled("weight_decay", common, state.count)
             found.append(Applied(count, params, updates, pull, strengths, c, lam, told))
         return _add(updates, -c, strengths, pull), DecayWeightsState(count, c, lr, rule_state)
 
@@ -257,6 +256,7 @@ def decouple(
     remedy = "pass a finished optimiser, as in optax.lion(1e-4, weight_decay=0.0)"
     check_type("inner", inner, optax.GradientTransformation, remedy)
     inner = optax.with_extra_args_support(inner)
+    coupling = as_coupling("coupling", coupling)
     decay = decay_weights(
         weight_decay,
         learning_rate=learning_rate,
@@ -267,11 +267,10 @@ def decouple(
     )
     check_rounding(rounding)
     last = optax.identity() if rounding is None else rounding
-    follows = as_coupling("coupling", coupling)
 
     def init(params: optax.Params) -> DecoupleState:
         state = DecoupleState(inner.init(params), decay.init(params), last.init(params))
-        _check_inner(state.inner, told=learning_rate is not None or follows.s == 0)
+        _check_inner(state.inner, told=learning_rate is not None or coupling.s == 0)
         return state
 
     def update(

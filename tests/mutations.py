@@ -184,7 +184,7 @@ MUTATIONS = [
     Mutation("transforms", 'scheduled("weight_decay", common, state.count), m, params)',
              '-scheduled("weight_decay", common, state.count), m, params)',
              "test_aliases.py::test_alias_is_the_papers_algorithm_in_float64[adam-constant]"),
-    Mutation("transforms", "jnp.asarray(fraction(state.count),", "jnp.asarray(fraction(state.count + 1),",
+    Mutation("transforms", "rates(state.count)", "rates(state.count + 1)",
              "test_aliases.py::test_alias_is_the_papers_algorithm_in_float64[sgdw-cosine]"),
     Mutation("transforms", "lambda m: factor * m)", "lambda m: factor * m * m)",
              "test_laws.py::test_a_tree_of_strengths_is_one_number_for_each_leaf"),

@@ -6,7 +6,6 @@ import re
 import subprocess
 import sys
 import textwrap
-from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +14,7 @@ import optax
 import pytest
 from flax import nnx
 from libraries import LIBRARIES, NNX, Nnx
+from wrong_masks import Pairs
 
 import decoupled_wd as dwd
 from decoupled_wd import masks
@@ -635,21 +635,8 @@ def test_a_kind_that_is_plainly_not_there_does_not_warn():
     masks.multipliers(masks.without("bias"), {"t": jnp.ones(1), "d": optax.MaskedNode()})
 
 
-class Listed(Sequence):
-    """A sequence that is neither list nor tuple, as omegaconf's are."""
-
-    def __init__(self, *items):
-        self.items = items
-
-    def __len__(self):
-        return len(self.items)
-
-    def __getitem__(self, index):
-        return self.items[index]
-
-
 def test_rules_may_come_from_any_sequence():
-    rules = Listed(Listed(".*bias", 0.0), Listed(".*", 1.0))
+    rules = Pairs(Pairs(".*bias", 0.0), Pairs(".*", 1.0))
     assert masks.matching(*rules) == masks.matching((".*bias", 0.0), (".*", 1.0))
     assert hash(masks.matching(*rules)) == hash(masks.matching((".*bias", 0.0), (".*", 1.0)))
 

@@ -257,7 +257,7 @@ WRONG = [
     (
         lambda: stepped(dwd.adamw(0.1, 0.1), {"kernel": PARAMS["kernel"]}),
         ValueError,
-        "lacks 'bias'",
+        "it lacks ['bias']",
     ),
     (
         lambda: stepped(dwd.decouple(LION, 0.1), PARAMS | {"kernel": jnp.ones((3, 2, 2))}),

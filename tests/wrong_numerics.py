@@ -117,17 +117,17 @@ GRADIENTS = [
     (
         lambda: step(dwd.scale_by_adam(), {"kernel": jnp.ones((2, 2))}),
         ValueError,
-        "gradients must have the structure of the params; the tree lacks 'bias'",
+        "gradients must have the structure of the params; it lacks ['bias']",
     ),
     (
         lambda: step(dwd.scale_by_adam(), PARAMS | {"scale": jnp.ones(2)}),
         ValueError,
-        "the tree has 'scale' too. Pass what jax.grad gives",
+        "the params have no ['scale']; pass what jax.grad gives",
     ),
     (
         lambda: step(dwd.scale_by_momentum(), [jnp.ones((2, 2)), jnp.ones(2)]),
         ValueError,
-        "gradients must have the structure of the params; the tree lacks 'bias'",
+        "gradients must have the structure of the params; at the top it has a node of type list",
     ),
     (
         lambda: step(dwd.scale_by_momentum(), jnp.ones(2)),
@@ -137,7 +137,7 @@ GRADIENTS = [
     (
         lambda: step(dwd.scale_by_adam(), [jnp.ones(2)], (jnp.ones(2),)),
         ValueError,
-        "the tree is a list for a tuple",
+        "at the top it has a node of type list, where the params have a node of type tuple",
     ),
 ]
 ROUNDING = [
@@ -312,6 +312,8 @@ TARGETS = [
     (lambda: dwd.rules.cautious(0.5), TypeError, "rule must be a rule, got 0.5"),
     (lambda: dwd.rules.lp(np.nan), ValueError, "p must be finite and >= 1, got nan"),
     (lambda: dwd.rules.towards_norm([1.0]), TypeError, "radius must be a real number, got [1.0]"),
+    (lambda: dwd.rules.towards_norm(axis={}), TypeError, "axis must be None, a whole number or a"),
+    (lambda: dwd.rules.towards_norm(axis=(0, 0.5)), TypeError, "a tuple of them, got (0, 0.5)"),
     (lambda: dwd.decay_weights(0.1, rule="towards_zero"), TypeError, "rule must be a rule, got"),
     (lambda: dwd.decay_weights(0.1, rule=None), TypeError, "rule must be a rule, got None"),
 ]
@@ -336,7 +338,7 @@ WEIGHTS = [
     (
         lambda: weights(RESIDUALS, {"kernel": NARROW["kernel"]}),
         ValueError,
-        "state must be that of these params; its residual has 'bias' too",
+        "the residual in state must have the structure of the params; the params have no ['bias']",
     ),
     (
         lambda: weights(RESIDUALS, NARROW | {"bias": jnp.ones(3, jnp.bfloat16)}),
