@@ -7,7 +7,6 @@ from decoupled_wd import masks as masks
 from decoupled_wd import rounding as rounding
 from decoupled_wd import rules as rules
 from decoupled_wd import theory as theory
-from decoupled_wd._adabound import scale_by_adabound as scale_by_adabound
 from decoupled_wd.aliases import adam as adam
 from decoupled_wd.aliases import adamw as adamw
 from decoupled_wd.aliases import adamwr as adamwr
@@ -21,13 +20,14 @@ from decoupled_wd.coupling import LR as LR
 from decoupled_wd.coupling import PAPER as PAPER
 from decoupled_wd.coupling import Coupling as Coupling
 from decoupled_wd.coupling import convert_weight_decay as convert_weight_decay
-from decoupled_wd.describe import describe as describe
-from decoupled_wd.diagnostics import preflight as preflight
-from decoupled_wd.equivalents import equivalents as equivalents
+from decoupled_wd.diagnostics.describe import describe as describe
+from decoupled_wd.diagnostics.equivalents import equivalents as equivalents
+from decoupled_wd.diagnostics.preflight import preflight as preflight
+from decoupled_wd.diagnostics.record import record as record
+from decoupled_wd.diagnostics.record import recorded as recorded
+from decoupled_wd.preconditioners import scale_by_adabound as scale_by_adabound
 from decoupled_wd.preconditioners import scale_by_adam as scale_by_adam
 from decoupled_wd.preconditioners import scale_by_momentum as scale_by_momentum
-from decoupled_wd.recorder import record as record
-from decoupled_wd.recorder import recorded as recorded
 from decoupled_wd.schedules import warm_restarts as warm_restarts
 from decoupled_wd.strengths import from_cost_penalty as from_cost_penalty
 from decoupled_wd.strengths import from_half_life as from_half_life

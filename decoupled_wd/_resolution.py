@@ -5,12 +5,9 @@ from typing import Any
 import jax
 import optax
 
-from decoupled_wd._scalars import check_known, check_nonnegative, check_scalar_or_schedule
-from decoupled_wd._trees import broadcast_leaves, is_none, named_leaves, path_name
-from decoupled_wd._trees import is_absent as is_absent
-from decoupled_wd.masks import MaskLike as MaskLike
-from decoupled_wd.masks import multipliers
-from decoupled_wd.masks import select as select
+from decoupled_wd._checks import check_known, check_nonnegative, check_scalar_or_schedule
+from decoupled_wd._trees import broadcast_leaves, is_absent, is_none, named_leaves, path_name
+from decoupled_wd.masks import MaskLike, multipliers
 
 
 def per_leaf(name: str, strength: Any) -> tuple[Any, Any]:

@@ -10,8 +10,8 @@ from typing import Any, TypeAlias
 import optax
 from jax.typing import DTypeLike
 
+from decoupled_wd._checks import check_positive, check_scalar_or_schedule
 from decoupled_wd._resolution import per_leaf
-from decoupled_wd._scalars import check_positive, check_scalar_or_schedule
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.masks import MaskLike, everything
 from decoupled_wd.preconditioners import scale_by_adam, scale_by_momentum

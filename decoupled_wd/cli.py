@@ -1,4 +1,4 @@
-"""The console script ``decoupled-wd``: hands over to the command that is asked for, and ends as shells expect.
+"""The console script ``decoupled-wd``, which hands over to a command, and the command ``convert``.
 
 Each command is an entry point of the group ``decoupled_wd.commands``: a function of the
 arguments behind its name. Only the one in use is imported, so that ``convert`` needs nothing beside JAX and optax.
@@ -7,6 +7,7 @@ arguments behind its name. Only the one in use is imported, so that ``convert`` 
 import argparse
 import codecs
 import io
+import math
 import os
 import signal
 import socket
@@ -15,6 +16,10 @@ import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.metadata import entry_points, version
+from typing import Any
+
+from decoupled_wd.coupling import FRAMEWORKS
+from decoupled_wd.diagnostics.equivalents import equivalents
 
 _SPELLED = "decoupled_wd.spelled"
 _SPELLINGS = str.maketrans(
@@ -105,6 +110,51 @@ def ends_cleanly(command: str = "decoupled-wd", farewell: str = "stopped") -> It
         sys.exit(f"{command}: {f'{where}: {error.strerror}' if error.strerror else error}")
     finally:
         _farewells.pop()
+
+
+def convert(arguments: Sequence[str]) -> None:
+    """Print the table of `equivalents` for ``["0.1", "--from", "torch", "--learning-rate", "3e-4"]``."""
+    parser = argparse.ArgumentParser(
+        prog="decoupled-wd convert",
+        description="Show the same decay in the units of every framework, and as timescale and half-life.",
+    )
+    number: dict[str, Any] = {"type": _number, "metavar": "N"}
+    parser.add_argument("weight_decay", type=_number, help="λ as the framework writes it")
+    frameworks = ", ".join(sorted(FRAMEWORKS))
+    parser.add_argument(
+        "--from", dest="from_", required=True, metavar="FRAMEWORK", help=f"one of {frameworks}"
+    )
+    parser.add_argument("--learning-rate", required=True, **number, help="the peak of the run")
+    parser.add_argument("--steps", **number, help="optimiser steps in the run")
+    parser.add_argument("--batch-size", **number, help="examples in a batch")
+    parser.add_argument("--dataset-size", **number, help="training examples")
+    parser.add_argument("--epochs", **number, help="passes over the training examples")
+    for text in filter(_is_negative, arguments):
+        # argparse takes -1e-3 for an option
+        parser.error(f"numbers must be finite and >= 0, got {text}")
+    options = vars(parser.parse_args(arguments))
+    try:
+        print(equivalents(options.pop("weight_decay"), **options))
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _number(text: str) -> float:
+    """A float, if it is one that can be reckoned with."""
+    try:
+        number = float(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"must be a number, got {text!r}") from None
+    if not math.isfinite(number):
+        raise argparse.ArgumentTypeError(f"must be a finite number, got {text!r}")
+    return number
+
+
+def _is_negative(text: str) -> bool:
+    try:
+        return text.startswith("-") and not float(text) >= 0
+    except ValueError:
+        return False
 
 
 def _spell(error: UnicodeError) -> tuple[str | bytes, int]:

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import jax
 
-from decoupled_wd._scalars import (
+from decoupled_wd._checks import (
     check_nonnegative,
     check_positive,
     check_scalar_or_schedule,

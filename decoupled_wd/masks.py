@@ -25,8 +25,8 @@ import jax.numpy as jnp
 import optax
 
 from decoupled_wd import _patterns
+from decoupled_wd._checks import check_known, check_nonnegative
 from decoupled_wd._kinds import KINDS, first_kind, is_unknown, missing_kinds, why_no_matrix
-from decoupled_wd._scalars import check_known, check_nonnegative
 from decoupled_wd._trees import (
     broadcast_leaves,
     dtype_of,

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from decoupled_wd._scalars import check_at_least_one, check_nonnegative
+from decoupled_wd._checks import check_at_least_one, check_nonnegative
 from decoupled_wd._trees import (
     dtype_name,
     dtype_of,

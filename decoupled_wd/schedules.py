@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from decoupled_wd._scalars import check_at_least_one, check_known, check_nonnegative, check_ordered
+from decoupled_wd._checks import check_at_least_one, check_known, check_nonnegative, check_ordered
 
 # optax counts steps in int32
 _LAST_STEP = np.iinfo(np.int32).max

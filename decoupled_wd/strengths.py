@@ -5,7 +5,7 @@ from typing import Any
 
 import optax
 
-from decoupled_wd._scalars import check_at_least_one, check_known, check_nonnegative, check_positive
+from decoupled_wd._checks import check_at_least_one, check_known, check_nonnegative, check_positive
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.schedules import cycle, cycle_table
 

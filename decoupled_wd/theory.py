@@ -13,7 +13,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from decoupled_wd._scalars import check_averaging_rate, check_nonnegative, check_positive
+from decoupled_wd._checks import check_averaging_rate, check_nonnegative, check_positive
 
 
 def timescale(fraction: float) -> float:

@@ -11,8 +11,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from decoupled_wd._resolution import MaskLike, per_leaf, resolve, select
-from decoupled_wd._scalars import check_type, scheduled
+from decoupled_wd._checks import check_type, scheduled
+from decoupled_wd._resolution import per_leaf, resolve
 from decoupled_wd._trees import (
     cast_like,
     check_gradients,
@@ -23,7 +23,7 @@ from decoupled_wd._trees import (
     widen,
 )
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
-from decoupled_wd.masks import everything
+from decoupled_wd.masks import MaskLike, everything, select
 from decoupled_wd.rounding import check_rounding, held_weights, is_rounding_state
 from decoupled_wd.rules import Rule, as_rule, towards_zero
 

@@ -12,7 +12,7 @@ import optax
 from flax import nnx
 
 import decoupled_wd as dwd
-from decoupled_wd.study.data import mnist1d
+from decoupled_wd.study.tasks.data import mnist1d
 
 EPOCHS, BATCH, PEAK = 30, 100, 5e-3
 data = mnist1d()

@@ -16,7 +16,7 @@ import optax
 from matplotlib.figure import Figure
 
 import decoupled_wd as dwd
-from decoupled_wd.study import data, models
+from decoupled_wd.study.tasks import data, models
 
 task, model = data.load("mnist1d"), models.mlp(40, 10)
 ALPHA, LAMBDA, EPOCHS, BATCH, SEEDS = 1.5e-3, 1.5e-3, 80, 125, 5

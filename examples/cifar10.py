@@ -16,8 +16,8 @@ import optax
 
 import decoupled_wd as dwd
 from decoupled_wd.study import sweep
-from decoupled_wd.study.data import cifar10
-from decoupled_wd.study.shake_shake import shake_shake
+from decoupled_wd.study.tasks.data import cifar10
+from decoupled_wd.study.tasks.shake_shake import shake_shake
 
 parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
 parser.add_argument("file", nargs="?", help="an .npz file with CIFAR-10; random images without it")

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 
 import decoupled_wd as dwd
-from decoupled_wd.study.data import digits
+from decoupled_wd.study.tasks.data import digits
 
 data = digits()
 model = eqx.nn.MLP(64, 10, 64, depth=2, key=jax.random.key(0))

@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import optax
 
 import decoupled_wd as dwd
-from decoupled_wd.study.data import digits
-from decoupled_wd.study.models import mlp
+from decoupled_wd.study.tasks.data import digits
+from decoupled_wd.study.tasks.models import mlp
 
 data = digits(train_size=600)
 model = mlp(64, 10, normalize=False)

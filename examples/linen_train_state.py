@@ -12,7 +12,7 @@ from flax import linen as nn
 from flax.training.train_state import TrainState
 
 import decoupled_wd as dwd
-from decoupled_wd.study.data import digits
+from decoupled_wd.study.tasks.data import digits
 
 data = digits()
 

@@ -16,7 +16,7 @@ import optax
 from matplotlib.figure import Figure
 
 import decoupled_wd as dwd
-from decoupled_wd.study import data
+from decoupled_wd.study.tasks import data
 
 task, WIDTHS = data.load("mnist1d"), (40, 64, 64, 10)
 ALPHA, LAMBDA, EPOCHS, BATCH, B1 = 3e-3, 3e-3, 50, 25, 0.9

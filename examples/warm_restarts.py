@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import optax
 
 import decoupled_wd as dwd
-from decoupled_wd.study.data import mnist1d
-from decoupled_wd.study.models import mlp
+from decoupled_wd.study.tasks.data import mnist1d
+from decoupled_wd.study.tasks.models import mlp
 
 BATCH, FIRST, CYCLES, PEAK = 100, 4, 4, 0.01
 data = mnist1d()

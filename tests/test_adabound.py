@@ -8,7 +8,7 @@ import optax
 import pytest
 
 import decoupled_wd as dwd
-from decoupled_wd._adabound import scale_by_adabound
+from decoupled_wd.preconditioners import scale_by_adabound
 
 STEPS = 300
 PEAK, FINAL = 0.02, 0.1

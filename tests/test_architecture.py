@@ -1,6 +1,7 @@
 """The shape of the package: imports only go down, and the core stays light."""
 
 import ast
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
@@ -10,19 +11,37 @@ import pytest
 import decoupled_wd
 
 PACKAGE = Path(decoupled_wd.__file__).parent
-CORE = sorted(path.stem for path in PACKAGE.glob("*.py"))
-FLOORS = [
-    {"_scalars", "_tables", "_trees"},
-    {"coupling", "schedules", "preconditioners", "theory", "_kinds", "_patterns"},
-    {"strengths", "_adabound", "masks"},
-    {"_resolution"},
-    {"rules", "_measures"},
-    {"describe", "equivalents", "rounding"},
-    {"transforms", "diagnostics", "convert"},
-    {"aliases", "recorder"},
-    {"__init__", "cli"},
-    {"_start"},
-]
+MODULES = {
+    ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
+    for path in sorted(PACKAGE.rglob("*.py"))
+}
+CORE = sorted(name for name in MODULES if not name.startswith("study"))
+# each room stands above all that it imports; a folder is one room to those outside it
+FLOORS = {
+    "": [
+        {"_checks", "_trees", "_kinds"},
+        {"coupling", "schedules", "theory", "_patterns", "rules"},
+        {"strengths", "preconditioners", "masks", "rounding"},
+        {"_resolution"},
+        {"transforms"},
+        {"aliases", "diagnostics"},
+        {"__init__", "cli"},
+        {"_start", "study"},
+    ],
+    "diagnostics": [
+        {"__init__", "_tables", "_measures"},
+        {"describe", "equivalents", "record"},
+        {"preflight"},
+    ],
+    "study": [
+        {"grid", "statistics"},
+        {"tasks", "figures"},
+        {"claims"},
+        {"profiles"},
+        {"report"},
+        {"cli", "__init__"},
+    ],
+}
 
 
 def imports(path, nested=False):
@@ -31,28 +50,51 @@ def imports(path, nested=False):
     nodes = ast.walk(tree) if nested else tree.body
     for node in nodes:
         if isinstance(node, ast.ImportFrom):
-            if node.module == "decoupled_wd":
-                yield from (f"decoupled_wd.{alias.name}" for alias in node.names)
-            else:
-                yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
         elif isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
 
 
-def floor(module):
-    return next(index for index, modules in enumerate(FLOORS) if module in modules)
-
-
-def test_every_module_has_a_floor():
-    assert set(CORE) == set().union(*FLOORS)
-
-
-@pytest.mark.parametrize("module", CORE)
-def test_imports_only_go_down(module):
-    for name in imports(PACKAGE / f"{module}.py"):
-        top, _, below = name.partition(".")
+def ours(path):
+    """Modules of this package that a file imports, or the faces of folders that hand their names on."""
+    for name in imports(path):
+        top, *parts = name.split(".")
         if top == "decoupled_wd":
-            assert floor(below) < floor(module), f"{module} imports {below}"
+            ends = [".".join(parts[:n]) for n in range(len(parts), 0, -1)]
+            faces = [".".join([*parts[:n], "__init__"]) for n in range(len(parts), -1, -1)]
+            yield next(module for module in [*ends, *faces] if module in MODULES)
+
+
+def within(folder, module):
+    """The room in `folder` in which a module is, or None where it is elsewhere."""
+    inside = module if not folder else module.removeprefix(f"{folder}.")
+    return None if folder and inside == module else inside.partition(".")[0]
+
+
+def floor(folder, room):
+    return next(index for index, rooms in enumerate(FLOORS[folder]) if room in rooms)
+
+
+@pytest.mark.parametrize("folder", FLOORS)
+def test_every_room_has_a_floor(folder):
+    rooms = {within(folder, module) for module in MODULES} - {None}
+    assert rooms == set().union(*FLOORS[folder])
+
+
+@pytest.mark.parametrize("folder", FLOORS)
+def test_imports_only_go_down(folder):
+    for module, path in MODULES.items():
+        above = within(folder, module)
+        for name in ours(path):
+            below = within(folder, name)
+            if None not in (above, below) and above != below:
+                assert floor(folder, below) < floor(folder, above), f"{module} imports {name}"
+
+
+def test_no_module_imports_itself_by_a_detour():
+    # the face of the package is imported by its study, and imports none of it
+    graph = {module: set(ours(path)) - {"__init__"} for module, path in MODULES.items()}
+    assert set(graphlib.TopologicalSorter(graph).static_order()) >= set(MODULES)
 
 
 # but for the start of the command, which must meet Ctrl-C before it imports anything
@@ -72,9 +114,9 @@ def test_no_import_is_delayed(path):
 @pytest.mark.parametrize("module", CORE)
 def test_the_core_needs_jax_and_optax_alone(module):
     allowed = set(sys.stdlib_module_names) | {"jax", "numpy", "optax", "decoupled_wd"}
-    assert {
-        name.partition(".")[0] for name in imports(PACKAGE / f"{module}.py", nested=True)
-    } <= allowed
+    tops = {name.partition(".")[0] for name in imports(MODULES[module], nested=True)}
+    assert tops <= allowed
+    assert not any(name.startswith("study") for name in ours(MODULES[module]))
 
 
 def test_importing_the_core_does_not_import_the_study():
@@ -104,5 +146,5 @@ def code_lines(path):
 
 
 def test_modules_stay_small():
-    lengths = {path.name: code_lines(path) for path in PACKAGE.rglob("*.py")}
+    lengths = {module: code_lines(path) for module, path in MODULES.items()}
     assert {name: n for name, n in lengths.items() if n > 220} == {}

@@ -11,8 +11,8 @@ import optax
 import pytest
 
 import decoupled_wd as dwd
-from decoupled_wd._adabound import scale_by_adabound
 from decoupled_wd._trees import root
+from decoupled_wd.preconditioners import scale_by_adabound
 from decoupled_wd.rules import cautious, lp, towards, towards_norm, towards_start, towards_zero
 
 START = {"dead": np.zeros((2, 2)), "w": np.array([0.0, 0.0, 0.0, 1.0, -2.0, 0.3])}

@@ -15,7 +15,7 @@ from flax import nnx
 
 import decoupled_wd as dwd
 from decoupled_wd.rounding import _joined
-from decoupled_wd.study import data, models
+from decoupled_wd.study.tasks import data, models
 
 LINKS = {
     "residual": dwd.rounding.residual,

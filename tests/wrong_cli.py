@@ -10,7 +10,9 @@ import numpy as np
 
 from decoupled_wd import cli, convert
 from decoupled_wd.study import cli as study
-from decoupled_wd.study import data, npz, report, verdicts
+from decoupled_wd.study.claims import verdicts
+from decoupled_wd.study.report import page as report
+from decoupled_wd.study.tasks import data, npz
 
 # what is refused trains nothing and leaves nothing here
 FOLDER = tempfile.gettempdir()

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from decoupled_wd.study import sweep, tasks
+from decoupled_wd.study import sweep
+from decoupled_wd.study.tasks import task as tasks
 
 X = np.ones((12, 3), np.float32)
 NAMES = "cannot name a hyperparameter or metric: it is taken, or no plain text; rename it"

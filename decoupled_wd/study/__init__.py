@@ -14,7 +14,7 @@ _EXTRA = {
 }
 
 try:
-    from decoupled_wd.study.grid import sweep as sweep
+    from decoupled_wd.study.grid.sweep import sweep as sweep
 except ModuleNotFoundError as error:
     if str(error.name).partition(".")[0] not in _EXTRA:
         raise

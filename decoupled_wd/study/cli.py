@@ -20,12 +20,12 @@ import rich.progress
 from rich.text import Text
 
 from decoupled_wd.cli import ends_cleanly
-from decoupled_wd.study.groups import check_groups, index
-from decoupled_wd.study.locks import locked
-from decoupled_wd.study.printing import verdicts_table
+from decoupled_wd.study.grid.groups import check_groups, index
+from decoupled_wd.study.grid.locks import locked
 from decoupled_wd.study.profiles import CLAIMS, PROFILES, Experiment
-from decoupled_wd.study.report import PAGES, duration, write
-from decoupled_wd.study.tasks import Run, runner, task
+from decoupled_wd.study.report.page import PAGES, duration, write
+from decoupled_wd.study.report.terminal import verdicts_table
+from decoupled_wd.study.tasks.task import Run, runner, task
 
 
 def main(arguments: Sequence[str]) -> None:

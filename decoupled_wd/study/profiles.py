@@ -11,17 +11,17 @@ import numpy as np
 from decoupled_wd import LR, PAPER
 from decoupled_wd.study.claims import (
     budget,
+    choice,
     equivalence,
     generalization,
     inclusion,
     interaction,
-    optimizers,
     restarts,
     superconvergence,
 )
-from decoupled_wd.study.data import Dataset, mnist1d
-from decoupled_wd.study.tasks import Run, Task
-from decoupled_wd.study.verdicts import Finding
+from decoupled_wd.study.claims.verdicts import Finding
+from decoupled_wd.study.tasks.data import Dataset, mnist1d
+from decoupled_wd.study.tasks.task import Run, Task
 
 
 class Experiment(NamedTuple):
@@ -61,7 +61,7 @@ _RESTARTS = partial(restarts.measure, normalized_decays=(0.1, 0.2, 0.4, 0.8), se
 _RESTARTS_OF_BOTH = partial(
     _RESTARTS, learning_rates={"AdamW": (0.05, 0.025), "SGDW": (0.25, 0.125)}
 )
-_OPTIMIZERS = partial(optimizers.measure, trials=48, seeds=5, fresh_seeds=20)
+_OPTIMIZERS = partial(choice.measure, trials=48, seeds=5, fresh_seeds=20)
 _INCLUSION = partial(inclusion.measure, trials=48, seeds=5, fresh_seeds=20)
 _CYCLE = partial(superconvergence.measure, grid=8, seeds=5)
 _EVERY = {"schedules": ("cosine", "step drop", "fixed")}

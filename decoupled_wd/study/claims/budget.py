@@ -9,12 +9,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from decoupled_wd import normalized
-from decoupled_wd.study.contenders import maker
-from decoupled_wd.study.curves import lines
-from decoupled_wd.study.data import Dataset
+from decoupled_wd.study.claims.optimizers import maker
+from decoupled_wd.study.claims.verdicts import Finding, Verdict
+from decoupled_wd.study.figures.curves import lines
 from decoupled_wd.study.statistics import over_seeds, ridge
-from decoupled_wd.study.tasks import Run, Task
-from decoupled_wd.study.verdicts import Finding, Verdict
+from decoupled_wd.study.tasks.data import Dataset
+from decoupled_wd.study.tasks.task import Run, Task
 
 RATE, DECAY = "learning_rate", "weight_decay"
 DECAYS = tuple(2.0 ** np.arange(-11, -3))

@@ -20,10 +20,10 @@ from jax.flatten_util import ravel_pytree
 from matplotlib.figure import Figure
 
 from decoupled_wd import adam, decouple, sgd
-from decoupled_wd.study.curves import lines
+from decoupled_wd.study.claims.verdicts import Finding, Verdict
+from decoupled_wd.study.figures.curves import lines
 from decoupled_wd.study.statistics import Estimate
-from decoupled_wd.study.tasks import Run, Task
-from decoupled_wd.study.verdicts import Finding, Verdict
+from decoupled_wd.study.tasks.task import Run, Task
 
 ROUNDING, MATTERS = 1e-6, 0.01
 """Of what the decay does: less than the one is nothing that float32 could tell, more than the other counts."""

@@ -7,12 +7,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from decoupled_wd.study.claims.interaction import grids
+from decoupled_wd.study.claims.optimizers import maker
 from decoupled_wd.study.claims.tuning import difference, finalists
-from decoupled_wd.study.contenders import maker
-from decoupled_wd.study.curves import scatter
+from decoupled_wd.study.claims.verdicts import MARGIN, Finding, Verdict
+from decoupled_wd.study.figures.curves import scatter
 from decoupled_wd.study.statistics import Estimate, over_seeds
-from decoupled_wd.study.tasks import Run, Task
-from decoupled_wd.study.verdicts import MARGIN, Finding, Verdict
+from decoupled_wd.study.tasks.task import Run, Task
 
 BINS = 8
 GAIN = "gain in test error, points"

@@ -16,12 +16,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from decoupled_wd import add_decayed_weights, scale_by_adam, scale_by_momentum
-from decoupled_wd.study.claims.optimizers import halton
+from decoupled_wd.study.claims.choice import halton
 from decoupled_wd.study.claims.tuning import difference, error, finalists, over_trials
-from decoupled_wd.study.curves import bars, lines
+from decoupled_wd.study.claims.verdicts import MARGIN, Finding, Verdict
+from decoupled_wd.study.figures.curves import bars, lines
 from decoupled_wd.study.statistics import Estimate
-from decoupled_wd.study.tasks import Run, Task
-from decoupled_wd.study.verdicts import MARGIN, Finding, Verdict
+from decoupled_wd.study.tasks.task import Run, Task
 
 Cosine = Callable[[Any], optax.Schedule]
 LARGE = np.logspace(0, 4, 5)

@@ -8,11 +8,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from decoupled_wd import LR, PAPER, Coupling
-from decoupled_wd.study.contenders import CONTENDERS, PAIRS, axes, maker
-from decoupled_wd.study.plots import heatmaps
+from decoupled_wd.study.claims.optimizers import CONTENDERS, PAIRS, axes, maker
+from decoupled_wd.study.claims.verdicts import Finding, Verdict
+from decoupled_wd.study.figures.heatmaps import heatmaps
 from decoupled_wd.study.statistics import Estimate, over_seeds, ridge, summarize
-from decoupled_wd.study.tasks import Run, Task
-from decoupled_wd.study.verdicts import Finding, Verdict
+from decoupled_wd.study.tasks.task import Run, Task
 
 RATE, DECAY = "learning_rate", "weight_decay"
 

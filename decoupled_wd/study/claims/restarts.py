@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from decoupled_wd import adamwr, sgdwr
 from decoupled_wd.study.claims.tuning import errors
-from decoupled_wd.study.curves import lines
+from decoupled_wd.study.claims.verdicts import MARGIN, Finding, Verdict
+from decoupled_wd.study.figures.curves import lines
 from decoupled_wd.study.statistics import Estimate, over_seeds
-from decoupled_wd.study.tasks import Run, Task
-from decoupled_wd.study.verdicts import MARGIN, Finding, Verdict
+from decoupled_wd.study.tasks.task import Run, Task
 
 OPTIMIZERS: Mapping[str, Callable[..., optax.GradientTransformation]] = MappingProxyType(
     {"SGDW": sgdwr, "AdamW": adamwr}

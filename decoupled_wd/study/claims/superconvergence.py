@@ -10,12 +10,12 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from decoupled_wd import add_decayed_weights, decouple, scale_by_adam
+from decoupled_wd.study.claims.optimizers import axes, maker
 from decoupled_wd.study.claims.tuning import Make, errors, tuned
-from decoupled_wd.study.contenders import axes, maker
-from decoupled_wd.study.curves import lines
+from decoupled_wd.study.claims.verdicts import Finding, Verdict
+from decoupled_wd.study.figures.curves import lines
 from decoupled_wd.study.statistics import Estimate, over_seeds
-from decoupled_wd.study.tasks import Run, Task
-from decoupled_wd.study.verdicts import Finding, Verdict
+from decoupled_wd.study.tasks.task import Run, Task
 
 Budgets = Mapping[int, NDArray[np.float64]]
 """Epochs to the `errors` of a grid."""

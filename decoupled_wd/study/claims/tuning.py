@@ -10,7 +10,7 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from decoupled_wd.study.statistics import Estimate, over_seeds
-from decoupled_wd.study.tasks import Run, Task
+from decoupled_wd.study.tasks.task import Run, Task
 
 FINALISTS = 3
 NO_AXES = ("seed", "epoch", "trial")

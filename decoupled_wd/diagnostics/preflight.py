@@ -1,0 +1,205 @@
+"""Whether the decay will be there at all: a check of precision, before anything is trained.
+
+Rounded to nearest, a weight that a step changes by less than half the distance to its neighbour does not
+change, however many steps follow. So a dtype of relative spacing eps has a threshold: at ``c <= eps/4`` no weight
+decays, and from ``c = eps/2`` on every weight does.
+"""
+
+import warnings
+from dataclasses import dataclass
+from typing import Any, Literal, NamedTuple, get_args
+
+import jax
+import jax.numpy as jnp
+import optax
+
+from decoupled_wd._checks import check_at_least_one, scheduled
+from decoupled_wd._trees import is_absent, named_leaves, widen
+from decoupled_wd.coupling import PAPER, Coupling, as_coupling
+from decoupled_wd.diagnostics._tables import as_html, as_number, as_text
+from decoupled_wd.diagnostics.describe import describe
+from decoupled_wd.masks import MaskLike, everything
+from decoupled_wd.rounding import check_rounding, is_bfloat16, is_rounding_link
+
+OnLoss = Literal["raise", "warn", "return"]
+_SHORT = 16  # significand bits up to which all significands are tried, rather than a formula used
+
+
+class Row(NamedTuple):
+    """One leaf: the fraction c that a step removes, the largest c that removes nothing, and what becomes of it."""
+
+    path: str
+    dtype: str
+    fraction: float
+    last_fraction: float | None
+    threshold: float
+    moved: float
+    verdict: str
+    remedy: str
+
+
+@dataclass(frozen=True)
+class Preflight:
+    """The rows that `preflight` returns; it prints as a table, and shows as one in notebooks."""
+
+    rows: tuple[Row, ...]
+
+    @property
+    def losses(self) -> tuple[Row, ...]:
+        """The rows in which decay is lost, wholly or partly."""
+        return tuple(row for row in self.rows if row.verdict.endswith("lost"))
+
+    def __str__(self) -> str:
+        """Aligned columns, complete however long the model."""
+        return as_text(_HEADER, map(_cells, self.rows), [self._summary()])
+
+    __repr__ = __str__
+
+    def _repr_html_(self) -> str:
+        return as_html(_HEADER, map(_cells, self.rows), [self._summary()])
+
+    def _summary(self) -> str:
+        decayed = sum(row.verdict != "not decayed" for row in self.rows)
+        return f"decay is lost, wholly or partly, in {len(self.losses)} of {decayed} decayed leaves"
+
+
+def preflight(
+    params: optax.Params,
+    weight_decay: Any,
+    *,
+    steps: int | None = None,
+    learning_rate: optax.ScalarOrSchedule | None = None,
+    peak_learning_rate: Any = None,
+    coupling: Coupling | str = PAPER,
+    mask: MaskLike = everything(),
+    rounding: optax.GradientTransformation | None = None,
+    on_loss: OnLoss = "warn",
+) -> Preflight:
+    """Which weights a decay step moves in their precision: those with ``nearest(p − c·p) ≠ p``, ``c = λ·α^p·m``.
+
+    In a real step the optimiser's own update is added before the rounding. Where that is large it carries the decay
+    along by chance; where it is small, late in a run, what this check calls lost is lost.
+
+    Args:
+      params: a tree of arrays, whose finite weights other than 0 are counted one by one; or of
+        ``jax.ShapeDtypeStruct``, for which, as for an array without such a weight, all significands count alike.
+      weight_decay: λ, a number, a tree of numbers, or a schedule, of which the value at step 0 counts.
+      steps: how many steps training takes; with it, rows hold the fraction of the last step of a schedule too.
+      learning_rate, peak_learning_rate, coupling, mask: as in `describe`.
+      rounding: the link in use: behind one of `rounding` a bfloat16 weight decays as a float32 weight does.
+      on_loss: what to do if decay is lost anywhere: "raise", "warn", or only "return" the rows.
+
+    Returns:
+      A `Preflight` with ``rows``, one for each leaf, and its ``losses``. A row's threshold is eps/4 of the dtype
+      that carries the weight: at and below it nothing moves. Its verdict is "kept" if every weight moves, "partly
+      lost", "lost", or "not decayed".
+
+    Raises:
+      ValueError: decay is lost and `on_loss` is "raise".
+      TypeError, ValueError: an argument is out of range, α is missing, or a tree does not fit the params.
+
+    Examples:
+      >>> params = {"head": jnp.ones((3, 4)), "body": jnp.ones((3, 4), jnp.bfloat16)}
+      >>> for row in preflight(params, 1e-4, on_loss="return").rows:
+      ...     print(row.path, row.threshold == jnp.finfo(row.dtype).eps / 4, row.moved, row.verdict)
+      body True 0.0 lost
+      head True 1.0 kept
+      >>> from decoupled_wd.rounding import residual
+      >>> [row.verdict for row in preflight(params, 1e-4, rounding=residual(), on_loss="raise").rows]
+      ['kept', 'kept']
+
+    Source: round-to-nearest, IEEE 754-2019, section 4.3.1; its effect, Zamirai et al., arXiv 2010.06192, section 3.
+    """
+    _check(steps, rounding, on_loss)
+    rounded = rounding is not None and is_rounding_link(rounding)
+    options = {"learning_rate": learning_rate, "peak_learning_rate": peak_learning_rate}
+    with jax.ensure_compile_time_eval():  # inside jit too the schedules and dtypes are known
+        plans = describe(params, weight_decay, coupling=coupling, mask=mask, **options).rows
+        ends: list[float | None] = [None] * len(plans)
+        if steps is not None and (callable(weight_decay) or callable(learning_rate)):
+            last = describe(
+                params, scheduled("weight_decay", weight_decay, steps - 1), mask=mask
+            ).rows
+            pair = as_coupling("coupling", coupling)
+            unit = float(pair.fraction(1.0, **options)(steps - 1))
+            ends = [unit * row.fraction for row in last]
+        leaves = [leaf for _, leaf in named_leaves(params, is_leaf=is_absent)]
+        found = zip(plans, leaves, ends, strict=True)
+        rows = tuple(_row(plan, leaf, end, rounded) for plan, leaf, end in found)
+    return _reported(Preflight(rows), on_loss)
+
+
+def _row(plan: Any, leaf: Any, end: float | None, rounded: bool) -> Row:
+    path, dtype, c = plan.path, plan.dtype, plan.fraction
+    if c == 0:
+        return Row(path, dtype, c, end, 0.0, 0.0, "not decayed", "")
+    carrier = "float32" if rounded and is_bfloat16(leaf) else dtype
+    moved = _share_moved(leaf, c, carrier)
+    verdict = "kept" if moved == 1 else "partly lost" if moved else "lost"
+    threshold = float(_info(carrier).eps) / 4
+    return Row(path, dtype, c, end, threshold, moved, verdict, _remedy(carrier, verdict))
+
+
+def _share_moved(leaf: Any, c: float, dtype: str) -> float:
+    """Of the weights that can decay at all, if their values are known, else of the significands."""
+    if not isinstance(leaf, jax.ShapeDtypeStruct | jax.core.Tracer):
+        p = jnp.asarray(leaf, dtype)
+        decays = jnp.isfinite(p) & (p != 0)
+        count = jnp.sum(decays)
+        if count:
+            return int(jnp.sum(decays & _moves(p, c))) / int(count)
+    return _share_of_significands(c, dtype)
+
+
+def _moves(p: jax.Array, c: float) -> jax.Array:
+    """Whether each weight moves, written as training writes it: the update is rounded, then the sum."""
+    update = (-c * widen(p)).astype(p.dtype)
+    moved: jax.Array = optax.apply_updates(p, update) != p
+    return moved
+
+
+def _share_of_significands(c: float, dtype: str) -> float:
+    """Of the significands s in [1, 2), those with ``c·s > eps/2``: a formula where there are too many to try."""
+    info = _info(dtype)
+    if info.nmant <= _SHORT:
+        s = 1 + jnp.arange(2**info.nmant) * float(info.eps)
+        return float(jnp.mean(_moves(s.astype(info.dtype), c)))
+    return min(max(2 - float(info.eps) / (2 * c), 0.0), 1.0)
+
+
+def _remedy(dtype: str, verdict: str) -> str:
+    if verdict == "kept":
+        return ""
+    link = "rounding=dwd.rounding.residual() or stochastic_rounding(seed)"
+    wider = {"float32": "float64 weights", "complex64": "complex128 weights"}
+    narrow = {"bfloat16": f"{link}, or float32 weights"}
+    return (narrow | wider).get(dtype, f"bfloat16 weights with {link}, or float32 weights")
+
+
+def _reported(report: Preflight, on_loss: OnLoss) -> Preflight:
+    if report.losses and on_loss == "raise":
+        raise ValueError(str(report))
+    if report.losses and on_loss == "warn":
+        warnings.warn(str(report), stacklevel=3)
+    return report
+
+
+def _check(steps: int | None, rounding: Any, on_loss: str) -> None:
+    if steps is not None:
+        check_at_least_one("steps", steps)
+    check_rounding(rounding)
+    if on_loss not in get_args(OnLoss):
+        raise ValueError(
+            f"on_loss must be one of {get_args(OnLoss)}, got {on_loss!r}; pass one of them"
+        )
+
+
+def _info(dtype: str) -> Any:
+    return jnp.finfo(dtype)  # type: ignore[no-untyped-call]
+
+
+_HEADER = tuple(field.replace("_", "-") for field in Row._fields)
+
+
+def _cells(row: Row) -> tuple[str, ...]:
+    return tuple(as_number(x) if isinstance(x, float) else "–" if x is None else x for x in row)

@@ -1,0 +1,1 @@
+"""What a study shows: a page, and a table in the terminal."""

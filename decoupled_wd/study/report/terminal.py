@@ -1,0 +1,51 @@
+"""The verdicts as the terminal shows them."""
+
+import itertools
+
+import rich.box
+import rich.console
+import rich.table
+from rich.text import Text
+
+from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, MISSING, UNDECIDED, Finding, Verdict
+from decoupled_wd.study.profiles import Experiment
+from decoupled_wd.study.report.page import interval
+
+STYLES = {HOLDS: "green", FAILS: "red", UNDECIDED: "yellow", MISSING: "dim"}
+
+
+def verdicts_table(
+    findings: list[tuple[Experiment, Finding]], width: int
+) -> rich.console.RenderableType:
+    """A table, or a list where the width has no room for one."""
+    lines = [
+        [_cells(experiment.claim, line) for line in finding.verdicts]
+        for experiment, finding in findings
+    ]
+    caption = "95 % intervals, bootstrapped over seeds"
+    if width < 72:
+        rows = [
+            Text("\n").join([what, Text(f"  {measured}, expected {expected}: ").append(verdict)])
+            for what, measured, expected, verdict in itertools.chain(*lines)
+        ]
+        return rich.console.Group(*rows, caption)
+    shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, caption=caption)
+    shown.add_column("claim")
+    for heading in ("measured", "expected"):
+        shown.add_column(heading, justify="right", no_wrap=True)
+    shown.add_column("verdict", no_wrap=True)
+    for section in lines:
+        for cells in section:
+            shown.add_row(*cells)
+        shown.add_section()
+    return shown
+
+
+def _cells(claim: str, line: Verdict) -> tuple[Text, Text, Text, Text]:
+    value, low, high = interval(line.estimate)
+    return (
+        Text(f"({claim}) {line.statement} ").append(f"({line.where})", "dim"),
+        Text(f"{value} [{low}, {high}]"),
+        Text(line.expected),
+        Text(line.verdict, STYLES[line.verdict]),
+    )

@@ -1,0 +1,310 @@
+"""The data sets of the study: small enough for two CPU cores, hard enough for decay to matter.
+
+MNIST-1D and digits are made or shipped offline, come out bit for bit the same every time, and leave
+the caller's random numbers alone. CIFAR-10, the paper's own, is read from a file.
+"""
+
+import contextlib
+import math
+import random
+from collections.abc import Callable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+from mnist1d.data import get_dataset_args, make_dataset  # type: ignore[import-untyped]
+from sklearn.datasets import load_digits  # type: ignore[import-untyped]
+from sklearn.model_selection import train_test_split  # type: ignore[import-untyped]
+
+from decoupled_wd.study.tasks.npz import header, load_array
+
+
+class Dataset(NamedTuple):
+    """A classification task: float32 inputs [n, features], int32 labels [n] in 0…num_classes−1."""
+
+    name: str
+    x_train: npt.NDArray[np.float32]
+    y_train: npt.NDArray[np.int32]
+    x_validation: npt.NDArray[np.float32]
+    y_validation: npt.NDArray[np.int32]
+    x_test: npt.NDArray[np.float32]
+    y_test: npt.NDArray[np.int32]
+    num_classes: int
+    shape: tuple[int, ...]
+    """Of one input before it was flattened, channels last."""
+
+
+@contextlib.contextmanager
+def _global_generators_kept() -> Iterator[None]:
+    numpy_state, python_state = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(numpy_state)  # noqa: NPY002
+        random.setstate(python_state)
+
+
+Split: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]
+
+
+def _dataset(
+    name: str,
+    shape: tuple[int, ...],
+    num_classes: int,
+    *,
+    train: Split,
+    validation: Split,
+    test: Split,
+) -> Dataset:
+    x_train, x_validation, x_test = (
+        np.asarray(x, np.float32).reshape(-1, math.prod(shape))
+        for x, _ in (train, validation, test)
+    )
+    y_train, y_validation, y_test = (np.asarray(y, np.int32) for _, y in (train, validation, test))
+    splits = (x_train, y_train, x_validation, y_validation, x_test, y_test)
+    return Dataset(name, *splits, num_classes, shape)
+
+
+def _count_classes(name: str, *labels: npt.ArrayLike) -> int:
+    """How many labels there are: integers from 0, each of them at least once."""
+    found = np.unique(np.concatenate(labels))
+    if found.dtype.kind not in "iu" or not np.array_equal(found, np.arange(len(found))):
+        raise ValueError(
+            f"{name}: labels must be integers from 0 to the number of classes − 1, each at least once, got "
+            f"{found.dtype} {found[:20].tolist()}; number the classes anew"
+        )
+    return len(found)
+
+
+def mnist1d(
+    *, train_size: int = 2000, validation_size: int = 2000, test_size: int = 4000, seed: int = 42
+) -> Dataset:
+    """MNIST-1D: ten noisy, shifted and sheared waveforms of 40 samples each.
+
+    Inputs have mean 0 and standard deviation 1 over all points together. Generated in about two
+    seconds, never downloaded; the global generators that the package seeds are put back.
+
+    Args:
+        train_size: number of training points.
+        validation_size: number of validation points.
+        test_size: number of test points; the three sizes together are a multiple of 10.
+        seed: seed of the generator; 42 is the package's own.
+
+    Raises:
+        ValueError: a size is not positive, or the ten classes cannot have the same size.
+
+    Examples:
+        >>> mnist1d(train_size=30, validation_size=10, test_size=20).x_train.shape
+        (30, 40)
+
+    Source: Greydanus & Kobak, arXiv 2011.14439.
+    """
+    sizes = train_size, validation_size, test_size
+    total = sum(sizes)
+    if min(sizes) < 1 or total % 10:
+        raise ValueError(
+            f"train_size, validation_size and test_size must be positive and add up to a multiple of "
+            f"10 (equal classes), got {train_size}, {validation_size} and {test_size}; for example "
+            f"2000, 2000 and 4000"
+        )
+    settings = get_dataset_args()
+    settings.num_samples, settings.seed = total, seed
+    # The package truncates total·train_split; the half keeps rounding from losing a point.
+    settings.train_split = (train_size + 0.5) / total
+    with _global_generators_kept():
+        made = make_dataset(settings)
+    x, y = made["x_test"], made["y_test"]
+    return _dataset(
+        "mnist1d",
+        (40, 1),
+        _count_classes("mnist1d", made["y"], y),
+        train=(made["x"], made["y"]),
+        validation=(x[:validation_size], y[:validation_size]),
+        test=(x[validation_size:], y[validation_size:]),
+    )
+
+
+def digits(*, train_size: int = 300, validation_size: int = 500, seed: int = 0) -> Dataset:
+    """Handwritten digits: real 8×8 grey images, flattened to 64 pixels in [0, 1].
+
+    The training split is small, since with most of the 1797 images the task saturates and every
+    regularisation looks alike; all splits are stratified, and all other images are the test set.
+
+    Args:
+        train_size: number of training images.
+        validation_size: number of validation images.
+        seed: seed of the splits.
+
+    Raises:
+        ValueError: a split would have fewer images than there are classes.
+
+    Examples:
+        >>> digits().x_train.shape, digits().x_validation.shape, digits().x_test.shape
+        ((300, 64), (500, 64), (997, 64))
+
+    Source: UCI ML handwritten digits (Alpaydin & Kaynak 1998), as shipped with scikit-learn.
+    """
+    pixels, labels = load_digits(return_X_y=True)
+    sizes = train_size, validation_size, len(labels) - train_size - validation_size
+    classes = _count_classes("digits", labels)
+    if min(sizes) < classes:
+        raise ValueError(
+            f"train_size and validation_size must leave each of the three splits an image of each of the "
+            f"{classes} classes, got {train_size} and {validation_size} of {len(labels)} images"
+        )
+    split = partial(train_test_split, random_state=seed)
+    x_train, x, y_train, y = split(pixels / 16, labels, train_size=train_size, stratify=labels)
+    x_validation, x_test, y_validation, y_test = split(x, y, train_size=validation_size, stratify=y)
+    return _dataset(
+        "digits",
+        (8, 8, 1),
+        classes,
+        train=(x_train, y_train),
+        validation=(x_validation, y_validation),
+        test=(x_test, y_test),
+    )
+
+
+def cifar10(path: str | Path, *, validation_size: int = 5000) -> Dataset:
+    """CIFAR-10 from a file of yours: 32×32 colour images, each channel of mean 0 and deviation 1.
+
+    Mean and standard deviation are those of the training images; the last `validation_size` of
+    ``x_train`` are the validation set. Shapes, types and sizes are checked before an array is loaded.
+
+    Args:
+        path: an .npz file with ``x_train``, ``x_test``, uint8 [n, 32, 32, 3], and ``y_train``,
+            ``y_test``, integers 0…9 [n] or [n, 1].
+        validation_size: number of validation images.
+
+    Raises:
+        ValueError: names the file, and the array that is missing or not of this shape, type or range.
+
+    Examples:
+        >>> data = cifar10("cifar10.npz")  # doctest: +SKIP
+        >>> data.x_train.shape  # doctest: +SKIP
+        (45000, 3072)
+
+    Source: Krizhevsky 2009; the split and normalisation are the usual ones.
+    """
+    length = _check_cifar10(path, "x_train", "y_train")
+    _check_cifar10(path, "x_test", "y_test")
+    size = length - validation_size
+    if min(size, validation_size) < 1:
+        raise ValueError(
+            f"{path}: validation_size must leave both splits one of the {length} images in x_train, "
+            f"got {validation_size}"
+        )
+    y, y_test = (_cifar10_labels(path, name) for name in ("y_train", "y_test"))
+    x, x_test = (load_array(path, name) for name in ("x_train", "x_test"))
+    channels = [x[:size, ..., channel] for channel in range(3)]
+    mean, deviation = np.array([[c.mean(), c.std()] for c in channels], np.float32).T
+    for channel in np.flatnonzero(deviation == 0)[:1]:
+        raise ValueError(f"{path}: channel {channel} of x_train is the same in every pixel")
+    return _dataset(
+        "cifar10",
+        (32, 32, 3),
+        _CIFAR10_CLASSES,
+        train=((x[:size] - mean) / deviation, y[:size]),
+        validation=((x[size:] - mean) / deviation, y[size:]),
+        test=((x_test - mean) / deviation, y_test),
+    )
+
+
+_CIFAR10_CLASSES = 10
+
+
+def _check_cifar10(path: str | Path, x_name: str, y_name: str) -> int:
+    """The number of images of a split, if the headers of its two arrays are as they should be."""
+    images, labels = header(path, x_name), header(path, y_name)
+    length = images.shape[0] if images.shape else 0
+    if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3) or not length:
+        raise ValueError(
+            f"{path}: {x_name} must be uint8 [n, 32, 32, 3] and not empty, got {images.dtype} "
+            f"{list(images.shape)}; store the images as they are distributed, channels last"
+        )
+    if images.bytes > 100 * images.compressed_bytes:
+        raise ValueError(
+            f"{path}: {x_name} is {images.bytes} bytes compressed to {images.compressed_bytes}, which no "
+            "photographs are; check what was stored"
+        )
+    if labels.dtype.kind not in "iu" or labels.shape not in [(length,), (length, 1)]:
+        raise ValueError(
+            f"{path}: {y_name} must be integers [{length}] or [{length}, 1], one for each image, got "
+            f"{labels.dtype} {list(labels.shape)}"
+        )
+    return length
+
+
+def _cifar10_labels(path: str | Path, name: str) -> npt.NDArray[Any]:
+    labels = load_array(path, name).reshape(-1)
+    for row in np.flatnonzero((labels < 0) | (labels >= _CIFAR10_CLASSES))[:1]:
+        raise ValueError(
+            f"{path}: {name}[{row}] is {labels[row]}; labels must be in 0…{_CIFAR10_CLASSES - 1}"
+        )
+    return labels
+
+
+DATASETS: Mapping[str, Callable[[], Dataset]] = {"mnist1d": mnist1d, "digits": digits}
+
+
+def load(name: str) -> Dataset:
+    """The data set of this name from `DATASETS`, checked by `validated`.
+
+    Raises:
+        ValueError: the name is unknown, or the data set fails a check.
+
+    Examples:
+        >>> load("digits").num_classes
+        10
+    """
+    if name not in DATASETS:
+        raise ValueError(f"name must be one of {', '.join(DATASETS)}; got {name!r}")
+    return validated(DATASETS[name]())
+
+
+def validated(dataset: Dataset) -> Dataset:
+    """The same data set, if its shapes agree, its inputs are finite and its labels in range.
+
+    Raises:
+        ValueError: names the data set, the array and the first offending index.
+
+    Examples:
+        >>> import numpy as np
+        >>> x, y = np.zeros((2, 3), np.float32), np.array([0, 5], np.int32)
+        >>> validated(Dataset("toy", x, y, x, y, x, y, num_classes=2, shape=(3, 1)))
+        Traceback (most recent call last):
+        ValueError: toy: y_train[1] is 5; labels must be in 0…1
+    """
+    for split in ("train", "validation", "test"):
+        _check_split(dataset, f"x_{split}", f"y_{split}")
+    return dataset
+
+
+def _check_split(dataset: Dataset, x_name: str, y_name: str) -> None:
+    name, x, y = dataset.name, getattr(dataset, x_name), getattr(dataset, y_name)
+    if x.ndim != 2 or x.size == 0 or x.dtype != np.float32:
+        raise ValueError(
+            f"{name}: {x_name} must be float32 [n, features] and not empty, "
+            f"got {x.dtype} {list(x.shape)}; reshape and cast it"
+        )
+    if x.shape[1] != math.prod(dataset.shape):
+        raise ValueError(
+            f"{name}: {x_name} has {x.shape[1]} features, but shape {dataset.shape} has "
+            f"{math.prod(dataset.shape)}; they must agree"
+        )
+    if y.shape != x.shape[:1] or y.dtype != np.int32:
+        raise ValueError(
+            f"{name}: {y_name} must be int32 [{len(x)}], one label for each row of {x_name}, "
+            f"got {y.dtype} {list(y.shape)}"
+        )
+    for row, column in np.argwhere(~np.isfinite(x))[:1]:
+        raise ValueError(
+            f"{name}: {x_name}[{row}, {column}] is {x[row, column]}; "
+            f"remove or fill values that are not finite"
+        )
+    for row in np.flatnonzero((y < 0) | (y >= dataset.num_classes))[:1]:
+        raise ValueError(
+            f"{name}: {y_name}[{row}] is {y[row]}; labels must be in 0…{dataset.num_classes - 1}"
+        )

@@ -1,0 +1,486 @@
+"""The report as a reader has it: in a browser, from disk, on a phone, in the dark, without eyes."""
+
+import base64
+import html
+import io
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+from functools import partial
+from html.parser import HTMLParser
+from pathlib import Path
+
+import matplotlib as mpl
+import numpy as np
+import pytest
+import xarray as xr
+from matplotlib.colors import Normalize
+
+from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, MISSING, UNDECIDED, Finding, Verdict
+from decoupled_wd.study.figures.curves import bars, lines
+from decoupled_wd.study.figures.heatmaps import heatmaps
+from decoupled_wd.study.profiles import CLAIMS, Experiment
+from decoupled_wd.study.report import page as report
+from decoupled_wd.study.statistics import Estimate
+
+BROWSER = next(
+    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+)
+DIMS = ("learning_rate", "weight_decay", "seed")
+NAN = float("nan")
+HOSTILE = "<script>alert('λ')</script> & \"quotes\""
+VERDICTS = [
+    Verdict("With L2 the best λ falls", "mnist1d", "slope", Estimate(-0.7, -0.9, -0.5), "<", 0.0),
+    Verdict("It falls as 1/α", "mnist1d", "slope", Estimate(-0.7, -0.9, -0.5), ">", 0.0),
+    Verdict(HOSTILE, "digits", "ratio of slopes", Estimate(0.4, 0.2, 1.4), "<", 0.5),
+    Verdict(
+        "At fixed α there is no gain", "digits", "points", Estimate(NAN, NAN, NAN), "≈", 0.0, 0.5
+    ),
+    Verdict(
+        "Both take the same steps", "digits", "distance", Estimate(3e-6, 2e-6, 4e-6), "<", 1e-4
+    ),
+]
+EXPECTED = [HOLDS, FAILS, UNDECIDED, MISSING, HOLDS]
+TABLE = [
+    {"optimizer": "SGD", "best_error": 39.8, "ridge_slope": -0.7, "ridge_slope_low": NAN},
+    {"optimizer": "AdamW", "best_error": 40.2, "ridge_slope": 0.2, "ridge_slope_low": 0.1},
+]
+OPTIONS = {
+    "configuration": {"profile": "small & quick", "seeds": 3},
+    "command": "decoupled-wd study --out '<results>'",
+    "seconds": 171.4,
+}
+
+
+def runs(name, rows, columns):
+    """Errors that all differ, so that a cell can be told from every other; one cell diverges."""
+    error = 40 + np.random.default_rng(len(name)).uniform(0, 15, (rows, columns, 3))
+    error[0, 0, 1] = np.nan
+    rates, decays = 0.1 * 2.0 ** -np.arange(rows), [0, *2.0 ** -np.arange(columns - 1, 0, -1)]
+    return xr.Dataset({"test_error": (DIMS, error)}, {DIMS[0]: rates, DIMS[1]: decays})
+
+
+GRIDS = {"SGD": runs("SGD", 4, 6), "AdamW": runs("AdamW", 4, 6)}
+
+
+def figures():
+    error = xr.DataArray([9.0, 5.0, 4.0], {"epoch": [1, 2, 4]}, ("epoch",))
+    panel = {"AdamW": error, HOSTILE: error + 1}
+    return {
+        "heatmaps mnist1d, mlp, cosine": heatmaps(xr.DataTree.from_dict(GRIDS), within=15.0),
+        f"anytime {HOSTILE}": lines(
+            {"mnist1d": panel}, x="epoch", xlabel="epochs", ylabel="test error (%)"
+        ),
+    }
+
+
+def findings():
+    def measure(*args, **options):
+        raise AssertionError("a report does not measure")
+
+    sized = partial(measure, grid=8, seeds=5, schedules=("cosine", "step drop"))
+    again = {
+        "Anytime; script alert λ script quotes": bars({"a": {"b": Estimate(1, 0, 2)}}, ylabel="y")
+    }
+    return [
+        (Experiment("v", "digits", "mlp", measure, 1.0), Finding(VERDICTS[2:], again)),
+        (Experiment("ii", "mnist1d", "mlp", sized, 70.0), Finding(VERDICTS[:2], figures())),
+    ]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    out = tmp_path_factory.mktemp("study") / "new" / "folder"
+    report.write(out, findings=findings(), table=TABLE, **OPTIONS)
+    return out
+
+
+@pytest.fixture(scope="module")
+def page(folder):
+    return (folder / "report.html").read_text("utf-8")
+
+
+class Reader(HTMLParser):
+    """Tags with their attributes, and the text outside of the style sheet."""
+
+    def __init__(self, page):
+        super().__init__()
+        self.tags, self.words, self.open = [], [], []
+        self.feed(page)
+        self.text = " ".join(" ".join(self.words).split())
+
+    def handle_starttag(self, tag, attributes):
+        self.tags.append((tag, dict(attributes)))
+        self.open.append(tag)
+
+    def handle_endtag(self, tag):
+        while self.open and self.open.pop() != tag:
+            pass
+
+    def handle_data(self, data):
+        if "style" not in self.open:
+            self.words.append(data)
+
+
+@pytest.fixture(scope="module")
+def read(page):
+    return Reader(page)
+
+
+def strict(path):
+    def refuse(constant):
+        raise AssertionError(f"{path} holds {constant}")
+
+    return json.loads(path.read_text("utf-8"), parse_constant=refuse)
+
+
+def test_claims_json_holds_every_verdict_with_its_claim(folder):
+    records = strict(folder / "claims.json")
+    assert [record["claim"] for record in records] == ["v"] * 3 + ["ii"] * 2
+    assert [record["verdict"] for record in records] == EXPECTED[2:] + EXPECTED[:2]
+    assert records[0]["statement"] == HOSTILE
+    assert (records[0]["value"], records[0]["low"], records[0]["high"]) == (0.4, 0.2, 1.4)
+    assert records[1]["value"] is None
+
+
+def test_table_json_holds_the_records_with_null_for_nan(folder):
+    records = strict(folder / "table.json")
+    assert [list(record) for record in records] == [list(record) for record in TABLE]
+    assert records[0]["ridge_slope_low"] is None
+    assert records[1] == TABLE[1]
+
+
+def test_an_infinite_estimate_spoils_neither_page_nor_json(tmp_path):
+    endless = [Verdict("a", "b", "c", Estimate(np.inf, 1.0, np.inf), ">", 0.0)]
+    experiment = Experiment("i", "digits", "mlp", None, 1.0)
+    report.write(tmp_path, findings=[(experiment, Finding(endless, {}))], table=[], **OPTIONS)
+    assert strict(tmp_path / "claims.json")[0]["high"] is None
+    assert "inf [1.00, inf]" in Reader((tmp_path / "report.html").read_text("utf-8")).text
+
+
+def test_every_figure_is_a_file_and_in_the_page(folder, page):
+    files = sorted(path.name for path in folder.glob("*.png"))
+    slug = "anytime-script-alert-script-quotes"
+    assert files == [f"{slug}-2.png", f"{slug}.png", "heatmaps-mnist1d-mlp-cosine.png"]
+    shown = {base64.b64decode(data) for data in re.findall(r"data:image/png;base64,([^\"]+)", page)}
+    assert shown == {(folder / name).read_bytes() for name in files}
+
+
+def test_each_verdict_has_its_words_its_sign_and_its_numbers(read):
+    for line, verdict in zip(VERDICTS, EXPECTED, strict=True):
+        at = read.text.index(f"{line.statement} {line.where}")
+        row = read.text[at : read.text.index(f"{report.SIGNS[verdict]} {verdict}", at)]
+        assert len(row) < 150
+        assert f"{line.where} {line.statistic}" in row
+    assert "−0.70 [−0.90, −0.50] < 0" in read.text
+    assert "0.40 [0.20, 1.40] < 0.5" in read.text
+    assert "– [–, –] 0 ± 0.5" in read.text
+    assert "3e−06 [2e−06, 4e−06] < 0.0001" in read.text
+    assert len(set(report.SIGNS.values())) == 4
+
+
+def test_the_summary_counts_the_verdicts(read):
+    assert "5 statements: 2 hold, 1 does not hold, 1 undecided, 1 not measured" in read.text
+    assert report.summary(VERDICTS[1:2]).startswith("1 statement: 0 hold, 1 does not hold")
+
+
+def test_claims_stand_in_the_study_s_order_and_only_those_measured(read):
+    ids = [
+        attributes["id"] for tag, attributes in read.tags if tag == "section" and "id" in attributes
+    ]
+    assert ids == ["claim-ii", "claim-v"]
+    assert CLAIMS["ii"] in read.text
+    assert CLAIMS["iii"] not in read.text
+
+
+def test_text_from_outside_stays_text(page, read):
+    assert "<script" not in page
+    assert html.escape("decoupled-wd study --out '<results>'").replace("&#x27;", "&#39;") in page
+    assert "decoupled-wd study --out '<results>'" in read.text
+    assert "small & quick" in read.text
+
+
+def test_how_it_was_made_is_told_and_no_host_name(read, page):
+    assert "2 min 51 s" in read.text
+    assert f"Python {platform.python_version()}" in read.text
+    assert f"{os.cpu_count()} cores" in read.text
+    assert re.search(r"jax \d+\.\d+", read.text)
+    assert "(ii) mnist1d mlp grid 8, seeds 5, schedules cosine + step drop" in read.text
+    assert "SGD 39.8 −0.7 –" in read.text
+    assert platform.node() not in read.text
+
+
+def test_nothing_is_loaded_from_anywhere(page, read):
+    for tag, attributes in read.tags:
+        for name in ("src", "href", "srcset", "data", "poster", "action"):
+            target = attributes.get(name) or ""
+            allowed = (
+                ("#", "data:") if tag != "a" else ("#", "https://arxiv.org/", "anytime", "heatmaps")
+            )
+            assert not target or target.startswith(allowed), (tag, target)
+    assert not re.search(r"url\(|@import", page)
+    policy = [
+        a["content"] for tag, a in read.tags if a.get("http-equiv") == "Content-Security-Policy"
+    ]
+    assert policy == ["default-src 'none'; img-src data:; style-src 'unsafe-inline'"]
+
+
+def test_every_figure_says_what_it_shows(read):
+    ((heat, curve, _),) = [[a["aria-label"] for tag, a in read.tags if tag == "svg"]]
+    assert heat.startswith("heatmaps mnist1d, mlp, cosine. SGD + L2 best ")
+    assert "AdamW (decoupled) best" in heat
+    assert "learning rate α (× 0.1) over weight decay λ" in heat
+    assert "ridge: best λ > 0 for each α" in heat
+    assert f"mnist1d test error (%) over epochs. Legend: AdamW (decoupled), {HOSTILE}." in curve
+
+
+def rectangles(page):
+    """Every hover rectangle of the page: x, y, width, height and what it says."""
+    found = re.findall(
+        r'<rect x="(.+?)" y="(.+?)" width="(.+?)" height="(.+?)"><title>(.+?)</title>', page
+    )
+    return [(*map(float, numbers), html.unescape(text)) for *numbers, text in found]
+
+
+def cells():
+    """Every cell in the page's order, rows of large α on top: its text and its mean error."""
+    for data in GRIDS.values():
+        for i, rate in enumerate(data["learning_rate"].values):  # these descend
+            for j, decay in enumerate(data["weight_decay"].values):
+                seeds = data["test_error"].values[i, j]
+                spread = f"{seeds.mean():.1f} % (± {np.std(seeds, ddof=1):.1f} over 3 seeds)"
+                text = "diverged" if np.isnan(seeds).any() else spread
+                yield f"α = {rate:.3g}, λ = {decay:.3g}: {text}", seeds.mean()
+
+
+def colour(mean):
+    """What the study's colour scale, from the best error to its cap, makes of a mean error."""
+    means = np.array([mean for _, mean in cells()])
+    finite = means[np.isfinite(means)]
+    scale = Normalize(finite.min(), np.ceil(np.quantile(finite, 0.6)))
+    bad = mpl.colormaps["viridis_r"].with_extremes(bad="0.8")
+    return np.array(bad(np.ma.masked_invalid(scale(mean)))[:3])
+
+
+def test_each_rectangle_says_what_the_figure_shows_in_it(page):
+    found = rectangles(page)
+    assert [text for *_, text in found] == [text for text, _ in cells()]
+    data = base64.b64decode(re.search(r"data:image/png;base64,([^\"]+)", page)[1])
+    image = mpl.image.imread(io.BytesIO(data))
+    width, height = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', page).groups()
+    assert image.shape[1] / float(width) == image.shape[0] / float(height) == 2
+    for across, down in [(0.15, 0.08), (0.85, 0.08), (0.15, 0.92), (0.85, 0.92)]:
+        assert_coloured(image, [[2 * n for n in box[:4]] for box in found], across, down)
+
+
+def assert_coloured(image, boxes, across, down):
+    """At this place in each box is its cell's colour, or now and then a ring, the ridge or a rule."""
+    places = [(round(y + down * h), round(x + across * w)) for x, y, w, h in boxes]
+    seen = np.array([image[place][:3] for place in places])
+    wanted = np.array([colour(mean) for _, mean in cells()])
+    assert np.isclose(seen, wanted, atol=0.03).all(axis=1).mean() > 0.9
+
+
+def test_the_cells_are_also_a_table(read):
+    data = GRIDS["AdamW"]
+    mean = data["test_error"].values.mean(axis=2)
+    decays = " ".join(f"λ = {decay:.3g}" for decay in data["weight_decay"].values)
+    assert read.text.count(decays) == 2
+    row = read.text[read.text.rindex("α = 0.0125") :]
+    assert re.findall(r"([\d.]+) %", row)[:6] == [f"{error:.1f}" for error in mean[3]]
+
+
+def test_an_unknown_claim_is_met_at_the_door(tmp_path):
+    experiment = Experiment("xi", "digits", "mlp", None, 1.0)
+    with pytest.raises(ValueError, match=r"findings has the claims \['xi'\]; known are \['i', "):
+        report.write(tmp_path, findings=[(experiment, Finding([], {}))], table=[], **OPTIONS)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("found", [[], [Finding([], {})], [Finding([], figures())]])
+def test_an_empty_report_replaces_none(tmp_path, found):
+    (tmp_path / "report.html").write_text("the old one")
+    experiments = [(Experiment("i", "digits", "mlp", None, 1.0), each) for each in found]
+    with pytest.raises(ValueError, match="findings has no verdict"):
+        report.write(tmp_path, findings=experiments, table=[], **OPTIONS)
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["the old one"]
+
+
+ALL_FILES = len(figures()) + 1 + len(report.PAGES)
+
+
+@pytest.mark.parametrize("number", range(ALL_FILES))
+def test_a_full_disk_keeps_every_file_of_the_old_report(tmp_path, folder, monkeypatch, number):
+    out = tmp_path / "out"
+    shutil.copytree(folder, out)
+    old = {path.name: path.read_bytes() for path in out.iterdir()}
+    assert len(old) == ALL_FILES
+    write, written = Path.write_bytes, []
+
+    def fail(path, content):
+        written.append(path)
+        if len(written) > number:
+            write(path, content[:10])
+            raise OSError(28, "No space left on device", str(path))
+        return write(path, content)
+
+    monkeypatch.setattr(Path, "write_bytes", fail)
+    with pytest.raises(OSError, match="No space left on device; finished runs are kept") as full:
+        report.write(out, findings=findings()[:1] * 9, table=[], **OPTIONS)
+    assert Path(full.value.filename) == out / written[-1].name
+    assert {path.name: path.read_bytes() for path in out.iterdir()} == old
+
+
+def test_no_file_is_ever_seen_half_written(tmp_path, monkeypatch):
+    """Each comes into its place by a rename, after all of them are whole; the page is there last."""
+    order, replace = [], Path.replace
+
+    def rename(path, target):
+        order.append(target.name)
+        assert len(list(path.parent.iterdir())) + len(order) == ALL_FILES + 1
+        return replace(path, target)
+
+    monkeypatch.setattr(Path, "replace", rename)
+    report.write(tmp_path, findings=findings(), table=TABLE, **OPTIONS)
+    assert sorted(order) == sorted(path.name for path in tmp_path.iterdir())
+    assert order[-len(report.PAGES) :] == list(report.PAGES)
+
+
+def test_the_processor_is_read_whatever_the_locale(monkeypatch):
+    text = b"model name\t: Zuse Z\xff\xe9 \xe2\x84\xa2\n"
+    monkeypatch.setattr(Path, "exists", lambda path: True)
+    monkeypatch.setattr(
+        Path,
+        "read_text",
+        lambda path, encoding="ascii", errors="strict": text.decode(encoding, errors),
+    )
+    assert report.processor().startswith("Zuse Z")
+
+
+needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
+
+FRAME = """<!doctype html><meta charset="utf-8"><meta name="color-scheme" content="light dark">
+<body style="margin: 0"><iframe srcdoc="{page}" style="width: {width}px; height: 6000px; border: 0"></iframe>
+{images}
+<script>
+addEventListener("load", () => {{
+  const framed = frames[0], page = framed.document;
+  const ground = (e) => {{
+    const own = framed.getComputedStyle(e).backgroundColor;
+    return own !== "rgba(0, 0, 0, 0)" || !e.parentElement ? own : ground(e.parentElement);
+  }};
+  const words = [...page.querySelectorAll("body *")].filter((e) => !e.closest("svg")
+    && [...e.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
+  const found = {{
+    images: [...document.images].map((image) => image.naturalWidth),
+    boxes: [...page.querySelectorAll("svg rect")].map((rect) => {{
+      const {{ x, y, width, height }} = rect.getBoundingClientRect();
+      const hit = page.elementFromPoint(x + width / 2, y + height / 2);
+      return [x, y, width, height, hit && hit.textContent];
+    }}),
+    width: framed.innerWidth,
+    needed: page.documentElement.scrollWidth,
+    colours: words.map((e) => [framed.getComputedStyle(e).color, ground(e), e.textContent]),
+    loaded: framed.performance.getEntriesByType("resource").map((entry) => entry.name),
+  }};
+  document.body.textContent = JSON.stringify(found);
+}});
+</script>"""
+
+
+def browse(tmp_path, *arguments):
+    """Chromium, headless and with a profile of its own: the finished process."""
+    home = {
+        "HOME": str(tmp_path),
+        "XDG_CONFIG_HOME": str(tmp_path),
+        "XDG_CACHE_HOME": str(tmp_path),
+    }
+    command = [
+        BROWSER,
+        "--headless=new",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-background-networking",
+        "--host-resolver-rules=MAP * ~NOTFOUND",
+        "--hide-scrollbars",
+        "--force-device-scale-factor=1",
+        f"--user-data-dir={tmp_path / 'profile'}",
+        *arguments,
+    ]
+    return subprocess.run(
+        command, env=os.environ | home, capture_output=True, text=True, timeout=120, check=True
+    )
+
+
+def measured(page, tmp_path, width, *arguments):
+    """What a script finds in the page, as it is, in a frame of that width."""
+    images = "".join(
+        f'<img src="{data}">' for data in re.findall(r'href="(data:image[^"]+)"', page)
+    )
+    frame = tmp_path / "frame.html"
+    frame.write_text(FRAME.format(page=html.escape(page), width=width, images=images), "utf-8")
+    done = browse(tmp_path, "--window-size=1200,6000", "--dump-dom", *arguments, frame.as_uri())
+    found = re.search(r"<body[^>]*>(\{.*\})\s*</body>", done.stdout, re.DOTALL)
+    assert found, done.stdout[-500:] + done.stderr[-500:]
+    return json.loads(html.unescape(found[1]))
+
+
+@pytest.fixture(scope="module")
+def wide(page, tmp_path_factory):
+    return measured(page, tmp_path_factory.mktemp("wide"), 1200)
+
+
+@needs_browser
+def test_it_opens_from_disk_without_a_complaint_and_shows_the_cells(folder, wide, tmp_path):
+    shot = tmp_path / "shot.png"
+    arguments = ["--window-size=1200,6000", f"--screenshot={shot}", "--enable-logging=stderr"]
+    done = browse(tmp_path, *arguments, (folder / "report.html").as_uri())
+    assert "CONSOLE" not in done.stderr
+    assert_coloured(mpl.image.imread(shot), [box[:4] for box in wide["boxes"]], 0.85, 0.08)
+
+
+@needs_browser
+def test_all_figures_are_decoded_and_nothing_else_is_loaded(wide):
+    assert len(wide["images"]) == 3
+    assert all(width > 0 for width in wide["images"])
+    assert [name for name in wide["loaded"] if not name.startswith("data:")] == []
+
+
+@needs_browser
+def test_the_pointer_over_a_cell_finds_its_rectangle(wide):
+    assert [text for *_, text in wide["boxes"]] == [text for text, _ in cells()]
+
+
+@needs_browser
+@pytest.mark.parametrize("width", [360, 1200])
+def test_the_page_needs_no_sideways_scrolling(page, tmp_path, width):
+    found = measured(page, tmp_path, width)
+    assert found["width"] == width
+    assert found["needed"] <= width
+
+
+@needs_browser
+@pytest.mark.parametrize("dark", [False, True])
+def test_all_text_is_readable_in_light_and_dark(page, tmp_path, dark):
+    found = measured(page, tmp_path, 1200, f"--blink-settings=preferredColorScheme={int(not dark)}")
+    grounds = [luminance(ground) for _, ground, _ in found["colours"]]
+    assert (max(grounds) < 0.1) if dark else (min(grounds) > 0.8)
+    for ink, ground, text in found["colours"]:
+        high, low = sorted([luminance(ink), luminance(ground)], reverse=True)
+        assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ink, ground)  # WCAG 2.2, level AA
+
+
+def luminance(css):
+    rgb = np.array([int(n) for n in re.findall(r"\d+", css)[:3]]) / 255
+    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [
+        0.2126,
+        0.7152,
+        0.0722,
+    ]
+
+
+def test_the_template_is_part_of_the_package():
+    assert (Path(report.__file__).parent / "page.html.jinja").is_file()

@@ -1,0 +1,175 @@
+"""A run is found again by what defines it, and by nothing else."""
+
+import subprocess
+import sys
+
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from decoupled_wd.study.claims.optimizers import maker
+from decoupled_wd.study.tasks import task as tasks
+from decoupled_wd.study.tasks.data import Dataset
+from decoupled_wd.study.tasks.models import Model
+from decoupled_wd.study.tasks.task import Recipe, Task, runner, task
+
+X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
+Y = (X[:, 0] > 0).astype(np.int32)
+
+
+def network():
+    """A linear model, another one with each call."""
+
+    def loss(w, x, y, key):
+        return optax.softmax_cross_entropy_with_integer_labels(x @ w, y).mean()
+
+    def evaluate(w, train, test):
+        return {"train_loss": loss(w, *train, None)}
+
+    return Model(lambda key: jnp.zeros((3, 2)), loss, evaluate)
+
+
+DATA = Dataset("toy", X, Y, X[:4], Y[:4], X[4:8], Y[4:8], num_classes=2, shape=(3,))
+LEARNED = Task("toy, linear", DATA, network(), epochs=1, batch_size=10, within=1.0)
+GRID = {"learning_rate": [0.001, 0.01]}
+
+
+def plain(learning_rate):
+    return optax.sgd(learning_rate)
+
+
+def faster(learning_rate):
+    return optax.sgd(10 * learning_rate)
+
+
+def by_decay(weight_decay):
+    return optax.sgd(weight_decay)
+
+
+class Counted:
+    """A `Run` and how many it trained."""
+
+    def __init__(self, store=None):
+        self.trained = 0
+        self.run = runner(store, self.count)
+
+    def count(self, name, finished, cells):
+        self.trained += finished == 0
+
+    def __call__(self, make=plain, axes=GRID, learned=LEARNED, name="same", **options):
+        return self.run(name, learned, make, axes, **({"seeds": 1} | options)).train_loss
+
+
+def test_two_optimisers_under_one_name_are_two_runs():
+    run = Counted()
+    slow, fast = run(plain), run(faster)
+    assert run.trained == 2
+    assert (slow.values != fast.values).all()
+    np.testing.assert_array_equal(slow, Counted()(plain))
+
+
+def test_axes_of_other_names_are_another_run():
+    run = Counted()
+    assert run(plain).dims[0] == "learning_rate"
+    assert run(by_decay, {"weight_decay": [0.001, 0.01]}).dims[0] == "weight_decay"
+
+
+def test_a_store_refuses_a_second_optimiser_under_one_name(tmp_path):
+    run = Counted(tmp_path)
+    first = run(plain)
+    with pytest.raises(ValueError, match=r"holds another sweep; it differs in program \("):
+        run(faster)
+    np.testing.assert_array_equal(Counted(tmp_path)(plain), first)
+
+
+def changed():
+    data = DATA
+    return {
+        "values": {"axes": {"learning_rate": [0.001, 0.02]}},
+        "seeds": {"seeds": 2},
+        "epochs": {"learned": LEARNED._replace(epochs=2)},
+        "batch size": {"learned": LEARNED._replace(batch_size=5)},
+        "training data": {
+            "learned": LEARNED._replace(dataset=data._replace(x_train=data.x_train + 1))
+        },
+        "test data": {"learned": LEARNED._replace(dataset=data._replace(x_test=data.x_test + 1))},
+        "network": {"learned": LEARNED._replace(model=network())},
+        "evaluations": {"learned": LEARNED._replace(epochs=2), "evaluate_every": 1},
+    }
+
+
+@pytest.mark.parametrize("options", changed().values(), ids=changed())
+def test_whatever_else_changes_makes_another_run(options):
+    run = Counted()
+    run(plain)
+    if "evaluate_every" in options:
+        run(plain, learned=options["learned"])
+    before = run.trained
+    run(plain, **options)
+    assert run.trained == before + 1
+
+
+def test_a_run_under_another_name_is_not_trained_again():
+    run = Counted()
+    axes = {"learning_rate": [0.01], "weight_decay": [0.0]}
+    for name in ("claim ii", "claim iii"):
+        run(maker("AdamW", "cosine", LEARNED.steps), axes, name=name)
+    assert run.trained == 1
+    assert maker("AdamW", "cosine", 5) != maker("AdamW", "fixed", 5) != maker("Adam", "fixed", 5)
+
+
+def test_a_data_set_without_a_recipe_is_told_so(monkeypatch):
+    monkeypatch.setattr(tasks, "RECIPES", {"mnist1d": Recipe(1, 1, 1.0)})
+    with pytest.raises(ValueError, match="for mnist1d; got 'digits'; make a Task with its own"):
+        task("digits", "mlp")
+
+
+MISSING = """
+import sys
+class Missing:
+    def find_spec(self, name, path=None, target=None):
+        if name == "{module}":
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+sys.meta_path.insert(0, Missing())
+import decoupled_wd.study
+"""
+
+
+@pytest.mark.parametrize(
+    ("module", "words", "not_words"),
+    [
+        ("xarray", "install it with: pip install 'decoupled-wd[study]'", "None"),
+        ("zarr", "decoupled_wd.study needs zarr; install", "None"),
+        (
+            "decoupled_wd.study.grid.blocks",
+            "No module named 'decoupled_wd.study.grid.blocks'",
+            "install",
+        ),
+        ("json", "No module named 'json'", "install it"),
+    ],
+)
+def test_only_a_missing_extra_is_reported_as_one(module, words, not_words):
+    done = subprocess.run(
+        [sys.executable, "-c", MISSING.format(module=module)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    last = done.stderr.strip().splitlines()[-1]
+    assert words in last
+    assert not_words not in last
+
+
+def test_sweep_is_the_function_alone():
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "import decoupled_wd.study.cli, decoupled_wd.study as s; print(callable(s.sweep))",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.strip() == "True"

@@ -1,0 +1,295 @@
+"""The command as a user runs it: what it prints, what it writes, how it goes on, and how it refuses."""
+
+import io
+import json
+import os
+import shutil
+import subprocess
+import sys
+from functools import partial
+
+import jax
+import pytest
+import rich.console
+import xarray as xr
+
+from decoupled_wd.study import cli
+from decoupled_wd.study.claims import generalization, interaction
+from decoupled_wd.study.claims.verdicts import Finding, Verdict
+from decoupled_wd.study.cli import main
+from decoupled_wd.study.profiles import CLAIMS, PROFILES, Experiment
+from decoupled_wd.study.report import terminal as printing
+from decoupled_wd.study.statistics import Estimate
+
+SMALL = """
+import sys
+from functools import partial
+from decoupled_wd.study import cli
+from decoupled_wd.study.tasks import task as tasks
+from decoupled_wd.study.claims import generalization, interaction
+from decoupled_wd.study.profiles import Experiment
+
+grid = partial(interaction.measure, grid=3, seeds=2)
+gain = partial(generalization.measure, grid=3, seeds=2, fresh_seeds=2)
+cli.PROFILES = {"default": tuple(
+    Experiment(claim, "digits", "mlp", measure, 5) for claim, measure in (("ii", grid), ("iii", gain))
+)}
+tasks.RECIPES = {"digits": tasks.Recipe(epochs=2, batch_size=50, within=1.0)}
+cli.main(sys.argv[1:])
+"""
+
+
+def run(*arguments, program=SMALL, **environment):
+    return subprocess.run(
+        [sys.executable, "-c", program, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | environment,
+    )
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    out = tmp_path_factory.mktemp("study") / "new[" / "b] of :smile: [red]é日"
+    done = run("--out", str(out))
+    assert done.returncode == 0, done.stderr
+    return out, done.stdout
+
+
+def test_it_says_how_long_it_takes_before_it_starts(finished):
+    first, *_ = finished[1].splitlines()
+    assert first == "2 experiments, about 10 s on two x86-64 cores"
+
+
+def test_the_folder_is_printed_as_it_is(finished):
+    out, printed = finished
+    assert f"and default.zarr in {out}, after " in printed.splitlines()[-1]
+
+
+def test_it_is_quiet_when_not_on_a_terminal(finished):
+    assert "\x1b" not in finished[1]
+    assert "%" not in finished[1].replace("95 %", "")
+
+
+def test_the_verdicts_are_printed_and_written(finished):
+    out, printed = finished
+    records = json.loads((out / "claims.json").read_text())
+    assert [record["claim"] for record in records] == ["ii"] * 4 + ["iii"] * 2
+    for record in records:
+        assert record["verdict"] in printed or " " in record["verdict"]
+        assert record["statement"].split()[0] in printed
+    table = json.loads((out / "table.json").read_text())
+    assert [record["optimizer"] for record in table] == ["SGD", "SGDW", "Adam", "AdamW"]
+
+
+def test_the_report_and_its_figures_are_there(finished):
+    out, _ = finished
+    assert "decoupled-wd study --out" in (out / "report.html").read_text("utf-8")
+    names = {path.name for path in out.glob("*.png")}
+    assert names == {
+        "heatmaps-digits-mlp-cosine.png",
+        "generalization-digits-mlp-cosine.png",
+    }
+
+
+def test_the_store_opens_as_one_tree(finished):
+    out, _ = finished
+    with xr.open_datatree(out / "default.zarr", engine="zarr", chunks=None) as tree:
+        adamw = tree["digits/mlp/cosine/AdamW"]
+        sizes = {"learning_rate": 3, "weight_decay": 3, "seed": 2, "epoch": 1}
+        assert dict(adamw["test_error"].sizes) == sizes
+        assert adamw.attrs["epochs"] == 2
+        assert adamw["weight_decay"].values[0] == 0
+
+
+def test_the_same_command_again_trains_nothing_and_says_the_same(finished, tmp_path):
+    out, _ = finished
+    again = tmp_path / "again"
+    shutil.copytree(out, again)
+    written = {path: path.stat().st_mtime_ns for path in again.rglob("*.0.0.0")}
+    done = run("--out", f"{again}/", COLUMNS="40", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0, done.stderr
+    assert "the best lambda falls" in " ".join(done.stdout.split())
+    assert (again / "claims.json").read_bytes() == (out / "claims.json").read_bytes()
+    assert {path: path.stat().st_mtime_ns for path in again.rglob("*.0.0.0")} == written
+
+
+def test_a_store_of_another_configuration_ends_in_a_line_that_says_so(finished, tmp_path):
+    out, _ = finished
+    shutil.copytree(out, tmp_path / "out")
+    other = SMALL.replace("epochs=2", "epochs=4")
+    done = run("--out", str(tmp_path / "out"), program=other)
+    assert done.returncode == 1
+    assert "decoupled-wd study: " in done.stderr
+    assert "epochs" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--profile", "huge"], "invalid choice: 'huge'"),
+        (["--claims", "ii,viii"], "must be some of i,ii,iii,iv,v,vi,vii, got 'viii'"),
+        (["--claims", ""], "got ''"),
+        (["--out", "{file}/results"], "is not a folder to write to"),
+        (["--out", "{file}"], "is not a folder to write to"),
+        (["--out", "{link}"], "is not a folder to write to"),
+        (["--out", "{old}"], "is not a folder to write to (report.html is a folder)"),
+        (["--out", ""], "got '', which names no folder"),
+        (["--out", "s3://bucket/x"], "must be a folder of this machine, got the URL"),
+        (["--out", "{file}\udcff"], "must be a name that can be printed, got"),
+    ],
+)
+def test_bad_arguments_are_refused_before_training(arguments, words, tmp_path, capsys):
+    (tmp_path / "file").touch()
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    (tmp_path / "old" / "report.html").mkdir(parents=True)
+    places = {name: tmp_path / name for name in ("file", "link", "old")}
+    arguments = [word.format(**places) for word in arguments]
+    with pytest.raises(SystemExit, match="2"):
+        main(arguments)
+    assert words in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("claims", ["vi", "vii", "ii,vi", ",".join(CLAIMS)])
+def test_a_claim_that_the_profile_does_not_measure_is_a_usage_error(claims, tmp_path, capsys):
+    report = tmp_path / "claims.json"
+    report.write_text("[1]")
+    with pytest.raises(SystemExit, match="2"):
+        main(["--claims", claims, "--out", str(tmp_path)])
+    words = "the profile default does not measure it; pass --profile full"
+    assert words in capsys.readouterr().err
+    assert report.read_text() == "[1]"
+    assert [path.name for path in tmp_path.iterdir()] == ["claims.json"]
+
+
+def test_all_claims_are_those_of_the_profile(capsys, monkeypatch, tmp_path):
+    asked = []
+    monkeypatch.setattr(
+        cli, "study", lambda options, experiments, command: asked.append(experiments)
+    )
+    for arguments in ([], ["--claims", "all"], ["--profile", "full"], ["--claims", "v,ii,v"]):
+        main([*arguments, "--out", str(tmp_path)])
+    default, full = (list(PROFILES[name]) for name in ("default", "full"))
+    assert asked == [default, default, full, [e for e in default if e.claim in ("ii", "v")]]
+
+
+@pytest.fixture
+def failing(monkeypatch, tmp_path):
+    """The command with a study that raises."""
+
+    def fail(error):
+        def study(*_):
+            raise error
+
+        monkeypatch.setattr(cli, "study", study)
+        with pytest.raises(SystemExit) as ended:
+            main(["--out", str(tmp_path)])
+        return ended.value.code
+
+    return fail
+
+
+def test_an_interrupt_says_what_is_kept_and_that_the_same_command_goes_on(
+    failing, capsys, tmp_path
+):
+    assert failing(KeyboardInterrupt()) == 130
+    kept = f"finished runs are kept in {tmp_path}, and the same command goes on from there"
+    assert capsys.readouterr().err == f"decoupled-wd study: stopped; {kept}\n"
+
+
+def test_errors_are_one_line_that_names_the_file(failing):
+    full = OSError(28, "No space left on device; make room", "runs/0.0")
+    assert failing(full) == "decoupled-wd study: runs/0.0: No space left on device; make room"
+    assert (
+        failing(ValueError("store x holds another")) == "decoupled-wd study: store x holds another"
+    )
+    assert failing(BrokenPipeError(32, "Broken pipe")) == 141
+
+
+def test_no_cluster_is_a_usage_error(monkeypatch, capsys, tmp_path):
+    def initialize():
+        raise ValueError("coordinator_address\nshould be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    with pytest.raises(SystemExit, match="2"):
+        main(["--distributed", "--out", str(tmp_path)])
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "found no other processes (coordinator_address should be defined.); start it" in error
+    assert "set JAX_COORDINATOR_ADDRESS" in error
+
+
+FOUND = Finding(
+    [
+        Verdict(
+            "With L2 in SGD [the best] λ falls as α rises",
+            "digits [/b], mlp",
+            "slope",
+            Estimate(-0.695, -0.85, -0.501),
+            "<",
+            0.0,
+        )
+    ],
+    {},
+)
+
+
+@pytest.mark.parametrize("width", [20, 30, 40, 71, 72, 80, 200])
+def test_the_verdicts_are_whole_at_every_width(width):
+    console = rich.console.Console(file=io.StringIO(), width=width)
+    experiment = Experiment("ii", "digits", "mlp", interaction.measure, 5)
+    console.print(printing.verdicts_table([(experiment, FOUND)], width))
+    lines = console.file.getvalue().splitlines()
+    assert max(map(len, lines)) <= width
+    words = " ".join(console.file.getvalue().split()).replace(" ", "")
+    line = FOUND.verdicts[0]
+    if width < 72:
+        where = f"(ii){line.statement}({line.where})−0.69[−0.85,−0.50],expected<0:holds"
+        assert where.replace(" ", "") in words
+    else:
+        assert "−0.69[−0.85,−0.50]<0holds" in words
+        assert set("".join(line.statement.split())) <= set(words)
+        assert "[/b]," in words
+
+
+def test_help_names_the_options_and_the_times(capsys):
+    with pytest.raises(SystemExit, match="0"):
+        main(["--help"])
+    shown = capsys.readouterr().out
+    for option in ("--profile", "--claims", "--distributed", "--out"):
+        assert option in shown
+    assert "full" in shown
+    assert "min" in shown
+
+
+def test_every_claim_is_measured_in_full_on_two_data_sets_and_two_networks():
+    for claim in CLAIMS:
+        where = {(e.dataset, e.network) for e in PROFILES["full"] if e.claim == claim}
+        assert len({dataset for dataset, _ in where}) >= 2, claim
+        assert len({network for _, network in where}) >= 2, claim
+    assert {e.claim for e in PROFILES["default"]} == {"i", "ii", "iii", "iv", "v"}
+    assert sum(e.seconds for e in PROFILES["default"]) < 180
+
+
+def test_the_measures_of_a_claim_share_their_grids():
+    """Claim (iii) reads what claim (ii) trained: the same sizes under the same names."""
+    for plan in PROFILES.values():
+        trained = {
+            (e.dataset, e.network): sizes(e.measure)
+            for e in plan
+            if function(e) is interaction.measure
+        }
+        read = [e for e in plan if function(e) is generalization.measure]
+        assert read
+        for e in read:
+            assert sizes(e.measure) == trained[e.dataset, e.network]
+
+
+def function(experiment: Experiment):
+    measure = experiment.measure
+    return measure.func if isinstance(measure, partial) else measure
+
+
+def sizes(measure):
+    return {key: measure.keywords[key] for key in ("grid", "seeds")}
