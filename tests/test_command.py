@@ -14,7 +14,7 @@ from decoupled_wd import cli
 
 CONVERT = ["convert", "0.1", "--from", "torch", "--learning-rate", "3e-4"]
 POINTS = {
-    "convert": "decoupled_wd.convert:main",
+    "convert": "decoupled_wd.cli:convert",
     "study": "decoupled_wd.no_such_package.cli:main",
     "paint": "no_such_module:main",
     "stop": "test_command:stop",

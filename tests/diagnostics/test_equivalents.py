@@ -11,7 +11,7 @@ import pytest
 import reference
 
 import decoupled_wd as dwd
-from decoupled_wd import cli, convert
+from decoupled_wd import cli
 
 RUN = {"batch_size": 128, "dataset_size": 50_000, "epochs": 100}
 
@@ -26,12 +26,10 @@ def test_every_row_takes_the_same_fraction_at_the_peak(from_):
         assert table[name] * 0.02**coupling.p == pytest.approx(c), name
 
 
-FORMULAS = {
-    "λ·η": lambda lam, eta: lam * eta,
-    "λ·lr": lambda lam, eta: lam * 0.02 * eta,
-    "λ": lambda lam, eta: lam,
-    "λ·lr·η": lambda lam, eta: lam * 0.02 * eta * eta,
-}
+def evaluated(formula, **values):
+    """The number that a product such as ``λ·lr^2·η`` stands for."""
+    factors = [factor.partition("^") for factor in formula.split("·")]
+    return math.prod(values[symbol] ** float(power or 1) for symbol, _, power in factors)
 
 
 @pytest.mark.parametrize("name", dwd.FRAMEWORKS)
@@ -39,7 +37,8 @@ def test_the_formula_of_a_row_is_what_its_coupling_does_away_from_the_peak(name)
     table = dwd.equivalents(0.1, from_="torch", learning_rate=0.02)
     (row,) = [row for row in table.rows if row.unit == name]
     fraction = dwd.FRAMEWORKS[name].fraction(row.value, lambda count: 0.02 * 0.3, 0.02)
-    assert FORMULAS[row.meaning](row.value, 0.3) == pytest.approx(float(fraction(0)))
+    values = {"λ": row.value, "α": 0.02, "η": 0.3, "lr": 0.02 * 0.3}
+    assert evaluated(row.meaning, **values) == pytest.approx(float(fraction(0)))
 
 
 @pytest.mark.parametrize(
@@ -128,7 +127,7 @@ COMMAND = ["0.1", "--from", "torch", "--learning-rate", "3e-4"]
 
 
 def test_the_command_prints_the_table(capsys):
-    convert.main([*COMMAND, "--batch-size", "128", "--dataset-size", "50000", "--epochs", "100"])
+    cli.convert([*COMMAND, "--batch-size", "128", "--dataset-size", "50000", "--epochs", "100"])
     table = dwd.equivalents(0.1, from_="torch", learning_rate=3e-4, **RUN)
     assert capsys.readouterr().out == f"{table}\n"
 
@@ -162,13 +161,13 @@ def test_the_command_prints_the_table(capsys):
 )
 def test_the_command_refuses(arguments, message, capsys):
     with pytest.raises(SystemExit, match="2"):
-        convert.main(arguments)
+        cli.convert(arguments)
     assert message in capsys.readouterr().err
 
 
 def test_the_command_needs_the_core_alone():
     program = (
-        "import sys; from decoupled_wd.convert import main; main(sys.argv[1:]);"
+        "import sys; from decoupled_wd.cli import convert; convert(sys.argv[1:]);"
         "heavy = {'flax', 'matplotlib', 'rich', 'xarray', 'decoupled_wd.study'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -180,7 +179,7 @@ def test_the_command_needs_the_core_alone():
 
 @pytest.fixture
 def commands(monkeypatch):
-    points = {"convert": "decoupled_wd.convert:main", "absent": "no_such_module:main"}
+    points = {"convert": "decoupled_wd.cli:convert", "absent": "no_such_module:main"}
     group = [EntryPoint(name, value, "decoupled_wd.commands") for name, value in points.items()]
     monkeypatch.setattr(cli, "entry_points", lambda group_=None, **_: group)
 
