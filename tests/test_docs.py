@@ -44,3 +44,9 @@ def test_the_page_of_couplings_names_every_framework(name):
     pair = f"| ({coupling.p}, {coupling.s}) |"
     rows = [line for line in (DOCS / "coupling.md").read_text().splitlines() if pair in line]
     assert any(letters(name) in letters(row) for row in rows)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_no_line_of_code_is_cut_on_the_page(page):
+    lines = [line for block in blocks(page, "python") for line in block.splitlines()]
+    assert [line for line in lines if len(line) > 78] == []
