@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from test_claims_budget import tiny
+from test_budget import tiny
 
 from decoupled_wd.study.claims import equivalence
 from decoupled_wd.study.claims.equivalence import CASES, DECAY

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_claims_optimizers import path, results, tiny_task, with_finalists
+from test_choice import path, results, tiny_task, with_finalists
 
 from decoupled_wd.study.claims import inclusion
 from decoupled_wd.study.claims.choice import halton

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import xarray as xr
-from test_claims_optimizers import with_finalists
+from test_choice import with_finalists
 
 import decoupled_wd as dwd
 from decoupled_wd.study.claims import generalization, interaction, tuning

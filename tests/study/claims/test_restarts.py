@@ -7,7 +7,7 @@ import optax
 import pytest
 import reference
 import xarray as xr
-from test_claims_budget import tiny
+from test_budget import tiny
 
 import decoupled_wd as dwd
 from decoupled_wd.study.claims import restarts

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_claims_optimizers import path, results, tiny_task
+from test_choice import path, results, tiny_task
 
 import decoupled_wd as dwd
 from decoupled_wd.study.claims.superconvergence import (

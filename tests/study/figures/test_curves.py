@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.colors import to_rgb
-from test_study_plots import assert_legible, pixels
+from test_heatmaps import assert_legible, pixels
 
 from decoupled_wd.study.figures.curves import COLOURS, bars, lines, scatter
 from decoupled_wd.study.figures.heatmaps import TITLES
