@@ -310,9 +310,9 @@ MUTATIONS = [
     Mutation("study/tasks/data", "np.array_equal(found, np.arange(len(found)))", "(found >= 0).all()",
              "study/tasks/test_data.py::test_labels_that_are_no_classes_are_refused"),
     # the study's sweep and store
-    Mutation("study/tasks/task", "            make_optimizer,\n            tuple(",
+    Mutation("study/tasks/task", "            self.make_optimizer,\n            tuple(",
              "            None,\n            tuple(",
-             "study/tasks/test_tasks.py::test_two_optimisers_under_one_name_are_two_runs"),
+             "study/tasks/test_tasks.py::test_two_optimisers_with_one_label_are_two_runs"),
     Mutation("study/grid/checks", "if wrapped.any():", "if False:",
              "study/grid/test_sweep.py::test_whole_numbers_that_fit_are_taken_and_others_only_with_x64"),
     Mutation("study/grid/store", "zlib.crc32(repr([part.start for part in where]).encode(), zlib.crc32(self._salt))",

@@ -69,7 +69,7 @@ def study(options: argparse.Namespace, experiments: Sequence[Experiment], comman
     with _progress(console, root, seconds) as (run, advance):
         for experiment in experiments:
             learned = load(experiment.dataset, experiment.network)
-            findings.append((experiment, experiment.measure(run, learned)))
+            findings.append((experiment, experiment.design.measure(run, learned)))
             advance(experiment.seconds)
     if jax.process_index() > 0:
         return

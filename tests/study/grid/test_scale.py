@@ -159,9 +159,7 @@ def one(tmp_path_factory, cache):
 
 
 def test_eight_devices_give_the_bits_of_one(one, tmp_path):
-    program = (
-        "import jax, sys, test_scale as t; t.run(sys.argv[1]); print(jax.device_count())"
-    )
+    program = "import jax, sys, test_scale as t; t.run(sys.argv[1]); print(jax.device_count())"
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     assert output(python(program, tmp_path, **flags)).split()[-1] == "8"
     assert content(tmp_path) == one
