@@ -11,7 +11,7 @@ from pathlib import Path
 SWEEP = """
 import os, signal, sys, threading
 import jax
-import test_study_scale as t
+import test_scale as t
 
 delay, store, lowered = float(sys.argv[1]), sys.argv[2], []
 
@@ -42,7 +42,8 @@ except KeyboardInterrupt:
 
 def interrupt(delay, store, since="start", **environment):
     """Exit status and output of a sweep that gets SIGINT `delay` seconds after its start, or that of compiling."""
-    paths = {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
+    tests = Path(__file__).parent
+    paths = {"PYTHONPATH": os.pathsep.join([str(tests), str(tests / "study" / "grid"), *sys.path])}
     done = subprocess.run(
         [sys.executable, "-c", SWEEP, str(delay), str(store), since],
         env=os.environ | paths | {"JAX_PLATFORMS": "cpu"} | environment,

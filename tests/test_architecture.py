@@ -35,9 +35,9 @@ FLOORS = {
     ],
     "study": [
         {"grid", "statistics"},
-        {"tasks", "figures"},
+        {"tasks"},
         {"claims"},
-        {"profiles"},
+        {"profiles", "figures"},
         {"report"},
         {"cli", "__init__"},
     ],

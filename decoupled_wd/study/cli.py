@@ -21,6 +21,7 @@ from rich.text import Text
 
 from decoupled_wd.cli import ends_cleanly
 from decoupled_wd.study.grid.groups import check_groups, index
+from decoupled_wd.study.grid.layout import lock_of, store_of
 from decoupled_wd.study.grid.locks import locked
 from decoupled_wd.study.profiles import CLAIMS, PROFILES, Experiment
 from decoupled_wd.study.report.page import PAGES, duration, write
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
         f"stopped; finished runs are kept in {options.out}, and the same command goes on from there"
     )
     alone = (
-        locked(options.out / ".lock", f"--out {options.out}")
+        locked(lock_of(options.out), f"--out {options.out}")
         if jax.process_index() == 0
         else nullcontext()
     )
@@ -62,14 +63,14 @@ def study(options: argparse.Namespace, experiments: Sequence[Experiment], comman
     console = _Console(quiet=jax.process_index() > 0)
     seconds = sum(experiment.seconds for experiment in experiments)
     console.print(f"{len(experiments)} experiments, about {duration(seconds)} on two x86-64 cores")
-    root = options.out / f"{options.profile}.zarr"
+    root = store_of(options.out, options.profile)
     check_groups(root)
     load = cache(task)
     findings = []
     with _progress(console, root, seconds) as (run, advance):
         for experiment in experiments:
             learned = load(experiment.dataset, experiment.network)
-            findings.append((experiment, experiment.measure(run, learned)))
+            findings.append((experiment, experiment.design.measure(run, learned)))
             advance(experiment.seconds)
     if jax.process_index() > 0:
         return

@@ -50,7 +50,7 @@ def ridge(
     learning_rate: ArrayLike,
     weight_decay: ArrayLike,
     *,
-    within: float = 1.0,
+    tolerance: float = 1.0,
     drop_edge: bool = True,
 ) -> Ridge:
     """The valley of low error in the plane of log α and log λ, and its slope.
@@ -59,12 +59,12 @@ def ridge(
     in log λ; at the edge of the grid or beside a diverged cell it is the lowest cell itself. The
     slope is Theil and Sen's: the median over the slopes between any two rows.
 
-    Kept are the rows whose lowest error is at most `within` points above the best of all; with
+    Kept are the rows whose lowest error is at most `tolerance` points above the best of all; with
     `drop_edge` not those whose lowest cell has the smallest or the largest λ > 0. Their order is
     the one given; the slope is NaN if there are fewer than two.
 
     Raises:
-        ValueError: bad axes, no λ > 0, or within < 0.
+        ValueError: bad axes, no λ > 0, or tolerance < 0.
 
     Examples:
         >>> rates, decays = 2.0 ** np.arange(-3, 1), 2.0 ** np.arange(-6, 1)
@@ -74,12 +74,12 @@ def ridge(
 
     Source: our reading of Figure 2 in Loshchilov & Hutter, arXiv 1711.05101; Sen 1968.
     """
-    _require(within >= 0, f"within must be >= 0 points, got {within}")
+    _require(tolerance >= 0, f"tolerance must be >= 0 points, got {tolerance}")
     mean, rates, decays = _positive(_checked(error, learning_rate, weight_decay))
     cost = np.where(np.isnan(mean), np.inf, mean)
     lowest, best = cost.argmin(axis=1), cost.min(axis=1)
     on_edge = (lowest == 0) | (lowest == cost.shape[1] - 1)
-    kept = np.isfinite(best) & (best <= best.min() + within) & ~(drop_edge & on_edge)
+    kept = np.isfinite(best) & (best <= best.min() + tolerance) & ~(drop_edge & on_edge)
     rates, log_best = rates[kept], np.array([_vertex(np.log(decays), row) for row in cost[kept]])
     slope = float(theilslopes(log_best, np.log(rates)).slope) if len(rates) > 1 else np.nan
     return Ridge(rates, np.exp(log_best), slope)
@@ -134,7 +134,7 @@ def ridge_slope(
     learning_rate: ArrayLike,
     weight_decay: ArrayLike,
     *,
-    within: float = 1.0,
+    tolerance: float = 1.0,
     drop_edge: bool = True,
     level: float = 0.95,
     resamples: int = 1000,
@@ -149,7 +149,7 @@ def ridge_slope(
     runs = np.atleast_3d(np.asarray(error, np.float64))
 
     def slope(drawn: NDArray[np.intp]) -> float:
-        return ridge(runs[..., drawn], *axes, within=within, drop_edge=drop_edge).slope
+        return ridge(runs[..., drawn], *axes, tolerance=tolerance, drop_edge=drop_edge).slope
 
     return over_seeds(slope, runs.shape[2], level=level, resamples=resamples, seed=seed)
 
@@ -201,14 +201,16 @@ def summarize(
     learning_rate: ArrayLike,
     weight_decay: ArrayLike,
     *,
-    within: float = 1.0,
+    tolerance: float = 1.0,
     drop_edge: bool = True,
     level: float = 0.95,
 ) -> dict[str, str | float]:
     """One row of the study's table; NaN where the grid is too small. Errors as in `ridge`."""
     axes = _checked(error, learning_rate, weight_decay)[1:]
     best = best_cell(error, *axes)
-    slope, low, high = ridge_slope(error, *axes, within=within, drop_edge=drop_edge, level=level)
+    slope, low, high = ridge_slope(
+        error, *axes, tolerance=tolerance, drop_edge=drop_edge, level=level
+    )
     has_ten = axes[0].size * np.count_nonzero(axes[1]) >= 10
     return {
         "optimizer": optimizer,

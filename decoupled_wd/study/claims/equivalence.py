@@ -8,6 +8,7 @@ happens every million activations.
 
 import warnings
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -17,17 +18,16 @@ import numpy as np
 import optax
 import xarray as xr
 from jax.flatten_util import ravel_pytree
-from matplotlib.figure import Figure
 
 from decoupled_wd import adam, decouple, sgd
+from decoupled_wd.study.claims.drawings import Drawing, Lines
 from decoupled_wd.study.claims.verdicts import Finding, Verdict
-from decoupled_wd.study.figures.curves import lines
 from decoupled_wd.study.statistics import Estimate
 from decoupled_wd.study.tasks.task import Run, Task
 
 ROUNDING, MATTERS = 1e-6, 0.01
 """Of what the decay does: less than the one is nothing that float32 could tell, more than the other counts."""
-DECAY, RATE, ADAM_RATE = 1e-3, 0.05, 0.01
+DECOUPLED_DECAY, SGD_RATE, ADAM_RATE = 1e-3, 0.05, 0.01
 
 
 class Case(NamedTuple):
@@ -49,27 +49,27 @@ STRENGTHS = np.geomspace(1e-3, 1e3, 25)
 
 CASES: Mapping[str, Case] = MappingProxyType(
     {
-        "SGD": Case(RATE, DECAY / RATE),
-        "SGD, cosine": Case(RATE, DECAY / RATE, annealed=1),
-        "SGD, λ' = 0": Case(RATE, 0.0),
-        "SGD, cosine, λ' = 0": Case(RATE, 0.0, annealed=1),
-        "momentum": Case(RATE, (1 - 0.9) * DECAY / RATE, momentum=0.9),
-        "momentum, λ' = 0": Case(RATE, 0.0, momentum=0.9),
-        "scaled L2": Case(0.5, DECAY / 0.5, preconditioned=1),
-        "scaled L2 as printed": Case(0.5, DECAY / 0.5**2, preconditioned=1),
-        "scaled L2 as printed, α = 1": Case(1.0, DECAY, preconditioned=1),
+        "SGD": Case(SGD_RATE, DECOUPLED_DECAY / SGD_RATE),
+        "SGD, cosine": Case(SGD_RATE, DECOUPLED_DECAY / SGD_RATE, annealed=1),
+        "SGD, λ' = 0": Case(SGD_RATE, 0.0),
+        "SGD, cosine, λ' = 0": Case(SGD_RATE, 0.0, annealed=1),
+        "momentum": Case(SGD_RATE, (1 - 0.9) * DECOUPLED_DECAY / SGD_RATE, momentum=0.9),
+        "momentum, λ' = 0": Case(SGD_RATE, 0.0, momentum=0.9),
+        "scaled L2": Case(0.5, DECOUPLED_DECAY / 0.5, preconditioned=1),
+        "scaled L2 as printed": Case(0.5, DECOUPLED_DECAY / 0.5**2, preconditioned=1),
+        "scaled L2 as printed, α = 1": Case(1.0, DECOUPLED_DECAY, preconditioned=1),
         "scaled L2, λ' = 0": Case(0.5, 0.0, preconditioned=1),
         "scaled L2, α = 1, λ' = 0": Case(1.0, 0.0, preconditioned=1),
         "Adam, λ' = 0": Case(ADAM_RATE, 0.0, adaptive=1),
     }
     | {
-        f"Adam, {ratio:.3g}·λ/α": Case(ADAM_RATE, ratio * DECAY / ADAM_RATE, adaptive=1)
+        f"Adam, {ratio:.3g}·λ/α": Case(ADAM_RATE, ratio * DECOUPLED_DECAY / ADAM_RATE, adaptive=1)
         for ratio in STRENGTHS
     }
 )
 """Eq. (2) of the paper prints λ'/(2α) with λ' = λ/α, which has α once too often."""
 
-GRID = [name for name, case in CASES.items() if case.adaptive and case.l2 > 0]
+SEARCHED = [name for name, case in CASES.items() if case.adaptive and case.l2 > 0]
 
 
 def lockstep(task: Task, cases: Mapping[str, Case], *, steps: int, seeds: int) -> xr.Dataset:
@@ -97,7 +97,7 @@ def lockstep(task: Task, cases: Mapping[str, Case], *, steps: int, seeds: int) -
             return weights + update, state
 
         def step(carry: Any, batch: Any) -> Any:
-            strengths = jnp.array([case.l2, 0.0]), jnp.array([0.0, DECAY])
+            strengths = jnp.array([case.l2, 0.0]), jnp.array([0.0, DECOUPLED_DECAY])
             both = jax.vmap(learn, (0, 0, 0, 0, None, None))
             weights, states = both(*carry, *strengths, *batch)
             distance, norm = (jnp.linalg.norm(w) for w in (weights[0] - weights[1], weights[1]))
@@ -122,19 +122,32 @@ def lockstep(task: Task, cases: Mapping[str, Case], *, steps: int, seeds: int) -
     )
 
 
-def measure(run: Run, task: Task, *, steps: int = 48, seeds: int = 2) -> Finding:
-    """How far L2 and decoupled decay are apart after `steps` batches: SGD, momentum, a fixed M, Adam.
+@dataclass(frozen=True)
+class Equivalence:
+    """Measures how far L2 and decoupled decay are apart after some steps: SGD, momentum, a fixed M, Adam.
 
     Nothing here is noisy: the interval of each estimate is the range over the seeds.
 
     Source: arXiv 1711.05101, Propositions 1 to 3 and eq. (2).
     """
-    del run  # two copies at once are no sweep, and take seconds
-    with jax.enable_x64(True), warnings.catch_warnings():
-        # BatchNorm keeps the statistics of the last batch in float32; nothing here reads them
-        warnings.filterwarnings("ignore", "scatter inputs have incompatible types", FutureWarning)
-        found = lockstep(task, CASES, steps=steps, seeds=seeds)
-    return Finding(judge(found, task.name), {f"equivalence {task.name}": _figure(found)})
+
+    steps: int = 48
+    seeds: int = 2
+
+    def measure(self, run: Run, task: Task) -> Finding:
+        """Trains the pairs in lockstep, judges the propositions, and describes the distances."""
+        # two copies at once are no sweep, and take seconds
+        del run
+        found = self.train(task)
+        return Finding(judge(found, task.name), {f"equivalence {task.name}": draw(found)})
+
+    def train(self, task: Task) -> xr.Dataset:
+        """Trains all `CASES` in float64."""
+        with jax.enable_x64(True), warnings.catch_warnings():
+            # BatchNorm keeps the statistics of the last batch in float32; nothing here reads them
+            words = "scatter inputs have incompatible types"
+            warnings.filterwarnings("ignore", words, FutureWarning)
+            return lockstep(task, CASES, steps=self.steps, seeds=self.seeds)
 
 
 def judge(found: xr.Dataset, where: str) -> list[Verdict]:
@@ -156,7 +169,7 @@ def judge(found: xr.Dataset, where: str) -> list[Verdict]:
         line(f"{steps}, α annealed", ["SGD, cosine"], "SGD, cosine", "<", ROUNDING),
         line(close, ["momentum"], "momentum", "<", 0.5),
         line("With momentum that is not exact", ["momentum"], "momentum", ">", MATTERS),
-        line(never, GRID, "Adam", ">", MATTERS),
+        line(never, SEARCHED, "Adam", ">", MATTERS),
         line(scaled, ["scaled L2"], "scaled L2", "<", ROUNDING),
         line(f"{twice} is another penalty for α = ½", [printed], "scaled L2", ">", MATTERS),
         line(
@@ -195,9 +208,10 @@ def _either(
     return optax.GradientTransformation(lambda p: (first.init(p), second.init(p)), update)
 
 
-def _figure(found: xr.Dataset) -> Figure:
+def draw(found: xr.Dataset) -> Drawing:
+    """Describes the distance over the steps, relative to the norm of the weights."""
     relative = found["distance"] / found["norm"]
-    nearest = str(relative.sel(case=GRID).isel(step=-1).mean("seed").idxmin().item())
+    nearest = str(relative.sel(case=SEARCHED).isel(step=-1).mean("seed").idxmin().item())
     panels = {
         "SGD": {"L2": "SGD", "no decay": "SGD, λ' = 0"},
         "SGD with momentum 0.9": {"L2": "momentum", "no decay": "momentum, λ' = 0"},
@@ -208,7 +222,7 @@ def _figure(found: xr.Dataset) -> Figure:
         },
         "Adam, with the λ' that comes nearest": {"L2": nearest, "no decay": "Adam, λ' = 0"},
     }
-    return lines(
+    return Lines(
         {
             title: {k: relative.sel(case=v) for k, v in cases.items()}
             for title, cases in panels.items()

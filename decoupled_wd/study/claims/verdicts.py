@@ -1,12 +1,12 @@
-"""A claim of the paper as it stands after a measurement: a statistic, what was expected of it, and a verdict."""
+"""A claim of the paper after a measurement: a statistic, what was expected of it, and a verdict."""
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from matplotlib.figure import Figure
-
+from decoupled_wd.study.claims.drawings import Drawing
 from decoupled_wd.study.statistics import Estimate
+from decoupled_wd.study.tasks.task import Run, Task
 
 HOLDS, FAILS, UNDECIDED, MISSING = "holds", "does not hold", "undecided", "not measured"
 MARGIN = 0.5
@@ -78,8 +78,18 @@ class Verdict(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What one experiment found: lines of the table of verdicts, figures by file name, records of a grid."""
+    """What one experiment found, in numbers; `study.figures` makes pictures of its drawings."""
 
     verdicts: list[Verdict]
-    figures: dict[str, Figure]
+    drawings: dict[str, Drawing]
+    """By the name that the report gives to each."""
     table: Sequence[dict[str, Any]] = ()
+    """Records of a grid, which all have the same keys."""
+
+
+class Design(Protocol):
+    """How a claim is measured: a frozen dataclass, whose fields are the sizes of its experiment."""
+
+    def measure(self, run: Run, task: Task) -> Finding:
+        """Trains with `run`, counts, and returns what it found on the task."""
+        ...

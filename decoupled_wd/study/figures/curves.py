@@ -1,6 +1,6 @@
 """The study's other figures: curves over one axis, clouds of cells, and estimates with their intervals.
 
-They look like `plots.heatmaps` and like it never go through pyplot. Every label has one colour and one line
+They look like `heatmaps.heatmaps`, and like it never go through pyplot. Every label has one colour and one line
 style or marker in all panels of a figure, so that it is told apart without colour too.
 """
 
@@ -80,15 +80,15 @@ def lines(
     return figure
 
 
-def scatter(results: Mapping[str, xr.Dataset], *, within: float) -> Figure:
+def scatter(results: Mapping[str, xr.Dataset], *, tolerance: float) -> Figure:
     """Test error over training loss, a dot for each cell near the best: means over the seeds.
 
-    Near are the cells whose mean validation error is at most `within` points above their optimiser's best.
+    Near are the cells whose mean validation error is at most `tolerance` points above their optimiser's best.
 
     Args:
         results: optimiser to ``train_loss``, ``validation_error`` and ``test_error`` over learning_rate,
             weight_decay and seed; a cell with a diverged seed takes no part.
-        within: in points.
+        tolerance: in points.
 
     Raises:
         ValueError: there is no optimiser, or one lacks a metric.
@@ -105,7 +105,7 @@ def scatter(results: Mapping[str, xr.Dataset], *, within: float) -> Figure:
     looks = _looks(results)
     for name, runs in results.items():
         mean = runs.mean("seed", skipna=False)
-        near = (mean["validation_error"] <= mean["validation_error"].min() + within).values
+        near = (mean["validation_error"] <= mean["validation_error"].min() + tolerance).values
         loss, error = mean["train_loss"].values[near], mean["test_error"].values[near]
         dots = axis.scatter(
             loss, error, 45, looks[name]["color"], marker=looks[name]["marker"], alpha=0.75

@@ -38,7 +38,7 @@ _Scale = tuple[float, float]  # the best error and the cap, percent
 def heatmaps(
     results: xr.DataTree,
     *,
-    within: float = 1.0,
+    tolerance: float = 1.0,
     drop_edge: bool = True,
     circled: int = 10,
     cap: float | None = None,
@@ -53,7 +53,7 @@ def heatmaps(
     Args:
         results: one child for each optimizer, each with `test_error` in percent over the
             dimensions learning_rate, weight_decay and seed, the first two with coordinates.
-        within: as for `statistics.ridge`, in points.
+        tolerance: as for `statistics.ridge`, in points.
         drop_edge: as for `statistics.ridge`.
         circled: how many cells get a ring.
         cap: upper end of the colour scale in percent; by default 60 % of all cells lie below it.
@@ -76,7 +76,7 @@ def heatmaps(
     figure = Figure(figsize=(1 + 3.75 * len(panels), 4.5), dpi=100, layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, mean, (name, runs) in zip(axes, means, panels.items(), strict=True):
-        found = ridge(*_arrays(mean), within=within, drop_edge=drop_edge)
+        found = ridge(*_arrays(mean), tolerance=tolerance, drop_edge=drop_edge)
         _draw_errors(axis, mean, scale)
         _draw_ridge(axis, mean, found)
         _draw_best(axis, mean, circled)

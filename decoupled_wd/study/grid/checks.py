@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from decoupled_wd.study.grid.layout import CHECKSUM
+from decoupled_wd.study.grid.layout import RESERVED
 
 URL = re.compile(r"[A-Za-z][\w+.-]+:/|[A-Za-z][\w+.-]*::")  # a path folds the two slashes into one
 NAME_BYTES = 200  # file systems allow 255, and a file that is being written has a longer name
@@ -50,7 +50,7 @@ def functions(**given: Any) -> None:
             raise TypeError(f"{name} must be a function, got {function!r}; pass one")
 
 
-def axes(hyperparameters: Any, make_optimizer: Any) -> dict[str, np.ndarray]:
+def as_axes(hyperparameters: Any, make_optimizer: Any) -> dict[str, np.ndarray]:
     """The axes of the grid as arrays of numbers that a cell can tell apart."""
     if not isinstance(hyperparameters, Mapping):
         raise TypeError(
@@ -99,14 +99,14 @@ def _axis(name: str, values: Any) -> np.ndarray:
 def check_names(names: Iterable[Any], taken: Iterable[str]) -> None:
     """Names of hyperparameters or metrics that can name a folder of the store, and are not taken."""
     for name in names:
-        if not _plain(name) or name in {*taken, "seed", "epoch", CHECKSUM}:
+        if not _plain(name) or name in {*taken, *RESERVED}:
             raise ValueError(
                 f"{name!r} cannot name a hyperparameter or metric: it is taken, or no plain text; rename it"
             )
 
 
 def _plain(name: Any) -> bool:
-    if not isinstance(name, str) or not name.strip() or name.startswith(".") or name == "zarr.json":
+    if not isinstance(name, str) or not name.strip() or name.startswith("."):
         return False
     if not name.isprintable() or set(name) & set("/\\"):
         return False

@@ -18,15 +18,13 @@ from typing import Any, Self
 import jax
 import numpy as np
 import xarray as xr
-import zarr
 from jax.experimental import multihost_utils
 
-from decoupled_wd.study.grid import layout
+from decoupled_wd.study.grid import description, layout
 from decoupled_wd.study.grid.blocks import Block, Results, blocks
 from decoupled_wd.study.grid.layout import CHECKSUM
 from decoupled_wd.study.grid.locks import locked
 
-FORMAT = 2  # 2: the checksum of a block covers its place
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
@@ -42,18 +40,12 @@ class Store:
         configuration: Mapping[str, Any],
     ) -> None:
         """Describe the store at `path`; with None everything stays in memory."""
-        attributes = {
-            "format": FORMAT,
-            **configuration,
-            "axes": ", ".join(axes),
-            "metrics": ", ".join(metrics),
-            "block": list(block),
-            layout.VALUES: digest(*axes.values()),
-        }
+        values = digest(*axes.values())
+        attributes = layout.attributes(axes, metrics, block, values, configuration)
         self._path, self._block = path, block
         self._data = layout.template(axes, metrics, attributes)
         self._salt = digest(json.dumps(attributes)).encode()
-        self._arrays: dict[str, zarr.Array[Any]] = {}
+        self._arrays: layout.Arrays = {}
         self._held = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
@@ -111,20 +103,15 @@ class Store:
         refused = None
         with _kept(path):
             if jax.process_index() == 0:
-                layout.claim(path, files, self._data)
+                description.claim(path, files, self._data)
                 refused = self._lock(path)
                 if not refused:
                     # once more: it may have been made meanwhile
-                    layout.claim(path, files, self._data)
-                    layout.write(path, files)
+                    description.claim(path, files, self._data)
+                    description.write(path, files)
             _barrier("the store exists")
-            layout.check(path, files, files, self._data)
-            # chunks of NaN too, bit for bit
-            with zarr.config.set({"array.write_empty_chunks": True}):
-                self._arrays = {
-                    name: zarr.open_array(path, path=name, mode="r+")
-                    for name in map(str, self._data)
-                }
+            description.check(path, files, files, self._data)
+            self._arrays = layout.open_arrays(path, map(str, self._data))
         return refused
 
     def _lock(self, path: Path) -> OSError | None:
@@ -166,9 +153,7 @@ class Store:
         return bool((checksum == self._crc(where, found)).all())
 
     def _marker(self, where: Block) -> Path:
-        """The file of a block's checksum."""
-        index = (part.start // side for part, side in zip(where, self._block, strict=True))
-        return Path(str(self._path), CHECKSUM, ".".join(map(str, index)))
+        return layout.marker(Path(str(self._path)), where, self._block)
 
     def _crc(self, where: Block, metrics: Results) -> int:
         """CRC-32 of place and numbers, in the order of their names; never 0, which marks an unfinished cell."""

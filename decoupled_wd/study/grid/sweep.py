@@ -110,7 +110,7 @@ def sweep(
     )
     checks.check_memory(memory)
     folder = checks.folder(store)
-    axes = {**checks.axes(hyperparameters, make_optimizer), "seed": np.arange(counts["seeds"])}
+    axes = {**checks.as_axes(hyperparameters, make_optimizer), "seed": np.arange(counts["seeds"])}
     data = checks.arrays(train, test, counts["batch_size"])
     if folder is None and jax.process_count() > 1:
         raise ValueError("store must be a folder that all processes share, got None")

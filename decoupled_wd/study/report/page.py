@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, MISSING, UNDECIDED, Finding, Verdict
+from decoupled_wd.study.figures.draw import draw
 from decoupled_wd.study.profiles import CLAIMS, Experiment
 from decoupled_wd.study.statistics import Estimate
 
@@ -231,7 +232,10 @@ def _pictures(findings: Sequence[tuple[Experiment, Finding]]) -> list[list[Pictu
         file = f"{slug}.png" if taken[slug] == 1 else f"{slug}-{taken[slug]}.png"
         return _picture(name, figure, file)
 
-    return [[picture(*item) for item in found.figures.items()] for _, found in findings]
+    return [
+        [picture(name, draw(drawing)) for name, drawing in found.drawings.items()]
+        for _, found in findings
+    ]
 
 
 def _picture(name: str, figure: Figure, file: str) -> Picture:
@@ -267,9 +271,13 @@ def _alt(name: str, figure: Figure) -> str:
 
 
 def _sizes(experiment: Experiment) -> str:
-    """The arguments of the measurement, of which the task and its network say nothing."""
-    sizes = getattr(experiment.measure, "keywords", {})
-    return ", ".join(f"{name} {_plain(value)}" for name, value in sizes.items())
+    """The fields of the design, of which the task and its network say nothing."""
+    sizes = vars(experiment.design)
+    return ", ".join(
+        f"{name.replace('_', ' ')} {_plain(value)}"
+        for name, value in sizes.items()
+        if value is not None
+    )
 
 
 def _plain(value: object) -> str:

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import xarray as xr
-from test_study_store import content, filled
+from test_store import content, filled
 
 from decoupled_wd.study.grid.groups import check_groups, index
 from decoupled_wd.study.grid.locks import locked

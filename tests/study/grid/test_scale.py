@@ -16,7 +16,7 @@ import numpy as np
 import optax
 import pytest
 from interrupted import interrupt
-from test_study_store import content
+from test_store import content
 
 from decoupled_wd.study import sweep
 from decoupled_wd.study.grid.blocks import block_shape, blocks, cells_at_once
@@ -154,14 +154,12 @@ def cache(tmp_path_factory):
 def one(tmp_path_factory, cache):
     """The store of one process with one device."""
     path = tmp_path_factory.mktemp("one") / "store"
-    output(python("import sys, test_study_scale as t; t.run(sys.argv[1])", path, **cache))
+    output(python("import sys, test_scale as t; t.run(sys.argv[1])", path, **cache))
     return content(path)
 
 
 def test_eight_devices_give_the_bits_of_one(one, tmp_path):
-    program = (
-        "import jax, sys, test_study_scale as t; t.run(sys.argv[1]); print(jax.device_count())"
-    )
+    program = "import jax, sys, test_scale as t; t.run(sys.argv[1]); print(jax.device_count())"
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8"}
     assert output(python(program, tmp_path, **flags)).split()[-1] == "8"
     assert content(tmp_path) == one
@@ -170,7 +168,7 @@ def test_eight_devices_give_the_bits_of_one(one, tmp_path):
 TWO = """
 import sys, jax
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]), initialization_timeout=60)
-import test_study_scale as t
+import test_scale as t
 reports = []
 result = t.run(sys.argv[3], progress=lambda *report: reports.append(report))
 assert reports == sorted(reports) and reports[-1] == (110, 110), reports
@@ -194,7 +192,7 @@ KILLS = """
 # forked before JAX starts: each run is a process of its own, without the seconds of its imports
 import json, os, random, signal, sys, time
 from pathlib import Path
-import test_study_scale as t
+import test_scale as t
 
 def files(path):
     return [file for file in path.rglob("*") if file.suffix != ".partial" and file.is_file()]
