@@ -27,6 +27,16 @@ RECIPES = {  # the most files, and what the battery says of the new thing
         "example or names_every",
         ["tests/test_coupling.py", "tests/diagnostics/test_equivalents.py", "tests/test_docs.py"],
     ),
+    "claim": (
+        4,
+        "viii or annealing or floor or down or every_claim_is_measured",
+        [
+            "decoupled_wd/study/claims/annealing.py",
+            "tests/study/claims/test_every_claim.py",
+            "tests/study/test_cli.py",
+            "tests/test_architecture.py",
+        ],
+    ),
 }
 
 
