@@ -49,31 +49,51 @@ def _global_generators_kept() -> Iterator[None]:
 Split: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]
 
 
-def _dataset(
+def from_splits(
     name: str,
     shape: tuple[int, ...],
-    num_classes: int,
     *,
     train: Split,
     validation: Split,
     test: Split,
+    num_classes: int | None = None,
 ) -> Dataset:
+    """Makes a data set of inputs and labels, of any number of classes.
+
+    Args:
+        name: what it is called in errors.
+        shape: the shape of one input, channels last; inputs are flattened.
+        train: inputs ``[n, ...]`` and labels ``[n]``, integers from 0.
+        validation: the same, for choosing.
+        test: the same, for judging.
+        num_classes: how many classes there are; by default as many as there are different labels.
+
+    Raises:
+        ValueError: labels that are to be counted are not the integers from 0 on, each at least once.
+
+    Examples:
+        >>> letters = np.zeros((26, 4, 4)), np.arange(26)
+        >>> made = from_splits("letters", (4, 4, 1), train=letters, validation=letters, test=letters)
+        >>> made.num_classes, made.x_train.shape
+        (26, (26, 16))
+    """
+    splits = (train, validation, test)
     x_train, x_validation, x_test = (
-        np.asarray(x, np.float32).reshape(-1, math.prod(shape))
-        for x, _ in (train, validation, test)
+        np.asarray(x, np.float32).reshape(-1, math.prod(shape)) for x, _ in splits
     )
-    y_train, y_validation, y_test = (np.asarray(y, np.int32) for _, y in (train, validation, test))
-    splits = (x_train, y_train, x_validation, y_validation, x_test, y_test)
-    return Dataset(name, *splits, num_classes, shape)
+    classes = num_classes or _count_classes(name, *(y for _, y in splits))
+    y_train, y_validation, y_test = (np.asarray(y, np.int32) for _, y in splits)
+    arrays = (x_train, y_train, x_validation, y_validation, x_test, y_test)
+    return Dataset(name, *arrays, classes, shape)
 
 
 def _count_classes(name: str, *labels: npt.ArrayLike) -> int:
     """How many labels there are: integers from 0, each of them at least once."""
-    found = np.unique(np.concatenate(labels))
+    found = np.unique(np.concatenate([np.ravel(each) for each in labels]))
     if found.dtype.kind not in "iu" or not np.array_equal(found, np.arange(len(found))):
         raise ValueError(
-            f"{name}: labels must be integers from 0 to the number of classes − 1, each at least once, got "
-            f"{found.dtype} {found[:20].tolist()}; number the classes anew"
+            f"{name}: labels must be integers from 0 to the number of classes − 1, each at least "
+            f"once, got {found.dtype} {found[:20].tolist()}; number the classes anew"
         )
     return len(found)
 
@@ -116,10 +136,9 @@ def mnist1d(
     with _global_generators_kept():
         made = make_dataset(settings)
     x, y = made["x_test"], made["y_test"]
-    return _dataset(
+    return from_splits(
         "mnist1d",
         (40, 1),
-        _count_classes("mnist1d", made["y"], y),
         train=(made["x"], made["y"]),
         validation=(x[:validation_size], y[:validation_size]),
         test=(x[validation_size:], y[validation_size:]),
@@ -157,10 +176,9 @@ def digits(*, train_size: int = 300, validation_size: int = 500, seed: int = 0) 
     split = partial(train_test_split, random_state=seed)
     x_train, x, y_train, y = split(pixels / 16, labels, train_size=train_size, stratify=labels)
     x_validation, x_test, y_validation, y_test = split(x, y, train_size=validation_size, stratify=y)
-    return _dataset(
+    return from_splits(
         "digits",
         (8, 8, 1),
-        classes,
         train=(x_train, y_train),
         validation=(x_validation, y_validation),
         test=(x_test, y_test),
@@ -202,10 +220,10 @@ def cifar10(path: str | Path, *, validation_size: int = 5000) -> Dataset:
     mean, deviation = np.array([[c.mean(), c.std()] for c in channels], np.float32).T
     for channel in np.flatnonzero(deviation == 0)[:1]:
         raise ValueError(f"{path}: channel {channel} of x_train is the same in every pixel")
-    return _dataset(
+    return from_splits(
         "cifar10",
         (32, 32, 3),
-        _CIFAR10_CLASSES,
+        num_classes=_CIFAR10_CLASSES,
         train=((x[:size] - mean) / deviation, y[:size]),
         validation=((x[size:] - mean) / deviation, y[size:]),
         test=((x_test - mean) / deviation, y_test),

@@ -80,7 +80,7 @@ class Shortcut(nnx.Module):
         return self.norm(jnp.concatenate(halves, -1))
 
 
-class Block(nnx.Module):
+class ShakeBlock(nnx.Module):
     """``shortcut(x) + α·f(x) + (1−α)·g(x)``, α and the gradient's β drawn for every image, 1/2 in evaluation."""
 
     def __init__(self, ins: int, outs: int, stride: int, rngs: nnx.Rngs) -> None:
@@ -108,7 +108,7 @@ class ShakeShake(nnx.Module):
         widths = [16, *[width] * blocks, *[2 * width] * blocks, *[4 * width] * blocks]
         strides = [1] * blocks + ([2] + [1] * (blocks - 1)) * 2
         pairs = zip(itertools.pairwise(widths), strides, strict=True)
-        self.blocks = nnx.List([Block(i, o, stride, rngs) for (i, o), stride in pairs])
+        self.blocks = nnx.List([ShakeBlock(i, o, stride, rngs) for (i, o), stride in pairs])
         start = nnx.initializers.variance_scaling(1 / 3, "fan_in", "uniform")
         self.readout = nnx.Linear(4 * width, classes, kernel_init=start, rngs=rngs)
 
