@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,10 +18,13 @@ import numpy as np
 import optax
 import xarray as xr
 from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
 
 from decoupled_wd import adam, decouple, sgd
 from decoupled_wd.study.claims.drawings import Drawing, Lines
+from decoupled_wd.study.claims.optimizers import Scalar
 from decoupled_wd.study.claims.verdicts import Finding, Verdict
+from decoupled_wd.study.grid.types import PyTree
 from decoupled_wd.study.statistics import Estimate
 from decoupled_wd.study.tasks.task import Run, Task
 
@@ -83,20 +86,30 @@ def lockstep(task: Task, cases: Mapping[str, Case], *, steps: int, seeds: int) -
     # s > 0 with median 100, so that even α = 1 makes small steps
     spread = 100 * jnp.exp(jax.random.normal(jax.random.key(0), zeros.shape))
 
-    def copies(case: Case, start: Any, key: Any, batches: Any) -> Any:
+    def copies(
+        case: Case, start: jax.Array, key: jax.Array, batches: jax.Array
+    ) -> dict[str, jax.Array]:
         scale = jnp.where(case.preconditioned, spread, 1.0)
 
-        def penalised(weights: Any, l2: Any, rows: Any, key: Any) -> Any:
+        def penalised(
+            weights: jax.Array, l2: jax.Array, rows: jax.Array, key: jax.Array
+        ) -> jax.Array:
             cost = task.model.loss(unravel(weights), x[rows], y[rows], key)
             return cost + l2 / 2 * jnp.sum(scale * weights**2)
 
-        def learn(weights: Any, state: Any, l2: Any, decay: Any, *batch: Any) -> Any:
+        def learn(
+            weights: jax.Array,
+            state: optax.OptState,
+            l2: jax.Array,
+            decay: jax.Array,
+            *batch: jax.Array,
+        ) -> tuple[jax.Array, optax.OptState]:
             gradient = jax.grad(penalised)(weights, l2, *batch)
             optimizer = _decayed(case, decay, scale, steps)
             update, state = optimizer.update(gradient, state, weights)
             return weights + update, state
 
-        def step(carry: Any, batch: Any) -> Any:
+        def step(carry: PyTree, batch: PyTree) -> tuple[PyTree, dict[str, jax.Array]]:
             strengths = jnp.array([case.l2, 0.0]), jnp.array([0.0, DECOUPLED_DECAY])
             both = jax.vmap(learn, (0, 0, 0, 0, None, None))
             weights, states = both(*carry, *strengths, *batch)
@@ -178,12 +191,15 @@ def judge(found: xr.Dataset, where: str) -> list[Verdict]:
     ]
 
 
-def _decayed(case: Any, decay: Any, scale: Any, steps: int) -> optax.GradientTransformation:
+def _decayed(
+    case: Case, decay: Scalar, scale: jax.Array, steps: int
+) -> optax.GradientTransformation:
     """The optimiser of a case with decoupled decay."""
     cosine = optax.cosine_decay_schedule(1.0, steps)
 
-    def rates(count: Any) -> Any:
-        return case.rate * (1 - case.annealed * (1 - cosine(count)))
+    def rates(count: ArrayLike) -> jax.Array:
+        rate: jax.Array = case.rate * (1 - case.annealed * (1 - cosine(count)))
+        return rate
 
     divide = optax.stateless(lambda gradient, _: gradient / scale)
     inner = _either(
@@ -195,11 +211,13 @@ def _decayed(case: Any, decay: Any, scale: Any, steps: int) -> optax.GradientTra
 
 
 def _either(
-    choose_first: Any, first: optax.GradientTransformation, second: optax.GradientTransformation
+    choose_first: Scalar, first: optax.GradientTransformation, second: optax.GradientTransformation
 ) -> optax.GradientTransformation:
     """The one or the other by a traced number, so that all cases are one program."""
 
-    def update(gradients: Any, states: Any, params: Any) -> Any:
+    def update(
+        gradients: optax.Updates, states: optax.OptState, params: optax.Params | None
+    ) -> tuple[optax.Updates, optax.OptState]:
         one, state = first.update(gradients, states[0], params)
         other, other_state = second.update(gradients, states[1], params)
         chosen = jax.tree.map(lambda a, b: jnp.where(choose_first, a, b), one, other)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ from decoupled_wd.study.claims.tuning import (
     search_of,
 )
 from decoupled_wd.study.claims.verdicts import MARGIN, Finding, Verdict
+from decoupled_wd.study.grid.types import PyTree
 from decoupled_wd.study.statistics import Estimate
 from decoupled_wd.study.tasks.task import Run, Task
 
@@ -157,7 +158,7 @@ def distances(
     is ``η·ε/(1 − β1)``, times ``1 − β1^t``: that takes back its bias correction, which momentum lacks.
     """
 
-    def distance(eps: Scalar) -> Any:
+    def distance(eps: Scalar) -> PyTree:
         corrected = adam(
             lambda alpha: lambda count: alpha * (1 - b1 ** (count + 1)), rate, 1 - b1, eps
         )
@@ -174,7 +175,7 @@ def _path(task: Task, optimizer: optax.GradientTransformation, steps: int) -> ja
     start, order, key = jax.random.split(jax.random.key(0), 3)
     params = task.model.init(start)
 
-    def step(carry: Any, rows: jax.Array) -> tuple[Any, jax.Array]:
+    def step(carry: PyTree, rows: jax.Array) -> tuple[PyTree, jax.Array]:
         params, state = carry
         gradients = jax.grad(task.model.loss)(params, x[rows], y[rows], key)
         updates, state = optimizer.update(gradients, state, params)

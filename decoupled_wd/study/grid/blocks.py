@@ -2,13 +2,13 @@
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
 
 from decoupled_wd.study.grid.interrupts import deferred
+from decoupled_wd.study.grid.types import Cell, PyTree
 
 Block = tuple[slice, ...]
 Results = dict[str, np.ndarray]
@@ -17,7 +17,7 @@ CPU_MEMORY = 2**30
 CPU_CELLS = 16  # what a kill loses, and what progress counts
 
 
-def cells_at_once(lowered: Any, cells: int, memory: int | None) -> int:
+def cells_at_once(lowered: jax.stages.Lowered, cells: int, memory: int | None) -> int:
     """How many runs one device trains together: bytes to spend over bytes of a run, at least one.
 
     A run is estimated by the bytes that its lowered program touches in one step and one evaluation, as if
@@ -28,7 +28,8 @@ def cells_at_once(lowered: Any, cells: int, memory: int | None) -> int:
     if memory is None:
         limits = device.memory_stats() if device.platform != "cpu" else None
         memory = limits["bytes_limit"] // 2 if limits else CPU_MEMORY
-    fit = max(1, int(memory // lowered.cost_analysis()["bytes accessed"]))
+    costs: Mapping[str, float] = lowered.cost_analysis() or {}
+    fit = max(1, int(memory // costs["bytes accessed"]))
     best = CPU_CELLS if device.platform == "cpu" else cells
     return min(fit, best, math.ceil(cells / 8))
 
@@ -63,12 +64,12 @@ def blocks(shape: tuple[int, ...], block: tuple[int, ...]) -> list[Block]:
 
 
 def run_blocks(
-    cell: Any,
+    cell: Cell,
     axes: Sequence[np.ndarray],
     todo: list[Block],
     size: int,
-    starts: Any,
-    data: Any,
+    starts: PyTree,
+    data: PyTree,
     keep: Callable[[Block, Results], None],
 ) -> None:
     """``keep(block, results)`` of ``cell`` on every block of at most `size` cells, one block a device at a time.
@@ -98,7 +99,7 @@ def run_blocks(
                 keep(where, {name: _part(v, index * size, where) for name, v in values.items()})
 
 
-def _over_cells(cell: Any) -> Any:
+def _over_cells(cell: Cell) -> Cell:
     """``cell`` over a block: all at once, but in turn on a CPU core, whose cache holds one run and not sixteen."""
     if jax.local_devices()[0].platform == "cpu":
         return lambda block, starts, data: jax.lax.map(lambda one: cell(one, starts, data), block)

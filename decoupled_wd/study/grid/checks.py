@@ -5,21 +5,21 @@ import math
 import numbers
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from decoupled_wd.study.grid.layout import RESERVED
+from decoupled_wd.study.grid.types import PyTree
 
 URL = re.compile(r"[A-Za-z][\w+.-]+:/|[A-Za-z][\w+.-]*::")  # a path folds the two slashes into one
 NAME_BYTES = 200  # file systems allow 255, and a file that is being written has a longer name
 
 
-def folder(store: Any) -> Path | None:
+def folder(store: object) -> Path | None:
     """The folder of a store; None for none."""
     if store is None:
         return None
@@ -43,14 +43,16 @@ def folder(store: Any) -> Path | None:
     return path
 
 
-def functions(**given: Any) -> None:
+def functions(**given: object) -> None:
     """Arguments that are called."""
     for name, function in given.items():
         if not callable(function):
             raise TypeError(f"{name} must be a function, got {function!r}; pass one")
 
 
-def as_axes(hyperparameters: Any, make_optimizer: Any) -> dict[str, np.ndarray]:
+def as_axes(
+    hyperparameters: object, make_optimizer: Callable[..., object]
+) -> dict[str, np.ndarray]:
     """The axes of the grid as arrays of numbers that a cell can tell apart."""
     if not isinstance(hyperparameters, Mapping):
         raise TypeError(
@@ -61,7 +63,7 @@ def as_axes(hyperparameters: Any, make_optimizer: Any) -> dict[str, np.ndarray]:
     return {name: _axis(name, axis) for name, axis in hyperparameters.items()}
 
 
-def with_names(make_optimizer: Any, names: Iterable[str]) -> None:
+def with_names(make_optimizer: Callable[..., object], names: Iterable[str]) -> None:
     """`make_optimizer` takes every hyperparameter by its name."""
     try:
         signature = inspect.signature(make_optimizer)
@@ -76,7 +78,7 @@ def with_names(make_optimizer: Any, names: Iterable[str]) -> None:
         ) from None
 
 
-def _axis(name: str, values: Any) -> np.ndarray:
+def _axis(name: str, values: PyTree) -> np.ndarray:
     try:
         axis = np.asarray(values)
     except (TypeError, ValueError):  # lists of different lengths
@@ -96,7 +98,7 @@ def _axis(name: str, values: Any) -> np.ndarray:
     return axis
 
 
-def check_names(names: Iterable[Any], taken: Iterable[str]) -> None:
+def check_names(names: Iterable[object], taken: Iterable[str]) -> None:
     """Names of hyperparameters or metrics that can name a folder of the store, and are not taken."""
     for name in names:
         if not _plain(name) or name in {*taken, *RESERVED}:
@@ -105,7 +107,7 @@ def check_names(names: Iterable[Any], taken: Iterable[str]) -> None:
             )
 
 
-def _plain(name: Any) -> bool:
+def _plain(name: object) -> bool:
     if not isinstance(name, str) or not name.strip() or name.startswith("."):
         return False
     if not name.isprintable() or set(name) & set("/\\"):
@@ -113,27 +115,31 @@ def _plain(name: Any) -> bool:
     return len(name.encode(errors="replace")) <= NAME_BYTES
 
 
-def counts(**given: Any) -> dict[str, int]:
+def counts(**given: object) -> dict[str, int]:
     """Whole numbers >= 1 as int, and evaluations that end with the last epoch."""
+    whole = {}
     for name, count in given.items():
         if not isinstance(count, numbers.Integral) or isinstance(count, bool) or count < 1:
             raise ValueError(f"{name} must be a whole number >= 1, got {count!r}; pass an int")
-    epochs, every = given["epochs"], given["evaluate_every"]
+        whole[name] = int(count)
+    epochs, every = whole["epochs"], whole["evaluate_every"]
     if epochs % every:
         raise ValueError(f"evaluate_every={every} does not divide epochs={epochs}; pass a divisor")
-    return {name: int(count) for name, count in given.items()}
+    return whole
 
 
-def check_memory(memory: Any) -> None:
+def check_memory(memory: object) -> None:
     """A positive number of bytes, or None."""
+    if memory is None:
+        return
     real = isinstance(memory, numbers.Real) and not isinstance(memory, bool)
-    if memory is not None and not (real and math.isfinite(memory) and memory > 0):
+    if not real or not 0 < float(memory) < math.inf:  # type: ignore[arg-type]
         raise ValueError(
             f"memory must be a number of bytes > 0, got {memory!r}; pass None for the default"
         )
 
 
-def arrays(train: Any, test: Any, batch_size: int) -> tuple[tuple[jax.Array, ...], Any]:
+def arrays(train: PyTree, test: PyTree, batch_size: int) -> tuple[tuple[jax.Array, ...], PyTree]:
     """``(train, test)`` as arrays: finite, unchanged by JAX's dtypes, and the training ones of one length."""
     if not isinstance(train, tuple | list):
         raise ValueError(f"train must be a tuple of arrays, got {type(train).__name__}")
@@ -148,11 +154,11 @@ def arrays(train: Any, test: Any, batch_size: int) -> tuple[tuple[jax.Array, ...
     return learned, jax.tree.map_with_path(_named, {"test": test})["test"]
 
 
-def _named(path: Any, leaf: Any) -> jax.Array:
+def _named(path: tuple[object, ...], leaf: PyTree) -> jax.Array:
     return _array(jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
 
 
-def _array(name: str, leaf: Any) -> jax.Array:
+def _array(name: str, leaf: PyTree) -> jax.Array:
     try:
         given = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
         with np.errstate(over="ignore"):

@@ -24,7 +24,7 @@ import uuid
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -38,7 +38,7 @@ Arrays: TypeAlias = dict[str, zarr.Array[Any]]
 
 FORMAT = 2
 """Of our own layout; since 2 the checksum of a block covers its place."""
-ZARR_FORMAT: Any = 2
+ZARR_FORMAT: Literal[2] = 2
 CHECKSUM = "checksum"
 # in an array, where readers look for no groups
 LOCK = f"{CHECKSUM}/.lock"
@@ -91,7 +91,7 @@ def is_sweep(found: Attributes) -> bool:
 
 
 def template(
-    axes: Mapping[str, np.ndarray], metrics: Mapping[str, np.dtype[Any]], attributes: Attributes
+    axes: Mapping[str, np.ndarray], metrics: Mapping[str, np.dtype], attributes: Attributes
 ) -> xr.Dataset:
     """Returns metrics over the axes, floats NaN and others 0, and a checksum of 0 for each cell."""
     shape = tuple(len(axis) for axis in axes.values())

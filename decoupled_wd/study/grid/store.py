@@ -13,7 +13,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import jax
 import numpy as np
@@ -24,6 +24,7 @@ from decoupled_wd.study.grid import description, layout
 from decoupled_wd.study.grid.blocks import Block, Results, blocks
 from decoupled_wd.study.grid.layout import CHECKSUM
 from decoupled_wd.study.grid.locks import locked
+from decoupled_wd.study.grid.types import PyTree
 
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
@@ -35,9 +36,9 @@ class Store:
         self,
         path: Path | None,
         axes: Mapping[str, np.ndarray],
-        metrics: Mapping[str, Any],
+        metrics: Mapping[str, np.dtype],
         block: tuple[int, ...],
-        configuration: Mapping[str, Any],
+        configuration: layout.Attributes,
     ) -> None:
         """Describe the store at `path`; with None everything stays in memory."""
         values = digest(*axes.values())
@@ -163,7 +164,7 @@ class Store:
         return crc or 1
 
 
-def digest(*values: Any) -> str:
+def digest(*values: PyTree) -> str:
     """A fingerprint of text and of trees of arrays."""
     sha = hashlib.sha256()
     for leaf in jax.tree.leaves(values):

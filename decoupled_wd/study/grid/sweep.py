@@ -6,11 +6,11 @@ finished is never trained again.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,19 +29,18 @@ from decoupled_wd.study.grid.blocks import (
 )
 from decoupled_wd.study.grid.interrupts import deferred
 from decoupled_wd.study.grid.store import Store, digest
-
-Axis: TypeAlias = Sequence[float] | np.ndarray
+from decoupled_wd.study.grid.types import Axis, Cell, Init, Loss, Metric, PyTree
 
 
 def sweep(
     make_optimizer: Callable[..., optax.GradientTransformation],
     hyperparameters: Mapping[str, Axis],
     *,
-    init: Callable[[jax.Array], Any],
-    loss: Callable[..., jax.Array],
-    metric: Callable[[Any, Any, Any], Any],
-    train: tuple[Any, ...],
-    test: Any = (),
+    init: Init,
+    loss: Loss,
+    metric: Metric,
+    train: tuple[PyTree, ...],
+    test: PyTree = (),
     epochs: int,
     batch_size: int,
     seeds: int,
@@ -146,21 +145,21 @@ def sweep(
 class _Run(NamedTuple):
     """One training run, traced: what all cells share."""
 
-    cell: Any
-    starts: Any
-    lowered: Any
-    metrics: dict[str, Any]
+    cell: Cell
+    starts: PyTree
+    lowered: jax.stages.Lowered
+    metrics: dict[str, np.dtype]
     program: str
     """The digest of everything that is computed."""
 
 
 def _prepared(
-    make_optimizer: Any,
+    make_optimizer: Callable[..., optax.GradientTransformation],
     names: tuple[str, ...],
-    init: Any,
-    loss: Any,
-    metric: Any,
-    data: Any,
+    init: Init,
+    loss: Loss,
+    metric: Metric,
+    data: PyTree,
     counts: Mapping[str, int],
 ) -> _Run:
     epochs = counts["epochs"]
@@ -173,7 +172,7 @@ def _prepared(
     return _Run(cell, starts, lowered, metrics, program)
 
 
-def _starts(init: Any, keys: jax.Array, rows: int, epochs: int, batch_size: int) -> Any:
+def _starts(init: Init, keys: jax.Array, rows: int, epochs: int, batch_size: int) -> PyTree:
     """Of every seed the parameters, the rows of every batch ``[step, batch]``, and a key for the loss."""
     # fold_in(key, i) is split(key)[i]: the order of the data and the loss need keys of their own
     init_keys, order_keys, loss_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(
@@ -186,7 +185,7 @@ def _starts(init: Any, keys: jax.Array, rows: int, epochs: int, batch_size: int)
 
 # random numbers that are drawn once take XLA longer to optimise than to draw
 @partial(jax.jit, static_argnames="init", compiler_options={"xla_backend_optimization_level": 0})
-def _initial(keys: jax.Array, init: Any) -> Any:
+def _initial(keys: jax.Array, init: Init) -> PyTree:
     return jax.vmap(init)(keys)
 
 
@@ -203,11 +202,15 @@ def _batches(keys: jax.Array, rows: int, epochs: int, batch_size: int) -> jax.Ar
 
 
 def _cell(
-    make_optimizer: Any, names: tuple[str, ...], loss: Any, metric: Any, evaluations: int
-) -> Any:
+    make_optimizer: Callable[..., optax.GradientTransformation],
+    names: tuple[str, ...],
+    loss: Loss,
+    metric: Metric,
+    evaluations: int,
+) -> Cell:
     """One training run: ``cell(hyperparameters and seed, starts, data) -> {metric: [evaluations]}``."""
 
-    def run(cell: jax.Array, starts: Any, data: Any) -> Any:
+    def run(cell: jax.Array, starts: PyTree, data: PyTree) -> dict[str, jax.Array]:
         train, test = data
         optimizer = make_optimizer(**dict(zip(names, cell[:-1], strict=True)))
         traced.check_optimizer(optimizer)
@@ -215,7 +218,7 @@ def _cell(
         start, batches, keys = starts
         params = jax.tree.map(lambda leaf: leaf[seed], start)
 
-        def step(carry: Any, _: None) -> Any:
+        def step(carry: PyTree, _: None) -> tuple[PyTree, None]:
             params, state, count = carry
             batch = (array[batches[seed, count]] for array in train)
             gradients = jax.grad(traced.scalar(loss))(
@@ -224,7 +227,7 @@ def _cell(
             updates, state = optimizer.update(gradients, state, params)
             return (optax.apply_updates(params, updates), state, count + 1), None
 
-        def evaluation(carry: Any, _: None) -> Any:
+        def evaluation(carry: PyTree, _: None) -> tuple[PyTree, dict[str, jax.Array]]:
             carry, _ = jax.lax.scan(step, carry, length=batches.shape[1] // evaluations)
             return carry, traced.named(metric(carry[0], train, test), names)
 

@@ -1,17 +1,17 @@
 """What a user's functions give a sweep, met while it is traced: an error names the function and what it gave."""
 
 import numbers
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from decoupled_wd.study.grid.checks import check_names
+from decoupled_wd.study.grid.types import Loss, PyTree
 
 
-def check_optimizer(optimizer: Any) -> None:
+def check_optimizer(optimizer: object) -> None:
     """What `make_optimizer` gives is an optax optimiser."""
     if not (callable(getattr(optimizer, "init", None)) and hasattr(optimizer, "update")):
         raise TypeError(
@@ -19,7 +19,7 @@ def check_optimizer(optimizer: Any) -> None:
         )
 
 
-def check_params(params: Any) -> None:
+def check_params(params: PyTree) -> None:
     """What `init` gives is a tree of floats."""
     if not jax.tree.leaves(params):
         raise ValueError("init must give parameters, got a tree without arrays; return some")
@@ -31,10 +31,10 @@ def check_params(params: Any) -> None:
             )
 
 
-def scalar(loss: Callable[..., Any]) -> Callable[..., Any]:
+def scalar(loss: Loss) -> Loss:
     """The loss, which must give one float."""
 
-    def checked(*arguments: Any) -> Any:
+    def checked(*arguments: PyTree) -> jax.Array:
         value = loss(*arguments)
         one = _is_number(value) and jnp.shape(value) == ()
         if not (one and jnp.issubdtype(jnp.result_type(value), jnp.floating)):
@@ -46,7 +46,7 @@ def scalar(loss: Callable[..., Any]) -> Callable[..., Any]:
     return checked
 
 
-def named(metrics: Any, hyperparameters: Iterable[str]) -> dict[str, jax.Array]:
+def named(metrics: PyTree, hyperparameters: Iterable[str]) -> dict[str, jax.Array]:
     """Scalars by name; floats at least float32, which every reader of the store knows."""
     given = dict(metrics) if isinstance(metrics, Mapping) else {"metric": metrics}
     if not given:
@@ -62,7 +62,7 @@ def named(metrics: Any, hyperparameters: Iterable[str]) -> dict[str, jax.Array]:
     return {name: _wide(jnp.asarray(value)) for name, value in given.items()}
 
 
-def _is_number(value: Any) -> bool:
+def _is_number(value: object) -> bool:
     if not isinstance(value, jax.Array | np.ndarray | np.generic | numbers.Number):
         return False
     dtype = jnp.result_type(value)

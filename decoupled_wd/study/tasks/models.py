@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from decoupled_wd.study.grid.types import PyTree
 from decoupled_wd.study.tasks.data import Dataset
 
 
@@ -26,7 +27,7 @@ class Model(NamedTuple):
 
 
 def from_module(
-    build: Callable[[nnx.Rngs], Any],
+    build: Callable[[nnx.Rngs], nnx.Module],
     *,
     augment: Callable[[jax.Array, jax.Array], jax.Array] = lambda key, x: x,  # noqa: ARG005
     batch_size: int | None = None,
@@ -49,18 +50,18 @@ def from_module(
       ['test_error', 'train_loss']
     """
 
-    def module(params: Any, key: jax.Array | int = 0) -> Any:
+    def module(params: PyTree, key: jax.Array | int = 0) -> nnx.Module:
         # Built anew in every trace: nothing but params is kept, and the compiler drops the unused start.
         model = build(nnx.Rngs(key))
         nnx.update(model, params)
         return model
 
-    def loss(params: Any, x: jax.Array, y: jax.Array, key: jax.Array) -> jax.Array:
+    def loss(params: PyTree, x: jax.Array, y: jax.Array, key: jax.Array) -> jax.Array:
         module_key, data_key = jax.random.split(key)
         return _cross_entropy(module(params, module_key)(augment(data_key, x)), y)
 
-    def statistics(params: Any, x: jax.Array) -> Any:
-        def of_batch(batch: jax.Array) -> Any:
+    def statistics(params: PyTree, x: jax.Array) -> PyTree:
+        def of_batch(batch: jax.Array) -> PyTree:
             model = module(params)
             model.set_attributes(deterministic=True, raise_if_not_found=False)
             model(batch)
@@ -70,18 +71,18 @@ def from_module(
         batches = x[: len(x) // size * size].reshape(-1, size, *x.shape[1:])
         return jax.tree.map(lambda leaf: leaf.mean(0), jax.lax.map(of_batch, batches))
 
-    def predict(params: Any, batch_stats: Any, x: jax.Array) -> jax.Array:
+    def predict(params: PyTree, batch_stats: PyTree, x: jax.Array) -> jax.Array:
         def of_input(one: jax.Array) -> jax.Array:
             model = module(params)
             nnx.update(model, batch_stats)
-            model.eval()
+            model.eval()  # type: ignore[no-untyped-call]
             return model(one[None])[0]  # type: ignore[no-any-return]
 
         logits: jax.Array = jax.lax.map(of_input, x, batch_size=min(batch_size or 500, len(x)))
         return logits
 
     def evaluate(
-        params: Any, train: tuple[Any, Any], held_out: Mapping[str, tuple[Any, Any]]
+        params: PyTree, train: tuple[Any, Any], held_out: Mapping[str, tuple[Any, Any]]
     ) -> dict[str, jax.Array]:
         splits = {"train": train, **held_out}
         inputs = jnp.concatenate([x for x, _ in splits.values()])  # one pass, compiled once
@@ -104,7 +105,7 @@ def _error(logits: jax.Array, y: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(logits).all(), wrong, jnp.nan)
 
 
-def _norm(features: int, normalize: bool, rngs: nnx.Rngs) -> Any:
+def _norm(features: int, normalize: bool, rngs: nnx.Rngs) -> nnx.BatchNorm | nnx.Sequential:
     return nnx.BatchNorm(features, momentum=0.0, rngs=rngs) if normalize else nnx.Sequential()
 
 
@@ -140,7 +141,11 @@ def mlp(
 
 
 def convolve_patches(
-    inputs: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Any, **_: Any
+    inputs: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    **_: object,
 ) -> jax.Array:
     """A convolution as one matrix product: every patch of `inputs` times the kernel, both flattened.
 

@@ -2,7 +2,6 @@
 
 import itertools
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -55,7 +54,7 @@ class Branch(nnx.Module):
         self.convs = nnx.List([_conv(ins, outs, 3, stride, rngs), _conv(outs, outs, 3, 1, rngs)])
         self.norms = nnx.List([_norm(outs, rngs), _norm(outs, rngs)])
 
-    def __call__(self, x: Any) -> Any:
+    def __call__(self, x: jax.Array) -> jax.Array:
         """``[batch, height, width, channels]``."""
         for conv, norm in zip(self.convs, self.norms, strict=True):
             x = norm(conv(nnx.relu(x)))
@@ -71,13 +70,14 @@ class Shortcut(nnx.Module):
         self.convs = nnx.List([_conv(ins, outs // 2, 1, 1, rngs) for _ in range(2)])
         self.norm = _norm(outs, rngs)
 
-    def __call__(self, x: jax.Array) -> Any:
+    def __call__(self, x: jax.Array) -> jax.Array:
         """The second path is shifted by one pixel right and down, before every `stride`-th pixel is taken."""
         active = nnx.relu(x)
         shifted = jnp.pad(active, ((0, 0), (1, 0), (1, 0), (0, 0)))[:, :-1, :-1]
         paths = [path[:, :: self.stride, :: self.stride] for path in (active, shifted)]
         halves = [conv(path) for conv, path in zip(self.convs, paths, strict=True)]
-        return self.norm(jnp.concatenate(halves, -1))
+        joined: jax.Array = self.norm(jnp.concatenate(halves, -1))
+        return joined
 
 
 class ShakeBlock(nnx.Module):

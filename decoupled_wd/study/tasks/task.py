@@ -11,7 +11,8 @@ import optax
 import xarray as xr
 
 from decoupled_wd.study.grid.store import digest
-from decoupled_wd.study.grid.sweep import Axis, sweep
+from decoupled_wd.study.grid.sweep import sweep
+from decoupled_wd.study.grid.types import Axis
 from decoupled_wd.study.tasks.data import Dataset, load
 from decoupled_wd.study.tasks.models import NETWORKS, Model
 
