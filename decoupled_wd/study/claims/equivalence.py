@@ -1,9 +1,9 @@
 """Claim (i): an L2 penalty and decoupled decay take the same steps in SGD and not in Adam.
 
-Two copies of a network train in lockstep, from the same start and on the same batches: one with the penalty
-``½·λ'·Σ s·θ²`` in its loss, one with decay λ beside the same optimiser. In float64: a ReLU that rounding turns
-on in one copy alone is enough to part trajectories that are the same in exact arithmetic, and in float32 that
-happens every million activations.
+Two copies of a network train in lockstep, from the same start and on the same batches: one with
+the penalty ``½·λ'·Σ s·θ²`` in its loss, one with decay λ beside the same optimiser. In float64: a
+ReLU that rounding turns on in one copy alone is enough to part trajectories that are the same in
+exact arithmetic, and in float32 that happens every million activations.
 """
 
 import warnings
@@ -29,12 +29,18 @@ from decoupled_wd.study.statistics import Estimate
 from decoupled_wd.study.tasks.task import Run, Task
 
 ROUNDING, MATTERS = 1e-6, 0.01
-"""Of what the decay does: less than the one is nothing that float32 could tell, more than the other counts."""
+"""Shares of what the decay does.
+
+Less than the first is nothing that float32 could tell, and more than the second counts.
+"""
 DECOUPLED_DECAY, SGD_RATE, ADAM_RATE = 1e-3, 0.05, 0.01
 
 
 class Case(NamedTuple):
-    """An optimiser, its α, and λ' of the one copy; the other has decay λ."""
+    """Describes one pair: an optimiser, its α, and λ' of one copy.
+
+    The other copy has decay λ.
+    """
 
     rate: float
     l2: float
@@ -76,7 +82,9 @@ SEARCHED = [name for name, case in CASES.items() if case.adaptive and case.l2 > 
 
 
 def lockstep(task: Task, cases: Mapping[str, Case], *, steps: int, seeds: int) -> xr.Dataset:
-    """Distance of the two copies, and norm of the decayed one, after every step.
+    """Trains two copies of the network and returns how far they part.
+
+    That is the distance of the copies and the norm of the decayed one, after every step.
 
     With λ' = 0 the first copy has no decay at all, and the distance is what the decay does.
     """
@@ -89,6 +97,7 @@ def lockstep(task: Task, cases: Mapping[str, Case], *, steps: int, seeds: int) -
     def copies(
         case: Case, start: jax.Array, key: jax.Array, batches: jax.Array
     ) -> dict[str, jax.Array]:
+        # all cases run one program, and their numbers choose what it does
         scale = jnp.where(case.preconditioned, spread, 1.0)
 
         def penalised(
@@ -137,7 +146,9 @@ def lockstep(task: Task, cases: Mapping[str, Case], *, steps: int, seeds: int) -
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Measures how far L2 and decoupled decay are apart after some steps: SGD, momentum, a fixed M, Adam.
+    """Measures how far L2 and decoupled decay are apart after some steps.
+
+    The optimisers are SGD, SGD with momentum, SGD behind a fixed M, and Adam.
 
     Nothing here is noisy: the interval of each estimate is the range over the seeds.
 
@@ -164,7 +175,7 @@ class Equivalence:
 
 
 def judge(found: xr.Dataset, where: str) -> list[Verdict]:
-    """The propositions, on what `lockstep` found for `CASES`."""
+    """Judges the propositions, on what `lockstep` found for `CASES`."""
     distance = found["distance"].isel(step=-1)
 
     def line(statement: str, cases: Sequence[str], like: str, sense: str, bound: float) -> Verdict:
@@ -194,7 +205,7 @@ def judge(found: xr.Dataset, where: str) -> list[Verdict]:
 def _decayed(
     case: Case, decay: Scalar, scale: jax.Array, steps: int
 ) -> optax.GradientTransformation:
-    """The optimiser of a case with decoupled decay."""
+    """Returns the optimiser of a case, with decoupled decay."""
     cosine = optax.cosine_decay_schedule(1.0, steps)
 
     def rates(count: ArrayLike) -> jax.Array:
@@ -213,7 +224,7 @@ def _decayed(
 def _either(
     choose_first: Scalar, first: optax.GradientTransformation, second: optax.GradientTransformation
 ) -> optax.GradientTransformation:
-    """The one or the other by a traced number, so that all cases are one program."""
+    """Chooses an optimiser by a traced number, so that all cases are one program."""
 
     def update(
         gradients: optax.Updates, states: optax.OptState, params: optax.Params | None
@@ -227,7 +238,7 @@ def _either(
 
 
 def draw(found: xr.Dataset) -> Drawing:
-    """Describes the distance over the steps, relative to the norm of the weights."""
+    """Describes the distance over the steps, relative to the norm."""
     relative = found["distance"] / found["norm"]
     nearest = str(relative.sel(case=SEARCHED).isel(step=-1).mean("seed").idxmin().item())
     panels = {

@@ -1,8 +1,8 @@
-"""A whole grid of hyperparameters and seeds in one compiled program: a map over cells, a scan over steps.
+"""A whole grid in one compiled program: a map over cells, a scan over steps.
 
-A cell is one training run: one value of each hyperparameter and one seed. Cells are trained in blocks, each a
-rectangle of the grid, one block a device at a time: memory stays bounded, progress shows, and a block that is
-finished is never trained again.
+A cell is one training run: one value of each hyperparameter and one seed. Cells are trained in
+blocks, each a rectangle of the grid, one block a device at a time: memory stays bounded, progress
+shows, and a block that is finished is never trained again.
 """
 
 import math
@@ -49,52 +49,61 @@ def sweep(
     store: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda finished, cells: None,  # noqa: ARG005
 ) -> xr.Dataset:
-    """Train every combination of hyperparameters once a seed, all in one compiled program.
+    """Trains every combination of hyperparameters, in one compiled program.
 
-    Cells are spread over all devices of the host. Under ``jax.distributed`` each process trains its share,
-    all write into one `store`, and each returns the whole. On CPU the last bits of large matrix products
-    depend on how many threads XLA has, the larger of the number of cores and of devices.
+    Each is trained once a seed.
+
+    Cells are spread over all devices of the host. Under ``jax.distributed`` each process trains
+    its share, all write into one `store`, and each returns the whole. On CPU the last bits of
+    large matrix products depend on how many threads XLA has, the larger of the number of cores and
+    of devices.
 
     Ctrl-C takes effect when the blocks under way are finished and kept.
 
     Args:
-      make_optimizer: called with one traced scalar per hyperparameter, by name; returns an optimiser.
+      make_optimizer: called with one traced scalar per hyperparameter, by name; returns an
+        optimiser.
       hyperparameters: the values of each axis of the grid.
       init: ``init(key) -> params``, any tree of arrays; the same for every cell of a seed.
       loss: ``loss(params, *batch, key) -> scalar``; the key is another one in every step.
       metric: ``metric(params, train, test) -> scalar``, or a dict of named scalars.
-      train: arrays with the same first axis, such as inputs ``[n, ...]`` and labels ``[n]``; each epoch
-        runs through them in a new order, its incomplete last batch dropped.
+      train: arrays with the same first axis, such as inputs ``[n, ...]`` and labels ``[n]``; each
+        epoch runs through them in a new order, its incomplete last batch dropped.
       test: any tree of arrays, for `metric` alone.
       epochs: passes over the training data.
       batch_size: examples in a batch.
       seeds: runs per combination; a seed fixes the start, the order of the data and the keys.
-      evaluate_every: epochs between two evaluations of `metric`, a divisor of `epochs`; by default one
-        evaluation, after the last step.
-      memory: bytes that the runs on one device may take together; by default 1 GiB on CPU, half of an
-        accelerator's memory.
-      store: folder of a Zarr store: a new or an empty one, or that of the same sweep. Finished blocks are
-        written to it as they come, and the same call goes on where it stopped. Nothing else in it is touched.
-      progress: called with the number of finished cells and of all cells, at first and after each block; of
-        several processes each counts its own, and all at the end.
+      evaluate_every: epochs between two evaluations of `metric`, a divisor of `epochs`; by default
+        one evaluation, after the last step.
+      memory: bytes that the runs on one device may take together; by default 1 GiB on CPU, half of
+        an accelerator's memory.
+      store: folder of a Zarr store: a new or an empty one, or that of the same sweep. Finished
+        blocks are written to it as they come, and the same call goes on where it stopped. Nothing
+        else in it is touched.
+      progress: called with the number of finished cells and of all cells, at first and after each
+        block; of several processes each counts its own, and all at the end.
 
     Returns:
-      One variable for each scalar (``metric`` if it has no name) over the hyperparameters, ``seed`` and
-      ``epoch``. A cell that diverged holds what `metric` makes of it, and touches no other.
+      One variable for each scalar (``metric`` if it has no name) over the hyperparameters,
+      ``seed`` and ``epoch``. A cell that diverged holds what `metric` makes of it, and touches no
+      other.
 
     Raises:
-      ValueError: an axis is empty, holds NaN or what float32 cannot hold; a count is not a whole number that
-        fits the data; arrays of different lengths, NaN in them or numbers that JAX would change; a loss or
-        metric that is no scalar, or takes another's name; a store of another sweep, a damaged one, or a
-        folder of something else; several processes without a store.
-      TypeError: `train` or `test` holds what is no array of numbers; what should be a function is none.
+      ValueError: an axis is empty, holds NaN or what float32 cannot hold; a count is not a whole
+        number that fits the data; arrays of different lengths, NaN in them or numbers that JAX
+        would change; a loss or metric that is no scalar, or takes another's name; a store of
+        another sweep, a damaged one, or a folder of something else; several processes without a
+        store.
+      TypeError: `train` or `test` holds what is no array of numbers; what should be a function is
+        none.
       BlockingIOError: another process writes to the store; the message names it.
       OSError: the store cannot be written to; finished blocks are kept.
 
     Examples:
       >>> runs = sweep(
       ...     lambda rate: optax.sgd(rate), {"rate": [0.1, 0.2]},
-      ...     init=lambda key: jnp.ones(()), loss=lambda w, x, key: w**2 / 2, metric=lambda w, *_: w,
+      ...     init=lambda key: jnp.ones(()), loss=lambda w, x, key: w**2 / 2,
+      ...     metric=lambda w, *_: w,
       ...     train=(np.zeros((4, 1)),), epochs=1, batch_size=2, seeds=1,
       ... )  # fmt: skip
       >>> runs.metric.sel(seed=0, epoch=1).values.round(3)
@@ -133,6 +142,7 @@ def sweep(
             progress(finished.cells, math.prod(shape))
 
         progress(finished.cells, math.prod(shape))
+        # processes share the blocks by turns: they differ in nothing but their place
         mine = blocks(shape, block)[jax.process_index() :: jax.process_count()]
         todo = [where for where in mine if not finished.has(where)]
         run_blocks(run.cell, [*axes.values()], todo, math.prod(block), run.starts, data, keep)
@@ -143,7 +153,7 @@ def sweep(
 
 
 class _Run(NamedTuple):
-    """One training run, traced: what all cells share."""
+    """Holds one training run, traced: what all cells share."""
 
     cell: Cell
     starts: PyTree
@@ -166,6 +176,7 @@ def _prepared(
     cell = _cell(make_optimizer, names, loss, metric, epochs // counts["evaluate_every"])
     keys = jax.random.split(jax.random.key(0), counts["seeds"])
     starts = _starts(init, keys, len(data[0][0]), epochs, counts["batch_size"])
+    # lowered once, for three ends: the memory of a run, its metrics' dtypes, and its fingerprint
     lowered = jax.jit(cell).lower(jnp.zeros(len(names) + 1), starts, data)
     metrics = {name: leaf.dtype for name, leaf in lowered.out_info.items()}
     program = digest(lowered.as_text(), jax.jit(init).lower(keys[0]).as_text())
@@ -173,7 +184,10 @@ def _prepared(
 
 
 def _starts(init: Init, keys: jax.Array, rows: int, epochs: int, batch_size: int) -> PyTree:
-    """Of every seed the parameters, the rows of every batch ``[step, batch]``, and a key for the loss."""
+    """Returns what differs between seeds.
+
+    That is the parameters, the rows of every batch ``[step, batch]``, and a key for the loss.
+    """
     # fold_in(key, i) is split(key)[i]: the order of the data and the loss need keys of their own
     init_keys, order_keys, loss_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(
         keys
@@ -208,10 +222,11 @@ def _cell(
     metric: Metric,
     evaluations: int,
 ) -> Cell:
-    """One training run: ``cell(hyperparameters and seed, starts, data) -> {metric: [evaluations]}``."""
+    """Returns one training run as a function of its hyperparameters."""
 
     def run(cell: jax.Array, starts: PyTree, data: PyTree) -> dict[str, jax.Array]:
         train, test = data
+        # the last coordinate of a cell is its seed, and the others are hyperparameters
         optimizer = make_optimizer(**dict(zip(names, cell[:-1], strict=True)))
         traced.check_optimizer(optimizer)
         seed = cell[-1].astype(int)
@@ -220,6 +235,7 @@ def _cell(
 
         def step(carry: PyTree, _: None) -> tuple[PyTree, None]:
             params, state, count = carry
+            # all seeds' batches are indices into the same data, which is never copied
             batch = (array[batches[seed, count]] for array in train)
             gradients = jax.grad(traced.scalar(loss))(
                 params, *batch, jax.random.fold_in(keys[seed], count)

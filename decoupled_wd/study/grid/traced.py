@@ -1,4 +1,7 @@
-"""What a user's functions give a sweep, met while it is traced: an error names the function and what it gave."""
+"""What a user's functions give a sweep, checked while it is traced.
+
+An error names the function and what it gave.
+"""
 
 import numbers
 from collections.abc import Iterable, Mapping
@@ -12,27 +15,29 @@ from decoupled_wd.study.grid.types import Loss, PyTree
 
 
 def check_optimizer(optimizer: object) -> None:
-    """What `make_optimizer` gives is an optax optimiser."""
+    """Refuses what `make_optimizer` gives if it is no optimiser."""
     if not (callable(getattr(optimizer, "init", None)) and hasattr(optimizer, "update")):
         raise TypeError(
-            f"make_optimizer must give an optax optimiser, got {optimizer!r}; return a GradientTransformation"
+            f"make_optimizer must give an optax optimiser, got {optimizer!r}; return a "
+            "GradientTransformation"
         )
 
 
 def check_params(params: PyTree) -> None:
-    """What `init` gives is a tree of floats."""
+    """Refuses what `init` gives if it is no tree of floats."""
     if not jax.tree.leaves(params):
         raise ValueError("init must give parameters, got a tree without arrays; return some")
     for path, leaf in jax.tree.leaves_with_path(params):
         if not jnp.issubdtype(leaf.dtype, jnp.floating):
             name = jax.tree_util.keystr(path, simple=True, separator="/")
             raise TypeError(
-                f"init must give floats, got {leaf.dtype} at {name!r}; keep what is not trained out of the params"
+                f"init must give floats, got {leaf.dtype} at {name!r}; keep what is not trained "
+                "out of the params"
             )
 
 
 def scalar(loss: Loss) -> Loss:
-    """The loss, which must give one float."""
+    """Returns the loss, checked to give one float."""
 
     def checked(*arguments: PyTree) -> jax.Array:
         value = loss(*arguments)
@@ -47,7 +52,10 @@ def scalar(loss: Loss) -> Loss:
 
 
 def named(metrics: PyTree, hyperparameters: Iterable[str]) -> dict[str, jax.Array]:
-    """Scalars by name; floats at least float32, which every reader of the store knows."""
+    """Returns scalars by name; floats are at least float32.
+
+    Every reader of the store knows those.
+    """
     given = dict(metrics) if isinstance(metrics, Mapping) else {"metric": metrics}
     if not given:
         raise ValueError("metric must give at least one number, got an empty dict; return one")
