@@ -19,6 +19,7 @@ except ModuleNotFoundError as error:
     if str(error.name).partition(".")[0] not in _EXTRA:
         raise
     raise ModuleNotFoundError(
-        f"decoupled_wd.study needs {error.name}; install it with: pip install 'decoupled-wd[study]'",
+        f"decoupled_wd.study needs {error.name}; install it with: pip install "
+        "'decoupled-wd[study]'",
         name=error.name,
     ) from error

@@ -21,7 +21,7 @@ from decoupled_wd.study.tasks.data import Dataset, mnist1d
 
 @dataclass(frozen=True)
 class Experiment:
-    """One claim on one data set and network."""
+    """Describes one claim on one data set and network."""
 
     claim: str
     """Its number in the study, a key of `CLAIMS`."""
@@ -47,7 +47,10 @@ CLAIMS: Mapping[str, str] = MappingProxyType(
 
 
 def more_points() -> Dataset:
-    """Makes MNIST-1D with twice the training points, since with few the best λ hardly moves."""
+    """Makes MNIST-1D with twice the training points.
+
+    With few of them the best λ hardly moves.
+    """
     return mnist1d(train_size=4000)
 
 

@@ -22,7 +22,10 @@ _Grid = tuple[_Array, _Array, _Array]  # mean error, learning rate, weight decay
 
 
 class Ridge(NamedTuple):
-    """The best weight decay of every kept learning rate, both [K], and d log λ* / d log α."""
+    """Holds the best λ of every kept α, and how it depends on α.
+
+    Both are [K], and the slope is d log λ* / d log α.
+    """
 
     learning_rate: _Array
     weight_decay: _Array
@@ -30,7 +33,7 @@ class Ridge(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A statistic and its interval, by default of 95 %."""
+    """Holds a statistic and its interval, by default of 95 %."""
 
     value: float
     low: float
@@ -38,7 +41,10 @@ class Estimate(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One cell of the grid: mean test error in percent, α and λ; all NaN if every cell diverged."""
+    """Holds one cell of the grid: mean test error, α and λ.
+
+    The error is in percent; all are NaN if every cell diverged.
+    """
 
     error: float
     learning_rate: float
@@ -53,7 +59,7 @@ def ridge(
     tolerance: float = 1.0,
     drop_edge: bool = True,
 ) -> Ridge:
-    """The valley of low error in the plane of log α and log λ, and its slope.
+    """Finds the valley of low error over α and λ, and its slope.
 
     log λ*(α) is the vertex of the parabola through the lowest cell of row α and its two neighbours
     in log λ; at the edge of the grid or beside a diverged cell it is the lowest cell itself. The
@@ -93,12 +99,12 @@ def over_seeds(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Estimate:
-    """A statistic of all seeds and its interval, by a percentile bootstrap over the seeds.
+    """Estimates a statistic and its interval, by a bootstrap over seeds.
 
-    A resample draws S of the S seeds with replacement; one whose statistic is NaN is left out. The S^S
-    resamples are drawn and not enumerated, so that ten seeds need no other code than three. With three or
-    four the interval is rough, and rather too narrow; with a single seed, or if every statistic is NaN, it
-    is (nan, nan).
+    A resample draws S of the S seeds with replacement; one whose statistic is NaN is left out. The
+    S^S resamples are drawn and not enumerated, so that ten seeds need no other code than three.
+    With three or four the interval is rough, and rather too narrow; with a single seed, or if
+    every statistic is NaN, it is (nan, nan).
 
     Args:
         statistic: ``statistic(indices) -> number`` of the runs with these seeds, in any order.
@@ -140,7 +146,9 @@ def ridge_slope(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Estimate:
-    """The slope of `ridge` for the mean over the seeds, and its interval as in `over_seeds`.
+    """Estimates the slope of `ridge`, with its interval.
+
+    It is that of the mean over the seeds, and the interval is as in `over_seeds`.
 
     Raises:
         ValueError: as `ridge` and `over_seeds`.
@@ -157,7 +165,9 @@ def ridge_slope(
 def top_correlation(
     error: ArrayLike, learning_rate: ArrayLike, weight_decay: ArrayLike, *, cells: int = 10
 ) -> float:
-    """Pearson correlation of log α and log λ over the cells of lowest error with λ > 0.
+    """Correlates log α and log λ over the best cells.
+
+    It is Pearson's correlation, over the `cells` of lowest error with λ > 0.
 
     Of equal errors the smaller α index, then the smaller λ, comes first: a tie at the last place
     can matter. NaN if divergence leaves fewer cells, or if they all share one α or one λ.
@@ -182,7 +192,7 @@ def top_correlation(
 
 
 def best_cell(error: ArrayLike, learning_rate: ArrayLike, weight_decay: ArrayLike) -> Cell:
-    """The cell of lowest mean error, λ = 0 included; the first of several.
+    """Returns the first cell of lowest mean error, λ = 0 included.
 
     Examples:
         >>> best_cell([[5.0, 4.0], [6.0, np.nan]], [0.1, 0.2], [0.0, 1e-3])
@@ -205,7 +215,10 @@ def summarize(
     drop_edge: bool = True,
     level: float = 0.95,
 ) -> dict[str, str | float]:
-    """One row of the study's table; NaN where the grid is too small. Errors as in `ridge`."""
+    """Sums up a grid in one row of the study's table.
+
+    A value is NaN where the grid is too small for it. Errors are as in `ridge`.
+    """
     axes = _checked(error, learning_rate, weight_decay)[1:]
     best = best_cell(error, *axes)
     slope, low, high = ridge_slope(

@@ -22,7 +22,7 @@ DECAYS = tuple((2.0 ** np.arange(-11, -3)).tolist())
 
 
 def _first(task: Task, size: int) -> Task:
-    """The task with only the first training points."""
+    """Returns the task with only the first training points."""
     data = task.dataset
     data = data._replace(x_train=data.x_train[:size], y_train=data.y_train[:size])
     return task._replace(dataset=data)
@@ -39,7 +39,10 @@ VARY: Mapping[str, Callable[[Task, int], Task]] = MappingProxyType(
 
 
 class Row(NamedTuple):
-    """Test errors of one optimiser at one α, over steps, weight_decay and seed."""
+    """Holds test errors of one optimiser at one α.
+
+    Their dimensions are steps, weight_decay and seed.
+    """
 
     varied: str
     """What was varied to vary the steps, a key of `VARY`."""
@@ -51,14 +54,16 @@ class Row(NamedTuple):
 
     @property
     def where(self) -> str:
-        """Where the verdicts of this row stand."""
+        """Says where the verdicts of this row stand."""
         task = next(iter(self.tasks.values()))
         return f"{task.name}, {self.varied}, {self.name}, α = {self.learning_rate:g}"
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Measures the exponent d log λ* / d log steps, of λ as it is and normalised, in test error.
+    """Measures how the best λ depends on the number of steps.
+
+    It is the exponent d log λ* / d log steps in test error, of λ as it is and normalised.
 
     Source: arXiv 1711.05101, appendix B.1.
     """

@@ -1,4 +1,4 @@
-"""Claim (vi): which optimiser to choose, each tuned with equally many trials, with L2 and decoupled."""
+"""Claim (vi): which optimiser to choose, each tuned with equally many trials."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -29,7 +29,7 @@ Searches: TypeAlias = Mapping[str, Mapping[str, xr.Dataset]]
 
 
 class Trained(NamedTuple):
-    """What claim (vi) trains."""
+    """Holds what claim (vi) trains."""
 
     searches: Searches
     """All trials of each search."""
@@ -41,12 +41,15 @@ class Trained(NamedTuple):
 
 @dataclass(frozen=True)
 class Choice:
-    """Measures tuned test errors, how many trials come near, and what λ loses in another optimiser.
+    """Measures how well each optimiser does when tuned, and how easily.
 
-    All optimisers have `trials` trials with the same `seeds`; the best three of each are trained again with
-    `fresh_seeds` others, and tuned is the one with the lowest validation error there.
+    It also measures what a λ loses that was tuned for another optimiser.
 
-    Source: the comparisons of arXiv 1705.08292, 1902.09843, 1908.03265 and 1910.05446, and fast.ai's advice.
+    All optimisers have `trials` trials with the same `seeds`; the best three of each are trained
+    again with `fresh_seeds` others, and tuned is the one with the lowest validation error there.
+
+    Source: the comparisons of arXiv 1705.08292, 1902.09843, 1908.03265 and 1910.05446, and
+    fast.ai's advice.
     """
 
     trials: int
@@ -56,12 +59,15 @@ class Choice:
     """Those compared; momentum and Adam, whose λ are exchanged, are always among them."""
 
     def measure(self, run: Run, task: Task) -> Finding:
-        """Trains all searches and their best again, judges, and describes errors and sensitivities."""
+        """Trains, judges, and describes errors and sensitivities."""
         trained = self.train(run, task)
         return Finding(judge(trained, task), draw(trained, task))
 
     def train(self, run: Run, task: Task) -> Trained:
-        """Trains each search and then its best points again; last Adam + L2 with the λ of momentum."""
+        """Trains each search, then its best points again.
+
+        Last comes Adam + L2 with the λ of momentum.
+        """
         trainings = {
             family: {decay: self._search(task, family, decay) for decay in (L2, DECOUPLED)}
             for family in self.families
@@ -87,7 +93,10 @@ class Choice:
         return search_of(task, make_optimizer, points, seeds=self.seeds, experiment=("optimizers",))
 
     def _carried_over(self, task: Task, source: xr.Dataset) -> Training:
-        """Adam + L2 with the best λ of `source`, that of all its seeds, and as many trials of α alone."""
+        """Returns Adam + L2 with the best λ of `source`.
+
+        That is the λ which all seeds together prefer; α alone is searched, in as many trials.
+        """
         best = int(source["validation_error"].mean("seed", skipna=False).argmin("trial"))
         space = {
             "learning_rate": FAMILIES["Adam"].learning_rate
@@ -104,7 +113,9 @@ class Choice:
 
 
 def search(family: str, decay: str, trials: int) -> dict[str, NDArray[np.float64]]:
-    """Spreads trials over ten octaves of α below the family's highest, and over nine of λ.
+    """Spreads trials over ten octaves of α and nine of λ.
+
+    The highest α and the highest λ' with L2 are those of the family.
 
     Decoupled λ reaches from 2^-11 to 2^-2 in all families.
     """
@@ -115,7 +126,7 @@ def search(family: str, decay: str, trials: int) -> dict[str, NDArray[np.float64
 
 
 def judge(trained: Trained, task: Task) -> list[Verdict]:
-    """Judges gains and sensitivities, AdamW against momentum, and the λ that was carried over."""
+    """Judges all that claim (vi) says."""
     best, where = trained.best, task.name
     return [
         *(_gain(family, pair, where) for family, pair in best.items()),
@@ -130,7 +141,7 @@ def judge(trained: Trained, task: Task) -> list[Verdict]:
 
 
 def draw(trained: Trained, task: Task) -> dict[str, Drawing]:
-    """Describes the tuned errors of all optimisers, and the shares of their trials that come near."""
+    """Describes tuned errors, and how many trials come near them."""
     tested = {
         family: {decay: error(each) for decay, each in pair.items()}
         for family, pair in trained.best.items()
@@ -144,7 +155,10 @@ def draw(trained: Trained, task: Task) -> dict[str, Drawing]:
 
 
 def share(runs: xr.Dataset, best: float, drawn: NDArray[np.intp], tolerance: float) -> float:
-    """Counts the trials whose mean test error is at most `tolerance` points above the best, in percent."""
+    """Counts the trials near the best, in percent.
+
+    Near are those whose mean test error is at most `tolerance` points above it.
+    """
     mean = runs["test_error"].isel(seed=drawn).mean("seed", skipna=False)
     return 100 * float((mean <= best + tolerance).mean())
 

@@ -1,4 +1,4 @@
-"""What a claim shows, as numbers: each drawing names what it is drawn from, and `study.figures` draws it.
+"""What a claim shows, as numbers of which `study.figures` makes pictures.
 
 Nothing here imports a plotting library, so that a verdict can be reached where none is installed.
 """
@@ -14,7 +14,7 @@ from decoupled_wd.study.statistics import Estimate
 
 @dataclass(frozen=True)
 class Heatmaps:
-    """Test error over learning rate and weight decay, for `figures.heatmaps.heatmaps`."""
+    """Shows test error over α and λ, by `figures.heatmaps.heatmaps`."""
 
     results: xr.DataTree
     tolerance: float
@@ -22,7 +22,7 @@ class Heatmaps:
 
 @dataclass(frozen=True)
 class Lines:
-    """Curves over one axis in some panels, for `figures.curves.lines`."""
+    """Shows curves over one axis, by `figures.curves.lines`."""
 
     panels: Mapping[str, Mapping[str, xr.DataArray]]
     x: str
@@ -34,7 +34,7 @@ class Lines:
 
 @dataclass(frozen=True)
 class Scatter:
-    """Test error over training loss, for `figures.curves.scatter`."""
+    """Shows test error over training loss, by `figures.curves.scatter`."""
 
     results: Mapping[str, xr.Dataset]
     tolerance: float
@@ -42,7 +42,7 @@ class Scatter:
 
 @dataclass(frozen=True)
 class Bars:
-    """Estimates with their intervals in groups, for `figures.curves.bars`."""
+    """Shows estimates with their intervals, by `figures.curves.bars`."""
 
     groups: Mapping[str, Mapping[str, Estimate]]
     ylabel: str

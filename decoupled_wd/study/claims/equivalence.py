@@ -1,16 +1,16 @@
 """Claim (i): an L2 penalty and decoupled decay take the same steps in SGD and not in Adam.
 
-Two copies of a network train in lockstep, from the same start and on the same batches: one with the penalty
-``½·λ'·Σ s·θ²`` in its loss, one with decay λ beside the same optimiser. In float64: a ReLU that rounding turns
-on in one copy alone is enough to part trajectories that are the same in exact arithmetic, and in float32 that
-happens every million activations.
+Two copies of a network train in lockstep, from the same start and on the same batches: one with
+the penalty ``½·λ'·Σ s·θ²`` in its loss, one with decay λ beside the same optimiser. In float64: a
+ReLU that rounding turns on in one copy alone is enough to part trajectories that are the same in
+exact arithmetic, and in float32 that happens every million activations.
 """
 
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -18,20 +18,29 @@ import numpy as np
 import optax
 import xarray as xr
 from jax.flatten_util import ravel_pytree
+from jax.typing import ArrayLike
 
 from decoupled_wd import adam, decouple, sgd
 from decoupled_wd.study.claims.drawings import Drawing, Lines
+from decoupled_wd.study.claims.optimizers import Scalar
 from decoupled_wd.study.claims.verdicts import Finding, Verdict
+from decoupled_wd.study.grid.types import PyTree
 from decoupled_wd.study.statistics import Estimate
 from decoupled_wd.study.tasks.task import Run, Task
 
 ROUNDING, MATTERS = 1e-6, 0.01
-"""Of what the decay does: less than the one is nothing that float32 could tell, more than the other counts."""
+"""Shares of what the decay does.
+
+Less than the first is nothing that float32 could tell, and more than the second counts.
+"""
 DECOUPLED_DECAY, SGD_RATE, ADAM_RATE = 1e-3, 0.05, 0.01
 
 
 class Case(NamedTuple):
-    """An optimiser, its α, and λ' of the one copy; the other has decay λ."""
+    """Describes one pair: an optimiser, its α, and λ' of one copy.
+
+    The other copy has decay λ.
+    """
 
     rate: float
     l2: float
@@ -73,7 +82,9 @@ SEARCHED = [name for name, case in CASES.items() if case.adaptive and case.l2 > 
 
 
 def lockstep(task: Task, cases: Mapping[str, Case], *, steps: int, seeds: int) -> xr.Dataset:
-    """Distance of the two copies, and norm of the decayed one, after every step.
+    """Trains two copies of the network and returns how far they part.
+
+    That is the distance of the copies and the norm of the decayed one, after every step.
 
     With λ' = 0 the first copy has no decay at all, and the distance is what the decay does.
     """
@@ -83,20 +94,31 @@ def lockstep(task: Task, cases: Mapping[str, Case], *, steps: int, seeds: int) -
     # s > 0 with median 100, so that even α = 1 makes small steps
     spread = 100 * jnp.exp(jax.random.normal(jax.random.key(0), zeros.shape))
 
-    def copies(case: Case, start: Any, key: Any, batches: Any) -> Any:
+    def copies(
+        case: Case, start: jax.Array, key: jax.Array, batches: jax.Array
+    ) -> dict[str, jax.Array]:
+        # all cases run one program, and their numbers choose what it does
         scale = jnp.where(case.preconditioned, spread, 1.0)
 
-        def penalised(weights: Any, l2: Any, rows: Any, key: Any) -> Any:
+        def penalised(
+            weights: jax.Array, l2: jax.Array, rows: jax.Array, key: jax.Array
+        ) -> jax.Array:
             cost = task.model.loss(unravel(weights), x[rows], y[rows], key)
             return cost + l2 / 2 * jnp.sum(scale * weights**2)
 
-        def learn(weights: Any, state: Any, l2: Any, decay: Any, *batch: Any) -> Any:
+        def learn(
+            weights: jax.Array,
+            state: optax.OptState,
+            l2: jax.Array,
+            decay: jax.Array,
+            *batch: jax.Array,
+        ) -> tuple[jax.Array, optax.OptState]:
             gradient = jax.grad(penalised)(weights, l2, *batch)
             optimizer = _decayed(case, decay, scale, steps)
             update, state = optimizer.update(gradient, state, weights)
             return weights + update, state
 
-        def step(carry: Any, batch: Any) -> Any:
+        def step(carry: PyTree, batch: PyTree) -> tuple[PyTree, dict[str, jax.Array]]:
             strengths = jnp.array([case.l2, 0.0]), jnp.array([0.0, DECOUPLED_DECAY])
             both = jax.vmap(learn, (0, 0, 0, 0, None, None))
             weights, states = both(*carry, *strengths, *batch)
@@ -124,7 +146,9 @@ def lockstep(task: Task, cases: Mapping[str, Case], *, steps: int, seeds: int) -
 
 @dataclass(frozen=True)
 class Equivalence:
-    """Measures how far L2 and decoupled decay are apart after some steps: SGD, momentum, a fixed M, Adam.
+    """Measures how far L2 and decoupled decay are apart after some steps.
+
+    The optimisers are SGD, SGD with momentum, SGD behind a fixed M, and Adam.
 
     Nothing here is noisy: the interval of each estimate is the range over the seeds.
 
@@ -151,7 +175,7 @@ class Equivalence:
 
 
 def judge(found: xr.Dataset, where: str) -> list[Verdict]:
-    """The propositions, on what `lockstep` found for `CASES`."""
+    """Judges the propositions, on what `lockstep` found for `CASES`."""
     distance = found["distance"].isel(step=-1)
 
     def line(statement: str, cases: Sequence[str], like: str, sense: str, bound: float) -> Verdict:
@@ -178,12 +202,15 @@ def judge(found: xr.Dataset, where: str) -> list[Verdict]:
     ]
 
 
-def _decayed(case: Any, decay: Any, scale: Any, steps: int) -> optax.GradientTransformation:
-    """The optimiser of a case with decoupled decay."""
+def _decayed(
+    case: Case, decay: Scalar, scale: jax.Array, steps: int
+) -> optax.GradientTransformation:
+    """Returns the optimiser of a case, with decoupled decay."""
     cosine = optax.cosine_decay_schedule(1.0, steps)
 
-    def rates(count: Any) -> Any:
-        return case.rate * (1 - case.annealed * (1 - cosine(count)))
+    def rates(count: ArrayLike) -> jax.Array:
+        rate: jax.Array = case.rate * (1 - case.annealed * (1 - cosine(count)))
+        return rate
 
     divide = optax.stateless(lambda gradient, _: gradient / scale)
     inner = _either(
@@ -195,11 +222,13 @@ def _decayed(case: Any, decay: Any, scale: Any, steps: int) -> optax.GradientTra
 
 
 def _either(
-    choose_first: Any, first: optax.GradientTransformation, second: optax.GradientTransformation
+    choose_first: Scalar, first: optax.GradientTransformation, second: optax.GradientTransformation
 ) -> optax.GradientTransformation:
-    """The one or the other by a traced number, so that all cases are one program."""
+    """Chooses an optimiser by a traced number, so that all cases are one program."""
 
-    def update(gradients: Any, states: Any, params: Any) -> Any:
+    def update(
+        gradients: optax.Updates, states: optax.OptState, params: optax.Params | None
+    ) -> tuple[optax.Updates, optax.OptState]:
         one, state = first.update(gradients, states[0], params)
         other, other_state = second.update(gradients, states[1], params)
         chosen = jax.tree.map(lambda a, b: jnp.where(choose_first, a, b), one, other)
@@ -209,7 +238,7 @@ def _either(
 
 
 def draw(found: xr.Dataset) -> Drawing:
-    """Describes the distance over the steps, relative to the norm of the weights."""
+    """Describes the distance over the steps, relative to the norm."""
     relative = found["distance"] / found["norm"]
     nearest = str(relative.sel(case=SEARCHED).isel(step=-1).mean("seed").idxmin().item())
     panels = {

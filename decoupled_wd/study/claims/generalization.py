@@ -1,4 +1,4 @@
-"""Claim (iii): tuned AdamW generalises better than tuned Adam with L2, also at equal training loss."""
+"""Claim (iii): tuned AdamW generalises better than tuned Adam + L2, also at equal training loss."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ GAIN = "gain in test error, points"
 
 
 class Tuned(NamedTuple):
-    """A contender's whole grid, and its best three cells trained again with other seeds."""
+    """Holds a contender's grid, and its best three cells trained again."""
 
     grid: xr.Dataset
     best: xr.Dataset
@@ -31,11 +31,14 @@ Tunings: TypeAlias = Mapping[str, Mapping[str, Tuned]]
 
 @dataclass(frozen=True)
 class Generalization:
-    """Measures the test error of Adam + L2 less that of AdamW, each where its validation error is lowest.
+    """Measures by how much tuned AdamW beats tuned Adam + L2.
 
-    Both have the same grid and the same `seeds`; the best three cells of each are trained again with
-    `fresh_seeds` others, which decide. Under a fixed learning rate the paper saw no gain, so there the gain is
-    expected to be about 0.
+    It is the test error of the one less that of the other, each where its validation error is
+    lowest.
+
+    Both have the same grid and the same `seeds`; the best three cells of each are trained again
+    with `fresh_seeds` others, which decide. Under a fixed learning rate the paper saw no gain, so
+    there the gain is expected to be about 0.
 
     Source: arXiv 1711.05101, Figures 1, 3 and 4.
     """
@@ -65,7 +68,7 @@ class Generalization:
 
 
 def judge(tunings: Tunings, task: Task) -> list[Verdict]:
-    """Judges the gain of the tuned, and under a falling learning rate that at equal training loss."""
+    """Judges the gain, and where α falls, that at equal training loss."""
     verdicts = []
     for schedule, tuned in tunings.items():
         where = f"{task.name}, {schedule}"
@@ -106,10 +109,12 @@ def _matched_gain(adam: xr.Dataset, adamw: xr.Dataset, where: str, tolerance: fl
 def matched(
     first: xr.Dataset, second: xr.Dataset, drawn: NDArray[np.intp], tolerance: float
 ) -> float:
-    """Compares tuned test errors at equal training loss: the first's less the second's.
+    """Compares tuned test errors at equal training loss.
 
-    It is a mean over bins of the logarithm of the training loss. The bins divide the losses that both reach in
-    cells within ``2·tolerance`` points of their best.
+    It returns the first's less the second's.
+
+    It is a mean over bins of the logarithm of the training loss. The bins divide the losses that
+    both reach in cells within ``2·tolerance`` points of their best.
     """
     near = [_near(_means(runs, drawn), 2 * tolerance) for runs in (first, second)]
     if min(loss.size for loss, _, _ in near) == 0:
@@ -128,7 +133,7 @@ def _means(runs: xr.Dataset, drawn: NDArray[np.intp]) -> xr.Dataset:
 
 
 def _near(mean: xr.Dataset, tolerance: float) -> tuple[NDArray[np.float64], ...]:
-    """Training loss, validation and test error of the cells near the best."""
+    """Returns training loss, validation and test error of the cells near the best."""
     validation = mean["validation_error"]
     kept = (validation <= validation.min() + tolerance).values
     names = ("train_loss", "validation_error", "test_error")

@@ -1,11 +1,11 @@
-"""Claim (vi), its other half: SGD ⊆ momentum ⊆ Adam, in the limit of a large ε and where all is tuned."""
+"""Claim (vi), its other half: SGD ⊆ momentum ⊆ Adam, at a large ε and where all is tuned."""
 
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,7 @@ from decoupled_wd.study.claims.tuning import (
     search_of,
 )
 from decoupled_wd.study.claims.verdicts import MARGIN, Finding, Verdict
+from decoupled_wd.study.grid.types import PyTree
 from decoupled_wd.study.statistics import Estimate
 from decoupled_wd.study.tasks.task import Run, Task
 
@@ -42,16 +43,19 @@ SPACE: Mapping[str, tuple[float, float]] = MappingProxyType(
         "eps": (1e-4, 1.0),
     }
 )
-"""α/(1 − β1) or, of Adam, α/ε; λ'; 1 − β1; ε. So each family's space is the next one's at its edge."""
+"""α/(1 − β1) or, of Adam, α/ε; λ'; 1 − β1; ε: each family's space is the next one's at its edge."""
 
 
 def sgd(anneal: Anneal, rate: Scalar) -> optax.GradientTransformation:
-    """``θ ← θ − lr_t·g``."""
+    """Returns SGD: ``θ ← θ − lr_t·g``."""
     return optax.sgd(anneal(rate))
 
 
 def momentum(anneal: Anneal, rate: Scalar, forgetting: Scalar) -> optax.GradientTransformation:
-    """``m ← β1·m + g``, ``θ ← θ − lr_t·m``, the learning rate outside the buffer, as it is in Adam."""
+    """Returns momentum: ``m ← β1·m + g``, ``θ ← θ − lr_t·m``.
+
+    The learning rate is outside the buffer, as it is in Adam.
+    """
     lr = optax.scale_by_learning_rate(anneal(rate * forgetting))
     return optax.chain(scale_by_momentum(1 - forgetting), lr)
 
@@ -59,7 +63,7 @@ def momentum(anneal: Anneal, rate: Scalar, forgetting: Scalar) -> optax.Gradient
 def adam(
     anneal: Anneal, rate: Scalar, forgetting: Scalar, eps: Scalar
 ) -> optax.GradientTransformation:
-    """Adam with α = rate·ε."""
+    """Returns Adam with α = rate·ε."""
     lr = optax.scale_by_learning_rate(anneal(rate * eps))
     return optax.chain(scale_by_adam(1 - forgetting, eps=eps), lr)
 
@@ -83,7 +87,7 @@ class Nested:
         return (self.family,)
 
     def __call__(self, l2: Scalar, **others: Scalar) -> optax.GradientTransformation:
-        """Returns the optimiser of one trial; the others are the axes that the family has."""
+        """Returns the optimiser of one trial, from the axes that its family has."""
         make_step, _ = NESTED[self.family]
         anneal = partial(optax.cosine_decay_schedule, decay_steps=self.steps)
         return optax.chain(add_decayed_weights(l2), make_step(anneal, **others))
@@ -91,11 +95,14 @@ class Nested:
 
 @dataclass(frozen=True)
 class Inclusion:
-    """Measures how far Adam is from momentum at a large ε, and the gain of each family over the one within.
+    """Measures whether a larger family of optimisers includes a smaller one.
 
-    Every family, all with L2 and cosine, has `trials` trials: a larger space is searched more thinly. So
-    the larger family counts as no worse until it loses half a point. The best three trials of `seeds` are
-    trained again with `fresh_seeds`, which decide.
+    It is how far Adam is from momentum at a large ε, and the gain of each family over the one
+    within.
+
+    Every family, all with L2 and cosine, has `trials` trials: a larger space is searched more
+    thinly. So the larger family counts as no worse until it loses half a point. The best three
+    trials of `seeds` are trained again with `fresh_seeds`, which decide.
 
     Source: Choi et al., arXiv 1910.05446, sections 3 and 4.
     """
@@ -105,7 +112,7 @@ class Inclusion:
     fresh_seeds: int
 
     def measure(self, run: Run, task: Task) -> Finding:
-        """Trains the searches and the paths of both optimisers, judges, and describes errors and distances."""
+        """Trains searches and paths, judges, and describes errors and distances."""
         runs, apart = self.train(run, task), distances(task, LARGE)
         verdicts = judge(runs, task.name) + judge_limit(apart, task.name)
         return Finding(verdicts, draw(runs, apart, task.name))
@@ -149,15 +156,17 @@ def distances(
     b1: float = 0.9,
     steps: int = 16,
 ) -> NDArray[np.float64]:
-    """Returns how far Adam's path is from that of momentum(η, β1), for every ε.
+    """Measures how far Adam's path is from momentum's, for every ε.
 
     The distance is relative to how far momentum goes.
 
-    Both start alike and see the same few batches: over many, the kinks of ReLU part any two paths. Adam's α
-    is ``η·ε/(1 − β1)``, times ``1 − β1^t``: that takes back its bias correction, which momentum lacks.
+    Both start alike and see the same few batches: over many, the kinks of ReLU part any two paths.
+    Adam's α is ``η·ε/(1 − β1)``, times ``1 − β1^t``: that takes back its bias correction, which
+    momentum lacks.
     """
 
-    def distance(eps: Scalar) -> Any:
+    def distance(eps: Scalar) -> PyTree:
+        # momentum has no bias correction, and α that grows like this takes Adam's back
         corrected = adam(
             lambda alpha: lambda count: alpha * (1 - b1 ** (count + 1)), rate, 1 - b1, eps
         )
@@ -169,12 +178,15 @@ def distances(
 
 
 def _path(task: Task, optimizer: optax.GradientTransformation, steps: int) -> jax.Array:
-    """The start and the weights after each step, ``[steps + 1, weights]``."""
+    """Returns the start and the weights after each step.
+
+    Their shape is ``[steps + 1, weights]``.
+    """
     x, y = jnp.asarray(task.dataset.x_train), jnp.asarray(task.dataset.y_train)
     start, order, key = jax.random.split(jax.random.key(0), 3)
     params = task.model.init(start)
 
-    def step(carry: Any, rows: jax.Array) -> tuple[Any, jax.Array]:
+    def step(carry: PyTree, rows: jax.Array) -> tuple[PyTree, jax.Array]:
         params, state = carry
         gradients = jax.grad(task.model.loss)(params, x[rows], y[rows], key)
         updates, state = optimizer.update(gradients, state, params)
@@ -187,7 +199,7 @@ def _path(task: Task, optimizer: optax.GradientTransformation, steps: int) -> ja
 
 
 def judge_limit(apart: NDArray[np.float64], where: str) -> list[Verdict]:
-    """Judges how near Adam comes to momentum at the largest ε, and how fast."""
+    """Judges how near Adam comes to momentum, and how fast."""
     slope = float(np.polyfit(np.log(LARGE), np.log(apart), 1)[0])
     return [
         Verdict(
@@ -223,5 +235,5 @@ def draw(
 
 
 def _exactly(number: float) -> Estimate:
-    """What has no uncertainty: nothing is drawn."""
+    """Returns an estimate without uncertainty: nothing is drawn."""
     return Estimate(float(number), float(number), float(number))

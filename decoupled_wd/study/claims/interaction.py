@@ -22,7 +22,9 @@ Grids: TypeAlias = Mapping[tuple[str, Coupling], xr.DataTree]
 
 @dataclass(frozen=True)
 class Interaction:
-    """Measures the slope of the ridge of low error, with L2 and decoupled, under each schedule.
+    """Measures how steep the ridge of low error is.
+
+    It does so with L2 and decoupled, under each schedule.
 
     Source: arXiv 1711.05101, Figures 1 and 2.
     """
@@ -39,7 +41,10 @@ class Interaction:
         return Finding(judge(grids, task), draw(grids, task), tabulate(grids, task))
 
     def train(self, run: Run, task: Task) -> Grids:
-        """Trains every contender; with L2 the coupling has no meaning, so those run under the paper's alone."""
+        """Trains every contender under each schedule and coupling.
+
+        With L2 the coupling has no meaning, so those run under the paper's alone.
+        """
         return {
             (schedule, coupling): xr.DataTree.from_dict(
                 {
@@ -64,7 +69,7 @@ class Interaction:
 
 
 def judge(grids: Grids, task: Task) -> list[Verdict]:
-    """Judges the ridges: how steep with L2, how much less decoupled, and in lr-coupled units."""
+    """Judges the ridges of all grids."""
     verdicts = []
     for (schedule, coupling), results in grids.items():
         judge_one = _lr_coupled if coupling == LR else _paper

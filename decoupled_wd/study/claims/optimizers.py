@@ -1,8 +1,9 @@
 """The optimisers of the study, in one registry: their steps, their decay, and where both are tuned.
 
-A family is an optimiser without decay. `Decayed` gives it one, with L2 in the gradient or decoupled; so SGD with
-momentum becomes the paper's SGD or SGDW, and Adam becomes Adam or AdamW. `CONTENDERS` are those four, with the
-grids of the paper's figures; claim (vi) searches all families.
+A family is an optimiser without decay. `Decayed` gives it one, with L2 in the gradient or
+decoupled; so SGD with momentum becomes the paper's SGD or SGDW, and Adam becomes Adam or AdamW.
+`CONTENDERS` are those four, with the grids of the paper's figures; claim (vi) searches all
+families.
 """
 
 from collections.abc import Callable, Mapping
@@ -23,9 +24,10 @@ Scalar: TypeAlias = jax.Array | float
 
 
 class Family(NamedTuple):
-    """An optimiser without decay, and the highest α and λ' at which it is searched.
+    """Describes an optimiser without decay, and the top of its search.
 
-    They are such that the best of the study's small networks lie inside the search, not on its edge.
+    They are such that the best of the study's small networks lie inside the search, not on its
+    edge.
     """
 
     step: Callable[[optax.Schedule, Scalar], optax.GradientTransformation]
@@ -99,12 +101,18 @@ class Decayed:
 
     @property
     def label(self) -> tuple[str, ...]:
-        """The schedule, the units of λ where they are not the paper's, the family and its decay."""
+        """Names the schedule, the family and its decay.
+
+        The units of λ are named where they are not the paper's.
+        """
         units = () if self.coupling == PAPER else ("lr-coupled",)
         return (self.schedule, *units, self.family, self.decay)
 
     def __call__(self, learning_rate: Scalar, weight_decay: Scalar) -> optax.GradientTransformation:
-        """Returns the optimiser of one cell: L2 comes before the step, decoupled decay stands beside it."""
+        """Returns the optimiser of one cell.
+
+        L2 comes before the step, and decoupled decay stands beside it.
+        """
         rates = SCHEDULES[self.schedule](learning_rate, self.steps)
         step = FAMILIES[self.family].step(rates, learning_rate)
         if self.decay == L2:
@@ -119,7 +127,7 @@ class Decayed:
 
 
 class Contender(NamedTuple):
-    """One of the four optimisers of the paper's figures, and the α and λ in the middle of its grid."""
+    """Names one of the paper's four optimisers, with its grid's middle."""
 
     family: str
     decay: str
@@ -152,7 +160,7 @@ def contender(name: str, schedule: str, steps: int, coupling: Coupling = PAPER) 
 
 
 def octaves(name: str, grid: int, coupling: Coupling = PAPER) -> dict[str, np.ndarray]:
-    """Returns a contender's grid: octaves of α and of λ around their middles, and λ = 0.
+    """Returns a contender's grid: octaves of α and λ, and λ = 0.
 
     Both axes have `grid` values. In lr-coupled units the decays at the middle α are the same.
 

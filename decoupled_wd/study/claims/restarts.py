@@ -26,7 +26,10 @@ RESTARTED: Mapping[str, Callable[..., optax.GradientTransformation]] = MappingPr
 
 @dataclass(frozen=True)
 class Cycles:
-    """Makes a contender with warm restarts; a cycle as long as the run is a single cosine."""
+    """Makes a contender with warm restarts.
+
+    A cycle as long as the run is a single cosine.
+    """
 
     contender: str
     batch_size: int
@@ -59,7 +62,7 @@ def cycles(name: str, task: Task, first_cycle: int) -> Cycles:
 
 
 def ends_of_cycles(first_cycle: int, epochs: int) -> list[int]:
-    """Lists the epochs at which cycles of double length end, the last at the end of the run.
+    """Lists the epochs at which cycles of double length end.
 
     Raises:
       ValueError: no number of cycles fits.
@@ -89,10 +92,11 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Restarts:
-    """Measures cycles of 10, 20, 40 and 80 epochs against one cosine over all of them.
+    """Measures warm restarts against one cosine over all epochs.
 
-    Both have the same rule of normalised decay and the same grid of α and normalised λ, and each counts where
-    its validation error is lowest at the end of the run. The epochs of the task do not count.
+    Both have the same rule of normalised decay and the same grid of α and normalised λ, and each
+    counts where its validation error is lowest at the end of the run. The epochs of the task do
+    not count.
 
     Source: arXiv 1711.05101, appendix B.2 and section 4.3.
     """
@@ -110,7 +114,7 @@ class Restarts:
     """Epochs, a divisor of both."""
 
     def measure(self, run: Run, task: Task) -> Finding:
-        """Trains both, judges error at any time and at the end, and describes the curves."""
+        """Trains both, judges them, and describes the curves."""
         pairs, ends = self.train(run, task), ends_of_cycles(self.first_cycle, self.epochs)
         verdicts, drawings = [], {}
         for name, pair in pairs.items():
@@ -147,7 +151,10 @@ class Restarts:
 
 
 def judge(pair: Pair, ends: Sequence[int], where: str) -> list[Verdict]:
-    """Judges error at any time, speed-up at the end of each cycle but the last, and the gap at the end."""
+    """Judges error at any time, speed-ups, and the gap at the end.
+
+    There is a speed-up for the end of each cycle but the last.
+    """
     epochs = pair.restarted["epoch"].values
     both = errors(pair.restarted), errors(pair.one_shot)
 
@@ -214,9 +221,14 @@ def draw(pair: Pair, ends: Sequence[int], name: str) -> Drawing:
 def tuned_curve(
     errors: NDArray[np.float64], drawn: NDArray[np.intp] | slice
 ) -> NDArray[np.float64]:
-    """Returns the test error ``[seeds, epochs]`` of the cell that ends with the lowest validation error."""
+    """Returns the tuned test error over the epochs.
+
+    Tuned is the cell that ends with the lowest mean validation error. The shape is ``[seeds,
+    epochs]``.
+    """
     validation, test = errors[:, :, drawn]
     last = validation[..., -1].mean(axis=1)
+    # a cell that diverged is never chosen
     return np.asarray(test[np.where(np.isnan(last), np.inf, last).argmin()])
 
 
@@ -232,7 +244,9 @@ def anytime(error: NDArray[np.float64], epochs: NDArray[np.int64]) -> float:
 
 
 def epochs_to(target: float, error: NDArray[np.float64], epochs: NDArray[np.int64]) -> float:
-    """Finds when the least error so far is that of the target, at most after all epochs.
+    """Finds when an error was first as low as the target.
+
+    It is at most the number of all epochs.
 
     Between two evaluations it is interpolated linearly.
 
@@ -242,5 +256,5 @@ def epochs_to(target: float, error: NDArray[np.float64], epochs: NDArray[np.int6
     """
     if not np.isfinite([target, *error]).all():
         return np.nan
-    # np.interp wants rising abscissae, and the least error so far never rises: both signs are turned
+    # np.interp wants rising abscissae, and the least error so far never rises
     return float(np.interp(-target, -np.minimum.accumulate(error), epochs))

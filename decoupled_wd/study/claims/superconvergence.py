@@ -1,4 +1,4 @@
-"""Claim (vii): super-convergence, AdamW under one cycle in fewer epochs than with cosine, or than Adam + L2."""
+"""Claim (vii): super-convergence, AdamW under one cycle in fewer epochs than the others."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -26,7 +26,7 @@ TOP, END = 0.4625, 0.925
 
 
 def one_cycle(rate: Scalar, steps: int) -> tuple[optax.Schedule, optax.GradientTransformation]:
-    """Returns the learning rate of one cycle, and Adam's direction with its β1.
+    """Returns the learning rate of one cycle, and Adam's direction.
 
     The learning rate goes α/10 → α → α/10 → α/1000, and β1 goes 0.95 → 0.85 → 0.95; β2 is 0.99.
 
@@ -62,7 +62,7 @@ class OneCycle:
 
 
 class Way(NamedTuple):
-    """One way to train: the contender whose grid it has, and what makes its optimiser for so many steps."""
+    """Names a way to train, and the contender whose grid it has."""
 
     contender: str
     make_optimizer: Callable[[int], MakeOptimizer]
@@ -80,9 +80,13 @@ WAYS: Mapping[str, Way] = MappingProxyType(
 
 @dataclass(frozen=True)
 class Superconvergence:
-    """Measures how much earlier AdamW under one cycle reaches the error that the others end with.
+    """Measures how much earlier one cycle reaches the final error.
 
-    Each number of epochs has its own schedules, and its α and λ are chosen on validation from equal grids.
+    It compares AdamW under one cycle with AdamW under a cosine, and with Adam + L2 under one
+    cycle.
+
+    Each number of epochs has its own schedules, and its α and λ are chosen on validation from
+    equal grids.
 
     Source: Smith & Topin, arXiv 1708.07120; fast.ai 2018.
     """
@@ -94,7 +98,7 @@ class Superconvergence:
     """The numbers of epochs, as shares of the task's."""
 
     def measure(self, run: Run, task: Task) -> Finding:
-        """Trains for each number of epochs, judges the epochs saved, and describes tuned error over epochs."""
+        """Trains, judges the epochs saved, and describes tuned error over epochs."""
         runs = self.train(run, task)
         return Finding(judge(runs, task), {f"super-convergence {task.name}": draw(runs, task)})
 
@@ -118,7 +122,7 @@ class Superconvergence:
 
 
 def judge(runs: Mapping[str, RunsByEpochs], task: Task) -> list[Verdict]:
-    """Judges the epochs of the other ways over those of AdamW under one cycle."""
+    """Judges how many epochs AdamW under one cycle saves."""
     return [
         Verdict(
             f"AdamW under one cycle reaches the error of {slow} in fewer epochs",
@@ -144,7 +148,9 @@ def draw(runs: Mapping[str, RunsByEpochs], task: Task) -> Drawing:
 
 
 def speedup(slow: ErrorsByEpochs, fast: ErrorsByEpochs, drawn: NDArray[np.intp]) -> float:
-    """Divides the epochs that `slow` needs for its own last tuned test error by those of `fast`.
+    """Tells how many times fewer epochs `fast` needs than `slow`.
+
+    Both must reach the tuned test error with which `slow` ends.
 
     The last error is that of the most epochs. The result is 0 where `fast` never reaches it.
     """
@@ -156,7 +162,7 @@ def speedup(slow: ErrorsByEpochs, fast: ErrorsByEpochs, drawn: NDArray[np.intp])
 
 
 def needed(epochs: NDArray[np.int64], error: NDArray[np.float64], target: float) -> float:
-    """Finds the first number of epochs that reaches `target`, or ∞ if none does.
+    """Finds the first epoch that reaches `target`, or ∞.
 
     Between two numbers of epochs, their logarithm is interpolated.
 
@@ -169,6 +175,7 @@ def needed(epochs: NDArray[np.int64], error: NDArray[np.float64], target: float)
     reached = np.flatnonzero(error <= target)
     if not reached.size:
         return np.inf
+    # between the last budget above the target and the first at or below it
     first = int(reached[0])
     before = slice(max(first - 1, 0), first + 1)
     log = np.interp(-target, -error[before], np.log(epochs[before]))
@@ -182,7 +189,7 @@ def _speedup_over_seeds(slow: RunsByEpochs, fast: RunsByEpochs) -> Estimate:
 
 
 def _curve(budgets: RunsByEpochs) -> xr.DataArray:
-    """Test error of each seed where the mean validation error is lowest, over the numbers of epochs."""
+    """Returns the tuned test error of each seed over the epochs."""
     best = []
     for runs in budgets.values():
         validation = runs["validation_error"].mean("seed", skipna=False)

@@ -1,4 +1,4 @@
-"""What claims share of tuning: grids, searches, the choice on validation data, a second look at the best."""
+"""What claims share of tuning: grids, searches, and a second look at the best."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -23,16 +23,19 @@ NOT_TUNED = ("seed", "epoch", "trial")
 def grid_of(
     task: Task, name: str, schedule: str, *, grid: int, seeds: int, coupling: Coupling = PAPER
 ) -> Training:
-    """Returns the training of a contender over its ``grid × grid`` values of α and λ.
+    """Returns the training of a contender over its grid.
 
-    Whoever asks for the same one gets the same results: claims (ii) and (iii) share their grids this way.
+    Whoever asks for the same one gets the same results: claims (ii) and (iii) share their grids
+    this way.
     """
     make_optimizer = contender(name, schedule, task.steps, coupling)
     return Training(task, make_optimizer, octaves(name, grid, coupling), seeds=seeds)
 
 
 def errors(runs: xr.Dataset) -> NDArray[np.float64]:
-    """Returns validation and test error as ``[2, cells, seeds]``, and epochs last if there are any.
+    """Returns validation and test error without labels.
+
+    Their shape is ``[2, cells, seeds]``, with epochs last if there are any.
 
     A bootstrap looks a thousand times, and labelled arrays are slow to look into.
     """
@@ -42,7 +45,7 @@ def errors(runs: xr.Dataset) -> NDArray[np.float64]:
 
 
 def tuned_error(errors: NDArray[np.float64], drawn: NDArray[np.intp]) -> float:
-    """Returns the mean test error of the cell whose mean validation error is lowest.
+    """Returns the test error where the validation error is lowest.
 
     Diverged cells take no part.
 
@@ -91,7 +94,10 @@ def halton(trials: int, **ranges: tuple[float, float]) -> dict[str, NDArray[np.f
 
 @dataclass(frozen=True)
 class Trials:
-    """Makes the optimiser of a numbered point of a search, where a grid would try every combination."""
+    """Makes the optimiser of a numbered point of a search.
+
+    So a sweep trains these points alone, and not every combination.
+    """
 
     make_optimizer: MakeOptimizer
     points: tuple[tuple[str, tuple[float, ...]], ...]
@@ -103,7 +109,7 @@ class Trials:
         return self.make_optimizer.label
 
     def __call__(self, trial: jax.Array) -> optax.GradientTransformation:
-        """Returns the optimiser of this trial, whose number a sweep passes as a float."""
+        """Returns the optimiser of this trial; a sweep passes floats."""
         index = trial.astype(int)
         return self.make_optimizer(**{name: jnp.asarray(at)[index] for name, at in self.points})
 
@@ -116,7 +122,10 @@ def search_of(
     seeds: int,
     experiment: tuple[str, ...],
 ) -> Training:
-    """Returns the training of an optimiser at the points of a search, all arrays of one length."""
+    """Returns the training of an optimiser at the points of a search.
+
+    All arrays of points have one length.
+    """
     fixed = tuple((name, tuple(at.tolist())) for name, at in points.items())
     numbers = {"trial": np.arange(len(fixed[0][1]))}
     trials = Trials(make_optimizer, fixed)
@@ -124,7 +133,10 @@ def search_of(
 
 
 def at_the_end(run: Run, training: Training) -> xr.Dataset:
-    """Trains, and returns what was measured last, with the points of a search as coordinates."""
+    """Trains, and returns what was measured last.
+
+    The points of a search are coordinates of it.
+    """
     found = run(training).isel(epoch=-1)
     if isinstance(training.make_optimizer, Trials):
         points = training.make_optimizer.points
@@ -133,10 +145,10 @@ def at_the_end(run: Run, training: Training) -> xr.Dataset:
 
 
 def finalists(run: Run, training: Training, found: xr.Dataset, *, fresh_seeds: int) -> xr.Dataset:
-    """Trains the three points of lowest validation error again, with seeds that did not choose them.
+    """Trains the three best points again, with other seeds.
 
-    The best of many points by a few seeds is in part the luckiest. Which of the three is taken, and what it is
-    worth, is told by seeds that had no part in the first choice.
+    The best of many points by a few seeds is in part the luckiest. Which of the three is taken,
+    and what it is worth, is told by seeds that had no part in the first choice.
 
     Args:
       run: trains and keeps.
@@ -147,6 +159,7 @@ def finalists(run: Run, training: Training, found: xr.Dataset, *, fresh_seeds: i
     searched = found.sizes["seed"]
     mean = found["validation_error"].mean("seed", skipna=False)
     cells = mean.stack(cell=mean.dims)
+    # a stable order, so that equal errors choose the same cells on every machine
     best = cells[np.argsort(cells.values, kind="stable")[:FINALISTS]]
     points = {str(axis): best[axis].values for axis in found.coords if axis not in NOT_TUNED}
     make_optimizer = training.make_optimizer

@@ -10,7 +10,7 @@ from decoupled_wd.study.tasks.task import Run, Task
 
 HOLDS, FAILS, UNDECIDED, MISSING = "holds", "does not hold", "undecided", "not measured"
 MARGIN = 0.5
-"""Points of test error by which one optimiser may differ from another and still count as equally good."""
+"""Points of test error by which two optimisers may differ and still be equally good."""
 
 
 class Verdict(NamedTuple):
@@ -31,7 +31,9 @@ class Verdict(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Whether the interval lies where it is expected: holds, does not hold, or undecided if in part.
+        """Tells whether the interval lies where it is expected.
+
+        It holds if all of it does, does not hold if none of it does, and is undecided otherwise.
 
         Examples:
           >>> slope = Estimate(-0.7, -0.9, -0.5)
@@ -43,6 +45,7 @@ class Verdict(NamedTuple):
           'holds'
         """
         value, low, high = self.estimate
+        # NaN is what differs from itself
         if value != value or low != low or high != high:
             return MISSING
         least, most = self._expected()
@@ -52,10 +55,11 @@ class Verdict(NamedTuple):
 
     @property
     def expected(self) -> str:
-        """The sense and the bound as the tables show them.
+        """Writes the sense and the bound as the tables show them.
 
         Examples:
-          >>> Verdict("There is no gain", "", "points", Estimate(0.2, 0.1, 0.3), "≈", 0.0, 0.5).expected
+          >>> gain = Estimate(0.2, 0.1, 0.3)
+          >>> Verdict("There is no gain", "", "points", gain, "≈", 0.0, 0.5).expected
           '0 ± 0.5'
         """
         text = f"{self.sense} {self.bound:g}"
@@ -64,13 +68,13 @@ class Verdict(NamedTuple):
         return text.replace("-", "−")
 
     def _expected(self) -> tuple[float, float]:
-        """The open interval in which the estimate is expected."""
+        """Returns the open interval in which the estimate is expected."""
         if self.sense == "≈":
             return self.bound - self.margin, self.bound + self.margin
         return (-math.inf, self.bound) if self.sense == "<" else (self.bound, math.inf)
 
     def record(self) -> dict[str, Any]:
-        """The line as JSON has it: no NaN, and the verdict with it."""
+        """Returns the line with its verdict as JSON has it, without NaN."""
         numbers = {k: None if v != v else v for k, v in self.estimate._asdict().items()}
         line = self._asdict() | numbers | {"verdict": self.verdict}
         del line["estimate"]
@@ -78,7 +82,7 @@ class Verdict(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What one experiment found, in numbers; `study.figures` makes pictures of its drawings."""
+    """Holds what one experiment found, in numbers and drawings."""
 
     verdicts: list[Verdict]
     drawings: dict[str, Drawing]
@@ -88,7 +92,7 @@ class Finding(NamedTuple):
 
 
 class Design(Protocol):
-    """How a claim is measured: a frozen dataclass, whose fields are the sizes of its experiment."""
+    """Measures a claim, with the sizes of its experiment as fields."""
 
     def measure(self, run: Run, task: Task) -> Finding:
         """Trains with `run`, counts, and returns what it found on the task."""

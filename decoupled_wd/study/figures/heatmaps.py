@@ -43,7 +43,9 @@ def heatmaps(
     circled: int = 10,
     cap: float | None = None,
 ) -> Figure:
-    """One heat map of the mean test error for each optimizer, side by side, with its ridge.
+    """Draws a heat map of test error for each optimizer.
+
+    They stand side by side, each with its ridge, and show the mean over the seeds.
 
     All maps share one colour scale, from the best error of all to `cap`; cells above look alike,
     and a cell with a diverged seed is grey. Rings mark the `circled` best cells and a star the
@@ -59,8 +61,9 @@ def heatmaps(
         cap: upper end of the colour scale in percent; by default 60 % of all cells lie below it.
 
     Returns:
-        A figure, 1600 × 450 pixels for four optimizers; its `savefig` writes it. The `format_coord` of each
-        map tells the α, the λ and the error, with its standard deviation over the seeds, at a place.
+        A figure, 1600 × 450 pixels for four optimizers; its `savefig` writes it. The
+        `format_coord` of each map tells the α, the λ and the error, with its standard deviation
+        over the seeds, at a place.
 
     Raises:
         ValueError: there is no child; a child lacks `test_error`, or that a dimension or a
@@ -135,7 +138,10 @@ def _draw_errors(axis: Axes, mean: xr.DataArray, scale: _Scale) -> None:
 
 
 def _labels(values: _Array) -> tuple[list[str], str]:
-    """Powers of two, of the values or of a power of ten of them, which the axis then names."""
+    """Writes the values as powers of two, if they are.
+
+    They may be powers of two of a power of ten, which the axis then names.
+    """
     positive = values[values > 0]
     zero = ["0"] * (values.size - positive.size)
     for unit in (1.0, 0.1, 10.0, 0.01, 0.001, 0.0001, 0.00001):
@@ -152,7 +158,10 @@ def _short(value: float) -> str:
 
 
 def _ticks(values: _Array) -> list[int]:
-    """About six places, from the last one down; λ = 0 always, but not the place beside it."""
+    """Chooses about six places to label, from the last one down.
+
+    λ = 0 is always among them, and the place beside it never.
+    """
     step = -(-values.size // 6)
     if values[0] == 0:
         return [0, *range(values.size - 1, 1, -step)]
@@ -160,7 +169,7 @@ def _ticks(values: _Array) -> list[int]:
 
 
 def _reader(runs: xr.DataArray) -> Callable[[float, float], str]:
-    """What stands in the cell at a place (x, y) of the map."""
+    """Tells what stands in the cell at a place (x, y)."""
     mean, rates, decays = _arrays(runs.mean("seed", skipna=False))
     seeds = runs.sizes["seed"]
     spread = runs.std("seed", skipna=False, ddof=1).values if seeds > 1 else mean * np.nan
@@ -189,7 +198,7 @@ def _draw_ridge(axis: Axes, mean: xr.DataArray, found: Ridge) -> None:
 
 
 def _places(mean: xr.DataArray, log_rate: _Array, log_decay: _Array) -> tuple[_Array, _Array]:
-    """Where (log α, log λ) lie on the map, whose cells are numbered; NaN beyond its λ > 0."""
+    """Finds where (log α, log λ) lie on the map, NaN beyond it."""
     _, rates, decays = _arrays(mean)
     columns = np.flatnonzero(decays > 0)
     # Rounded, or a λ on the grid's edge might fall off it on its way through exp and log.

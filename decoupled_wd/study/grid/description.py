@@ -1,4 +1,4 @@
-"""The files that say what is in a store: claimed, written and checked before any block is trained."""
+"""The files that say what is in a store: claimed, written and checked before any training."""
 
 import json
 from collections.abc import Iterable, Mapping
@@ -10,10 +10,12 @@ from decoupled_wd.study.grid import layout
 
 
 def claim(path: Path, files: Mapping[str, bytes], wanted: xr.Dataset) -> None:
-    """Refuses a folder that may not become or go on as this store: it must be new, empty, or its own.
+    """Refuses a folder that may not become, or go on as, this store.
 
-    Nothing is changed. Own is a folder whose description is the wanted one as far as it is there; while it is
-    incomplete, the folder must hold nothing else than files of this store.
+    The folder must be new, empty, or its own.
+
+    Nothing is changed. Own is a folder whose description is the wanted one as far as it is there;
+    while it is incomplete, the folder must hold nothing else than files of this store.
 
     Raises:
       ValueError: the folder is of something else, or a store of another sweep, or damaged.
@@ -32,11 +34,15 @@ def claim(path: Path, files: Mapping[str, bytes], wanted: xr.Dataset) -> None:
 
 
 def write(path: Path, files: Mapping[str, bytes]) -> None:
-    """Writes what of `files` is not there, and unlinks what a killed writer of this store left."""
+    """Writes what of `files` is not there.
+
+    It also unlinks what a killed writer of this store left.
+    """
     folders = {name.rpartition("/")[0] for name in files}
     for name, leftover in _entries(path).items():
         if layout.is_leftover(name) and name.rpartition("/")[0] in folders:
             leftover.unlink(missing_ok=True)
+    # each comes whole into its place: what a kill leaves is a leftover and never half a file
     for name in layout.in_order(files):
         file = path / name
         if not file.exists():
@@ -51,7 +57,7 @@ def write(path: Path, files: Mapping[str, bytes]) -> None:
 
 
 def check(path: Path, names: Iterable[str], files: Mapping[str, bytes], wanted: xr.Dataset) -> None:
-    """Refuses a store of which one of these files is not the wanted one.
+    """Refuses a store whose description is not the wanted one.
 
     Raises:
       ValueError: names each thing in which the sweep differs, or the files that are damaged.
@@ -75,7 +81,10 @@ def check(path: Path, names: Iterable[str], files: Mapping[str, bytes], wanted: 
 
 
 def _is_own(path: Path, files: Mapping[str, bytes]) -> bool:
-    """Whether all in the folder is of this store: its description, blocks, the lock, what a kill leaves."""
+    """Tells whether all in the folder is of this store.
+
+    That is its description, its blocks, the lock, and what a kill leaves.
+    """
     folders = {name.partition("/")[0] for name in files if "/" in name}
     return all(
         name in folders if each.is_dir() else _is_file_of(name, files, folders)
@@ -91,7 +100,7 @@ def _is_file_of(name: str, files: Iterable[str], folders: Iterable[str]) -> bool
 
 
 def _entries(path: Path) -> dict[str, Path]:
-    """What is in the folder and in its folders, by its path from there."""
+    """Lists what is in the folder and in its folders."""
     tops = list(path.iterdir())
     below = (each for top in tops if top.is_dir() for each in top.iterdir())
     return {each.relative_to(path).as_posix(): each for each in (*tops, *below)}
@@ -102,7 +111,10 @@ def _content(file: Path) -> bytes | None:
 
 
 def _differing(path: Path, wanted: xr.Dataset) -> list[str]:
-    """Attributes and coordinates that the store has otherwise; none if one of its copies is right in all."""
+    """Lists the attributes and coordinates that the store has otherwise.
+
+    There are none if one of its copies is right in all.
+    """
     copies = [found for found in layout.copies_of_attributes(path) if found]
     # as they come back from JSON
     now = json.loads(json.dumps(wanted.attrs))

@@ -6,7 +6,9 @@ from decoupled_wd.study.grid import layout
 
 
 def check_groups(root: Path) -> None:
-    """Refuses a tree whose groups above the sweeps are damaged, before any training.
+    """Refuses a tree whose groups above the sweeps are damaged.
+
+    That is told before any training.
 
     Args:
       root: the folder of `index`; it need not be there.
@@ -23,12 +25,15 @@ def check_groups(root: Path) -> None:
 
 
 def index(root: Path) -> None:
-    """Makes the folders above the sweeps in `root` groups, so that it opens as one tree."""
+    """Makes one tree of `root`: the folders above sweeps become groups."""
     layout.make_groups(root, _groups(root))
 
 
 def _groups(root: Path) -> list[Path]:
-    """`root` and the folders between it and the sweeps; no other folder is ours."""
+    """Lists `root` and the folders between it and the sweeps.
+
+    No other folder is ours.
+    """
     sweeps = [each.relative_to(root) for each in layout.sweeps_below(root)]
     above = {root / parent for sweep in sweeps for parent in sweep.parents}
     return sorted(above | {root}) if root.is_dir() else []

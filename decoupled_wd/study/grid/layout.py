@@ -3,18 +3,19 @@
 A store is a Zarr group of format 2, as xarray writes it::
 
     .zattrs, .zgroup, .zmetadata      the attributes, the group, and a copy of all descriptions
-    rate/, seed/, epoch/ …            the axes
-    error/0.1.0.0                     a metric: one file a block, named by the block's place in the grid
-    checksum/0.1.0                    one number a cell, the same for all cells of a block
-    checksum/.lock                    held by the process that trains
+    rate/, seed/, epoch/ …            the axes error/0.1.0.0                     a metric: one file
+    a block, named by the block's place in the grid checksum/0.1.0                    one number a
+    cell, the same for all cells of a block checksum/.lock                    held by the process
+    that trains
 
-What of this Zarr and xarray can do is theirs: arrays, chunks, codecs, consolidated metadata, files that are
-replaced whole. Kept by hand is what they cannot do. The codec crc32c protects the bytes of one chunk, but a
-chunk that was swapped with another, or comes from another sweep, has a right one: our checksum covers the place
-and the configuration too, and it is a file of its own, written after all metrics of its block. Sharding puts
-many blocks into one file, which processes would have to write in turn and which a kill would leave half written.
-xarray's region writes are the same assignments to arrays, after it has read all descriptions again. And no
-library asks whether a folder is another's before it writes there.
+What of this Zarr and xarray can do is theirs: arrays, chunks, codecs, consolidated metadata, files
+that are replaced whole. Kept by hand is what they cannot do. The codec crc32c protects the bytes
+of one chunk, but a chunk that was swapped with another, or comes from another sweep, has a right
+one: our checksum covers the place and the configuration too, and it is a file of its own, written
+after all metrics of its block. Sharding puts many blocks into one file, which processes would have
+to write in turn and which a kill would leave half written. xarray's region writes are the same
+assignments to arrays, after it has read all descriptions again. And no library asks whether a
+folder is another's before it writes there.
 """
 
 import contextlib
@@ -24,7 +25,7 @@ import uuid
 import warnings
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -38,7 +39,7 @@ Arrays: TypeAlias = dict[str, zarr.Array[Any]]
 
 FORMAT = 2
 """Of our own layout; since 2 the checksum of a block covers its place."""
-ZARR_FORMAT: Any = 2
+ZARR_FORMAT: Literal[2] = 2
 CHECKSUM = "checksum"
 # in an array, where readers look for no groups
 LOCK = f"{CHECKSUM}/.lock"
@@ -74,7 +75,10 @@ def attributes(
     values: str,
     configuration: Attributes,
 ) -> dict[str, object]:
-    """Returns the attributes by which a sweep is known again; `values` is the digest of the axes."""
+    """Returns the attributes by which a sweep is known again.
+
+    `values` is the digest of the axes.
+    """
     return {
         "format": FORMAT,
         **configuration,
@@ -86,14 +90,17 @@ def attributes(
 
 
 def is_sweep(found: Attributes) -> bool:
-    """Tells whether these attributes are those of a sweep, this one or another."""
+    """Tells whether these attributes are those of some sweep."""
     return found.keys() >= {AXES, METRICS, BLOCK}
 
 
 def template(
-    axes: Mapping[str, np.ndarray], metrics: Mapping[str, np.dtype[Any]], attributes: Attributes
+    axes: Mapping[str, np.ndarray], metrics: Mapping[str, np.dtype], attributes: Attributes
 ) -> xr.Dataset:
-    """Returns metrics over the axes, floats NaN and others 0, and a checksum of 0 for each cell."""
+    """Returns an empty store: metrics, and a checksum for each cell.
+
+    Floats are NaN, other metrics and the checksums are 0.
+    """
     shape = tuple(len(axis) for axis in axes.values())
     dims = tuple(axes)
     variables = {
@@ -117,9 +124,12 @@ def files(dataset: xr.Dataset, block: tuple[int, ...]) -> dict[str, bytes]:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Sorts the files of a description as they are written, so that what a kill leaves is known again.
+    """Sorts the files of a description as they are written.
 
-    The attributes are first, since they say whose it is, and the group is last, since it says that all is there.
+    So what a kill leaves is known again.
+
+    The attributes are first, since they say whose it is, and the group is last, since it says that
+    all is there.
     """
     return sorted(names, key=lambda name: (name == LAST, name != ATTRIBUTES))
 
@@ -130,7 +140,10 @@ def has_whole_description(path: Path) -> bool:
 
 
 def open_arrays(path: Path, names: Iterable[str]) -> Arrays:
-    """Opens arrays to be read and written, bit for bit: Zarr would leave chunks of NaN out."""
+    """Opens arrays to be read and written, bit for bit.
+
+    By default Zarr would leave chunks of NaN out.
+    """
     with zarr.config.set({"array.write_empty_chunks": True}):
         return {name: zarr.open_array(path, path=name, mode="r+") for name in names}
 
@@ -146,7 +159,10 @@ def coordinates(path: Path, names: Iterable[str]) -> dict[str, list[Any]]:
 
 
 def copies_of_attributes(path: Path) -> list[dict[str, Any]]:
-    """Reads the attributes, which a store has twice; each is empty where it cannot be read."""
+    """Reads the attributes, of which a store has two copies.
+
+    Each is empty where it cannot be read.
+    """
     return [_attributes(path, ATTRIBUTES), _attributes(path, CONSOLIDATED, "metadata", ATTRIBUTES)]
 
 
@@ -160,13 +176,18 @@ def _attributes(path: Path, name: str, *keys: str) -> dict[str, Any]:
 
 
 def marker(path: Path, where: Block, block: tuple[int, ...]) -> Path:
-    """Returns the file of a block's checksum: without it the block is trained anew."""
+    """Returns the file of a block's checksum.
+
+    Without it the block is trained anew.
+    """
     index = (part.start // side for part, side in zip(where, block, strict=True))
     return path / CHECKSUM / ".".join(map(str, index))
 
 
 def is_block(name: str) -> bool:
-    """Tells whether a file, by its path in the store, is a block of some array.
+    """Tells whether a file is a block of some array.
+
+    It is given by its path in the store.
 
     Examples:
       >>> is_block("error/0.1.0"), is_block("error/.zarray"), is_block("notes/1.txt")
@@ -176,7 +197,10 @@ def is_block(name: str) -> bool:
 
 
 def unfinished(file: Path) -> Path:
-    """Returns a new name for a file that is being written, of the kind that Zarr gives too."""
+    """Returns a new name for a file that is being written.
+
+    It is of the kind that Zarr gives too.
+    """
     return file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
 
 
@@ -186,7 +210,10 @@ def finished_name(name: str) -> str:
 
 
 def is_leftover(name: str) -> bool:
-    """Tells whether a kill left this file: the unfinished form of one that a store has."""
+    """Tells whether a kill left this file.
+
+    Such a file is the unfinished form of one that a store has.
+    """
     whole = finished_name(name)
     return whole != name and re.fullmatch(rf"\.z\w+|[^/]+/(\.z\w+|{_INDEX})", whole) is not None
 

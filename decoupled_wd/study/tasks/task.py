@@ -11,7 +11,8 @@ import optax
 import xarray as xr
 
 from decoupled_wd.study.grid.store import digest
-from decoupled_wd.study.grid.sweep import Axis, sweep
+from decoupled_wd.study.grid.sweep import sweep
+from decoupled_wd.study.grid.types import Axis
 from decoupled_wd.study.tasks.data import Dataset, load
 from decoupled_wd.study.tasks.models import NETWORKS, Model
 
@@ -20,9 +21,10 @@ Space: TypeAlias = Mapping[str, Axis]
 
 
 class Recipe(NamedTuple):
-    """How long a network is trained, and what counts as near its best error.
+    """Says how long to train, and what counts as near the best.
 
-    `tolerance` is in points of error: settings that are at most so much worse than the best are near.
+    `tolerance` is in points of error: settings that are at most so much worse than the best are
+    near.
     """
 
     epochs: int
@@ -31,7 +33,7 @@ class Recipe(NamedTuple):
 
 
 class Task(NamedTuple):
-    """A data set, a network and a recipe."""
+    """Holds a data set, a network and a recipe."""
 
     name: str
     dataset: Dataset
@@ -42,7 +44,7 @@ class Task(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """The number of optimiser steps in a whole run."""
+        """Counts the optimiser steps of a whole run."""
         return self.epochs * (len(self.dataset.y_train) // self.batch_size)
 
 
@@ -76,14 +78,15 @@ def task(dataset: str, network: str) -> Task:
 
 
 class MakeOptimizer(Protocol):
-    """Makes the optimiser of one cell from its hyperparameters, which it takes by name.
+    """Makes the optimiser of one cell from its named hyperparameters.
 
-    Two of them are the same optimiser if they are equal: frozen dataclasses are, if all their fields are.
+    Two of them are the same optimiser if they are equal: frozen dataclasses are, if all their
+    fields are.
     """
 
     @property
     def label(self) -> tuple[str, ...]:
-        """What tells this optimiser from others, as names of folders in the store."""
+        """Tells this optimiser from others, by names of folders."""
         ...
 
     def __call__(self, *args: Any, **hyperparameters: Any) -> optax.GradientTransformation:
@@ -92,7 +95,10 @@ class MakeOptimizer(Protocol):
 
 
 class Key(NamedTuple):
-    """Everything that decides the outcome of a training: what is equal in all of it is trained once."""
+    """Holds everything that decides the outcome of a training.
+
+    What is equal in all of it is trained once.
+    """
 
     make_optimizer: MakeOptimizer
     space: tuple[tuple[str, tuple[float, ...]], ...]
@@ -107,7 +113,10 @@ class Key(NamedTuple):
 
 @dataclass(frozen=True)
 class Training:
-    """One sweep that a claim asks for: a task, and an optimiser over a space of hyperparameters."""
+    """Describes one sweep that a claim asks for.
+
+    It is a task, and an optimiser over a space of hyperparameters.
+    """
 
     task: Task
     make_optimizer: MakeOptimizer
@@ -115,17 +124,17 @@ class Training:
     _: KW_ONLY
     seeds: int
     experiment: tuple[str, ...] = ()
-    """For what it is trained, where the task and the optimiser do not say so; empty for a plain grid."""
+    """Why it is trained, where task and optimiser do not say so; empty for a plain grid."""
     evaluate_every: int | None = None
 
     @property
     def place(self) -> tuple[str, ...]:
-        """The folders of the store in which its results lie."""
+        """Returns the folders of the store in which its results lie."""
         return (*self.task.name.split(", "), *self.experiment, *self.make_optimizer.label)
 
     @property
     def key(self) -> Key:
-        """What this training has in common with those that need not be trained again."""
+        """Returns what decides the outcome of this training."""
         task, data = self.task, self.task.dataset
         return Key(
             self.make_optimizer,
@@ -142,7 +151,7 @@ class Training:
 
 
 Run: TypeAlias = Callable[[Training], xr.Dataset]
-"""Trains; returns train_loss, validation_error and test_error over the space, ``seed`` and ``epoch``."""
+"""Trains; returns train_loss, validation_error and test_error over space, seed and epoch."""
 
 
 def runner(
@@ -150,13 +159,15 @@ def runner(
 ) -> Run:
     """Returns a `Run` that trains what has one key only once.
 
-    Results are kept in memory and, if a store is given, in groups of one Zarr store, at the `place` of their
-    training. Of two trainings with one place and different keys, the store refuses the second.
+    Results are kept in memory and, if a store is given, in groups of one Zarr store, at the
+    `place` of their training. Of two trainings with one place and different keys, the store
+    refuses the second.
 
     Args:
       store: the folder of the Zarr store.
       progress: called with the place, the number of finished cells and the number of all cells.
     """
+    # a training is looked up by what decides its outcome: another claim may ask for the same one
     kept: dict[Key, xr.Dataset] = {}
 
     def run(training: Training) -> xr.Dataset:
