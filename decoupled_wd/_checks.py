@@ -6,16 +6,17 @@ A traced number (inside ``jit`` or ``vmap``) has no value yet: only its shape an
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from decoupled_wd._types import Number
+
 _NUMBERS = (int, float, complex, np.generic, np.ndarray, jax.Array)
 
 
-def _value(name: str, number: Any) -> float | None:
+def _value(name: str, number: Number) -> float | None:
     """The value of a real scalar, or None where it is traced; TypeError if it is anything else."""
     scalar = (
         isinstance(number, _NUMBERS) and not isinstance(number, bool) and np.shape(number) == ()
@@ -43,7 +44,7 @@ def _value(name: str, number: Any) -> float | None:
 
 
 def _require(
-    name: str, number: Any, holds: Callable[[float], bool], range_: str, remedy: str
+    name: str, number: object, holds: Callable[[float], bool], range_: str, remedy: str
 ) -> None:
     value = _value(name, number)
     if value is None:
@@ -62,29 +63,29 @@ def _largest() -> float:
     return float(jnp.finfo(jnp.result_type(float)).max)  # type: ignore[no-untyped-call]
 
 
-def check_nonnegative(name: str, number: Any, remedy: str = "use 0 for none") -> None:
+def check_nonnegative(name: str, number: object, remedy: str = "use 0 for none") -> None:
     """0 <= number < ∞."""
     _require(name, number, lambda value: value >= 0, "finite and >= 0", remedy)
 
 
-def check_positive(name: str, number: Any, remedy: str = "pass a number above 0") -> None:
+def check_positive(name: str, number: object, remedy: str = "pass a number above 0") -> None:
     """0 < number < ∞."""
     _require(name, number, lambda value: value > 0, "finite and > 0", remedy)
 
 
-def check_at_least_one(name: str, number: Any) -> None:
+def check_at_least_one(name: str, number: object) -> None:
     """1 <= number < ∞."""
     _require(name, number, lambda value: value >= 1, "finite and >= 1", "pass 1 or more")
 
 
-def check_ordered(name: str, low: Any, high_name: str, high: Any) -> None:
+def check_ordered(name: str, low: Number, high_name: str, high: Number) -> None:
     """Low <= high, where both are known."""
     least, most = _value(name, low), _value(high_name, high)
     if least is not None and most is not None and least > most:
         raise ValueError(f"{name} must be at most {high_name}, got {least} > {most}; lower it")
 
 
-def check_averaging_rate(name: str, number: Any) -> None:
+def check_averaging_rate(name: str, number: object) -> None:
     """0 <= number < 1, as for β1, β2 and momentum, also in the precision that they are computed in."""
     precision = jnp.result_type(float)
     _require(
@@ -96,7 +97,7 @@ def check_averaging_rate(name: str, number: Any) -> None:
     )
 
 
-def check_type(name: str, value: Any, kind: Any, remedy: str) -> None:
+def check_type(name: str, value: object, kind: type, remedy: str) -> None:
     """TypeError unless the value is of its kind."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}; {remedy}")
@@ -104,7 +105,7 @@ def check_type(name: str, value: Any, kind: Any, remedy: str) -> None:
 
 def check_known(
     name: str,
-    number: Any,
+    number: object,
     remedy: str = "name it in static_args of optax.inject_hyperparams",
 ) -> None:
     """Not traced: what decides the shape of a program cannot be its input."""
@@ -112,7 +113,7 @@ def check_known(
         raise TypeError(f"{name} is traced, and must be known before compilation; {remedy}")
 
 
-def check_scalar_or_schedule(name: str, value: Any) -> Any:
+def check_scalar_or_schedule(name: str, value: object) -> Number:
     """0 <= number < ∞, which is returned; of a schedule, that at step 0: the others exist only in training."""
     if callable(value):
         return scheduled(name, value, jnp.zeros([], jnp.int32))
@@ -120,7 +121,7 @@ def check_scalar_or_schedule(name: str, value: Any) -> Any:
     return value
 
 
-def scheduled(name: str, value: Any, count: Any) -> Any:
+def scheduled(name: str, value: object, count: Number) -> Number:
     """The value of a number or a schedule at the step `count`: real, one number, and >= 0 where known."""
     if not callable(value):
         return value

@@ -4,22 +4,23 @@ import difflib
 import re
 from collections import Counter
 from collections.abc import Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from decoupled_wd._trees import some
+from decoupled_wd._types import Number
 
 Rules: TypeAlias = Sequence[tuple[str, float]]
 
 
-def check_rule(rule: Any) -> tuple[str, Any]:
+def check_rule(rule: object) -> tuple[str, Number]:
     """A pair of a regular expression and a multiplier, from a tuple, a list or another such sequence."""
-    pair = isinstance(rule, Sequence) and not isinstance(rule, str | bytes) and len(rule) == 2
-    if not (pair and isinstance(rule[0], str)):
+    pair = tuple(rule) if isinstance(rule, Sequence) and not isinstance(rule, str | bytes) else ()
+    if len(pair) != 2 or not isinstance(pair[0], str):
         raise TypeError(
             f"a rule must be a pair (pattern, multiplier) with a string as pattern, got {rule!r}; "
             "write matching(('.*/bias', 0.0), ('.*', 1.0)), and matching(*rules) for a list of pairs"
         )
-    pattern, multiplier = rule
+    pattern, multiplier = pair
     try:
         re.compile(pattern)
     except re.error as error:

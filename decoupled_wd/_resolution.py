@@ -1,23 +1,22 @@
 """From a mask, a tree λ and the params to one multiplier per leaf, as the transforms need it."""
 
-from typing import Any
-
 import jax
 import optax
 
 from decoupled_wd._checks import check_known, check_nonnegative, check_scalar_or_schedule
 from decoupled_wd._trees import broadcast_leaves, is_absent, is_none, named_leaves, path_name
+from decoupled_wd._types import KeyPath, Number, PyTree, PyTreeDef, WeightDecay
 from decoupled_wd.masks import MaskLike, multipliers
 
 
-def per_leaf(name: str, strength: Any) -> tuple[Any, Any]:
+def per_leaf(name: str, strength: WeightDecay) -> tuple[PyTree, PyTree]:
     """λ as what all leaves share, a number or a schedule, and the factors, a tree or its prefix."""
     if callable(strength) or jax.tree_util.all_leaves([strength], is_leaf=is_none):
         check_scalar_or_schedule(name, strength)
         zero = isinstance(strength, int | float) and strength == 0
         return strength, 0.0 if zero else 1.0  # 0·θ would be NaN for infinite θ
 
-    def leaf(path: Any, number: Any) -> float:
+    def leaf(path: KeyPath, number: Number) -> float:
         at = f"{name} at {path_name(path)!r}"
         check_nonnegative(at, number)
         check_known(at, number, "pass one traced number, and its multiples as mask=")
@@ -26,7 +25,7 @@ def per_leaf(name: str, strength: Any) -> tuple[Any, Any]:
     return 1.0, jax.tree.map_with_path(leaf, strength)
 
 
-def resolve(mask: MaskLike, factors: Any, params: optax.Params) -> tuple[Any, Any]:
+def resolve(mask: MaskLike, factors: PyTree, params: optax.Params) -> tuple[PyTree, PyTree]:
     """The multipliers of the mask, and the same times the factors of λ."""
     if not jax.tree.leaves(params):  # optax.tree.map_params calls init with an empty stand-in
         return params, params
@@ -36,7 +35,7 @@ def resolve(mask: MaskLike, factors: Any, params: optax.Params) -> tuple[Any, An
             "static_args; or leave mask out to decay everything"
         )
     m = multipliers(mask, params)
-    structure: Any
+    structure: PyTreeDef
     leaves, structure = jax.tree.flatten(m, is_leaf=is_absent)
     strengths = broadcast_leaves("weight_decay", factors, m)
     rows = list(zip(leaves, strengths, strict=True))

@@ -10,30 +10,32 @@ import jax.numpy as jnp
 import optax
 from jax.tree_util import DictKey, FlattenedIndexKey, keystr
 
+from decoupled_wd._types import DType, KeyPath, PyTree, PyTreeDef
+
 Result = TypeVar("Result")
 
 
-def is_none(leaf: Any) -> bool:
+def is_none(leaf: PyTree) -> bool:
     """Marks None as a leaf, so that absent gradients keep their place in a map over trees."""
     return leaf is None
 
 
-def is_absent(node: Any) -> bool:
+def is_absent(node: PyTree) -> bool:
     """Whether nothing is there to train: None, or what ``optax.masked`` and ``optax.partition`` hide."""
     return node is None or isinstance(node, optax.MaskedNode)
 
 
-def dtype_of(leaf: Any) -> Any:
+def dtype_of(leaf: PyTree) -> DType:
     """The dtype of an array, and the type of anything else: `jnp.issubdtype` takes both."""
     return getattr(leaf, "dtype", type(leaf))
 
 
-def is_inexact(leaf: Any) -> bool:
+def is_inexact(leaf: PyTree) -> bool:
     """Whether a leaf can be optimised: real or complex floating point, and not None, integer or key."""
     return leaf is not None and jnp.issubdtype(dtype_of(leaf), jnp.inexact)
 
 
-def wide_dtype(leaf: Any) -> jnp.dtype:
+def wide_dtype(leaf: PyTree) -> jnp.dtype:
     """The dtype in which arithmetic on a leaf is done: its own, but at least float32."""
     dtype = dtype_of(leaf)
     # float8 has no path of promotion
@@ -42,7 +44,7 @@ def wide_dtype(leaf: Any) -> jnp.dtype:
     return jax.dtypes.canonicalize_dtype(wide)
 
 
-def widen(leaf: Any) -> Any:
+def widen(leaf: PyTree) -> PyTree:
     """The leaf in float32 or wider; what is not floating point stays as it is."""
     return _as_array(leaf).astype(wide_dtype(leaf)) if is_inexact(leaf) else leaf
 
@@ -50,7 +52,7 @@ def widen(leaf: Any) -> Any:
 def cast_like(tree: optax.Updates, like: optax.Updates) -> optax.Updates:
     """Each floating-point leaf of `tree` in the dtype of its twin in `like`."""
 
-    def leaf(new: Any, old: Any) -> Any:
+    def leaf(new: PyTree, old: PyTree) -> PyTree:
         return (
             new.astype(jax.dtypes.canonicalize_dtype(_as_array(old).dtype))
             if is_inexact(old)
@@ -72,12 +74,12 @@ def _root_tangent(primals: tuple[Any], tangents: tuple[Any]) -> tuple[jax.Array,
     return y, jnp.where(primals[0] > 0, tangents[0] / (2 * root(safe)), 0)
 
 
-def _as_array(leaf: Any) -> Any:
+def _as_array(leaf: PyTree) -> PyTree:
     """A Python number, which optax takes as a weight, as an array; what is one stays as it is."""
     return leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf)
 
 
-def check_gradients(what: str, updates: Any, like: Any) -> None:
+def check_gradients(what: str, updates: PyTree, like: PyTree) -> None:
     """Each update fits its twin in `like`, the weights or their moments; None stands for an absent one.
 
     Only structures, shapes and dtypes are compared, and paths are named only where one does not fit.
@@ -99,9 +101,9 @@ def check_gradients(what: str, updates: Any, like: Any) -> None:
 _NUMBERS = int | float | complex
 
 
-def check_structure(what: str, updates: Any, like: Any) -> tuple[list[Any], list[Any]]:
+def check_structure(what: str, updates: PyTree, like: PyTree) -> tuple[list[PyTree], list[PyTree]]:
     """The leaves of `updates`, None among them, and their twins; ValueError where the trees differ."""
-    treedef: Any
+    treedef: PyTreeDef
     leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
     strange = [u for u in leaves if not (hasattr(u, "dtype") or isinstance(u, _NUMBERS | None))]
     if strange:
@@ -112,30 +114,30 @@ def check_structure(what: str, updates: Any, like: Any) -> tuple[list[Any], list
         raise _other_structure(what, updates, like) from None
 
 
-def _fits(u: Any, twin: Any) -> bool:
+def _fits(u: PyTree, twin: PyTree) -> bool:
     if u is None:
         return is_absent(twin) or jax.tree_util.all_leaves([twin])
     if is_absent(twin):
         return not _is_float0(u)
-    dtype: Any = dtype_of(twin)
+    dtype = dtype_of(twin)
     if dtype is type(twin) and not isinstance(twin, int | float | complex):
         return False
     return _kind_fits(dtype_of(u), dtype) and jnp.shape(u) == jnp.shape(twin)
 
 
-def _is_float0(u: Any) -> bool:
+def _is_float0(u: PyTree) -> bool:
     """Whether an update is what ``jax.grad`` gives for an integer, which no optimiser of optax takes."""
     return bool(dtype_of(u) == jax.dtypes.float0)
 
 
 @functools.cache
-def _kind_fits(dtype: Any, like: Any) -> bool:
+def _kind_fits(dtype: DType, like: DType) -> bool:
     """Whether a weight takes an update of this dtype; one that does not train takes any."""
     kind = jnp.floating if jnp.issubdtype(like, jnp.floating) else jnp.inexact
     return jnp.issubdtype(dtype, kind) or not jnp.issubdtype(like, jnp.inexact)
 
 
-def _misfit(name: str, u: Any, twin: Any) -> Exception:
+def _misfit(name: str, u: PyTree, twin: PyTree) -> Exception:
     if _is_float0(u):
         remedy = "pass zeros of its parameter's dtype, or hide both with optax.masked"
         return TypeError(f"{name} is float0, the derivative of an integer; {remedy}")
@@ -150,23 +152,23 @@ def _misfit(name: str, u: Any, twin: Any) -> Exception:
     )
 
 
-def dtype_name(leaf: Any) -> str:
+def dtype_name(leaf: PyTree) -> str:
     """The dtype of an array or the type of anything else, in a word."""
     dtype = dtype_of(leaf)
     return str(getattr(dtype, "name", None) or dtype.__name__)
 
 
-def _other_structure(what: str, updates: Any, like: Any) -> ValueError:
+def _other_structure(what: str, updates: PyTree, like: PyTree) -> ValueError:
     error = structure_error(what, updates, like, prefix=False)
     remedy = "pass what jax.grad gives for these params, with None where a gradient is absent"
     return ValueError(f"{error}; {remedy}")
 
 
 def map_leaves(
-    function: Callable[..., tuple[Any, ...]], updates: Any, *states: Any
-) -> tuple[Any, ...]:
+    function: Callable[..., tuple[PyTree, ...]], updates: PyTree, *states: PyTree
+) -> tuple[PyTree, ...]:
     """Map ``(u, *s) -> (u', *s')`` over the floating-point leaves; the others keep update and state."""
-    treedef: Any
+    treedef: PyTreeDef
     leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
     rows = zip(leaves, *map(treedef.flatten_up_to, states), strict=True)
     results = [function(*row) if is_inexact(row[0]) else row for row in rows]
@@ -183,14 +185,14 @@ def once_per_shape(function: Callable[..., Result]) -> Callable[..., Result]:
     shared = jax.jit(function)
 
     @functools.wraps(function)
-    def call(*arguments: Any) -> Result:
+    def call(*arguments: PyTree) -> Result:
         traced = any(isinstance(argument, jax.core.Tracer) for argument in arguments)
         return shared(*arguments) if traced else function(*arguments)  # eager steps compile nothing
 
     return call
 
 
-def check_params(what: str, params: Any) -> None:
+def check_params(what: str, params: PyTree) -> None:
     """ValueError where `update` was called without the weights."""
     if params is None:
         raise ValueError(
@@ -198,7 +200,7 @@ def check_params(what: str, params: Any) -> None:
         )
 
 
-def kind_of(leaf: Any) -> str:
+def kind_of(leaf: PyTree) -> str:
     """What a leaf is that does not train, in a word."""
     kinds = {jnp.integer: "integer", jnp.bool_: "boolean", jax.dtypes.prng_key: "key"}
     found = [word for kind, word in kinds.items() if jnp.issubdtype(dtype_of(leaf), kind)]
@@ -206,7 +208,7 @@ def kind_of(leaf: Any) -> str:
     return found[0] if found else named.get(type(leaf), type(leaf).__name__)
 
 
-def path_name(path: tuple[Any, ...]) -> str:
+def path_name(path: KeyPath) -> str:
     """A leaf's path in its normal form: words with a slash between them, whatever the keys are.
 
     ``("dense", "kernel")``, the one key ``"dense.kernel"`` and the one key ``("dense", "kernel")`` are all
@@ -215,7 +217,7 @@ def path_name(path: tuple[Any, ...]) -> str:
     return "/".join(map(_word, path))
 
 
-def _word(key: Any) -> str:
+def _word(key: object) -> str:
     if isinstance(key, DictKey):
         name = key.key
         if isinstance(name, tuple):
@@ -224,16 +226,18 @@ def _word(key: Any) -> str:
     return keystr((key,), simple=True)
 
 
-def named_leaves(tree: Any, is_leaf: Callable[[Any], bool] | None = None) -> list[tuple[str, Any]]:
+def named_leaves(
+    tree: PyTree, is_leaf: Callable[[PyTree], bool] | None = None
+) -> list[tuple[str, PyTree]]:
     """Each leaf with its path in one normal form, whichever library made the tree, boxed or not."""
     rows = _rows(tree, lambda node: is_leaf is not None and is_leaf(node))
     siblings = Counter(path[:-1] for path, _ in rows)
     return [(path_name(_without_wrapper(path, siblings)), leaf) for path, leaf in rows]
 
 
-def _rows(tree: Any, is_leaf: Callable[[Any], bool]) -> list[tuple[tuple[Any, ...], Any]]:
+def _rows(tree: PyTree, is_leaf: Callable[[PyTree], bool]) -> list[tuple[KeyPath, PyTree]]:
     """Leaves with their keys; what is in a box has the box's keys, or the label that the box carries."""
-    rows: list[tuple[tuple[Any, ...], Any]] = []
+    rows: list[tuple[KeyPath, PyTree]] = []
     nodes = jax.tree.leaves_with_path(tree, is_leaf=lambda node: _is_box(node) or is_leaf(node))
     for path, node in nodes:
         if _is_box(node):
@@ -245,13 +249,13 @@ def _rows(tree: Any, is_leaf: Callable[[Any], bool]) -> list[tuple[tuple[Any, ..
     return rows
 
 
-def _without_wrapper(path: tuple[Any, ...], siblings: Counter[tuple[Any, ...]]) -> tuple[Any, ...]:
+def _without_wrapper(path: KeyPath, siblings: Counter[KeyPath]) -> KeyPath:
     """The path without the number of a node's only child, where the node gives it no name."""
     alone = path and isinstance(path[-1], FlattenedIndexKey) and siblings[path[:-1]] == 1
     return path[:-1] if alone else path
 
 
-def unbox(tree: Any) -> Any:
+def unbox(tree: PyTree) -> PyTree:
     """The tree with the contents of boxes in their place: ``a/kernel/value`` becomes ``a/kernel``."""
     return jax.tree.map(lambda n: unbox(_contents(n)) if _is_box(n) else n, tree, is_leaf=_is_box)
 
@@ -265,9 +269,9 @@ _BOXES = {
 }
 
 
-def _is_box(node: Any) -> bool:
+def _is_box(node: PyTree) -> bool:
     """Whether flax or penzai wraps one value with metadata."""
-    kind: Any = type(node)
+    kind: type = type(node)
     if not _may_box(kind):
         return False
     children = jax.tree.leaves(node, is_leaf=lambda child: child is not node)
@@ -279,16 +283,16 @@ def _may_box(kind: type) -> bool:
     return not _BOXES.isdisjoint(origin.__module__ for origin in kind.__mro__)
 
 
-def _contents(box: Any) -> Any:
+def _contents(box: PyTree) -> PyTree:
     return jax.tree.leaves(box, is_leaf=lambda child: child is not box)[0]
 
 
-def _label(box: Any) -> str | None:
+def _label(box: PyTree) -> str | None:
     """The name that penzai gives a parameter; in a tuple of parameters it is the only one."""
     return box.label if type(box).__module__ == "penzai.core.variables" else None
 
 
-def broadcast_leaves(name: str, prefix: Any, params: optax.Params) -> list[Any]:
+def broadcast_leaves(name: str, prefix: PyTree, params: optax.Params) -> list[PyTree]:
     """The leaves of `prefix`, each as often as `params` has leaves in its place."""
     prefix, params = unbox(prefix), unbox(params)
     try:
@@ -298,7 +302,7 @@ def broadcast_leaves(name: str, prefix: Any, params: optax.Params) -> list[Any]:
     return jax.tree.leaves(tree, is_leaf=is_absent)
 
 
-def structure_error(name: str, got: Any, wanted: Any, *, prefix: bool = True) -> ValueError:
+def structure_error(name: str, got: PyTree, wanted: PyTree, *, prefix: bool = True) -> ValueError:
     """The error that a tree does not fit the params, with the first key at which it differs from them.
 
     Args:
@@ -312,7 +316,7 @@ def structure_error(name: str, got: Any, wanted: Any, *, prefix: bool = True) ->
     return ValueError(f"{name} must have the structure of the params{allowed}; {difference}")
 
 
-def _difference(got: Any, wanted: Any, prefix: bool, path: tuple[Any, ...]) -> str | None:
+def _difference(got: PyTree, wanted: PyTree, prefix: bool, path: KeyPath) -> str | None:
     """What is wrong at the first place, in the order of the leaves, where `got` does not fit."""
     if _is_leaf(got) and (prefix or _is_leaf(wanted)):
         return None
@@ -333,7 +337,7 @@ def _difference(got: Any, wanted: Any, prefix: bool, path: tuple[Any, ...]) -> s
     return next((found for found in below if found), None)
 
 
-def _article(node: Any) -> str:
+def _article(node: PyTree) -> str:
     number = (
         "a number" if isinstance(node, int | float) else f"a node of type {type(node).__name__}"
     )
@@ -346,15 +350,15 @@ def some(names: Sequence[str], limit: int = 10) -> str:
     return f"{list(names[:limit])}{more}"
 
 
-def _children(node: Any) -> dict[tuple[Any, ...], Any]:
+def _children(node: PyTree) -> dict[KeyPath, PyTree]:
     """The nodes one level below, by their keys."""
     return dict(jax.tree.leaves_with_path(node, is_leaf=lambda child: child is not node))
 
 
-def _level(node: Any) -> Any:
+def _level(node: PyTree) -> PyTreeDef:
     """The structure of one level: the node's type and keys."""
     return jax.tree.structure(node, is_leaf=lambda child: child is not node)
 
 
-def _is_leaf(node: Any) -> bool:
+def _is_leaf(node: PyTree) -> bool:
     return is_absent(node) or jax.tree_util.all_leaves([node])

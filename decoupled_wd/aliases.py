@@ -5,13 +5,14 @@ add warm restarts with normalised decay. All of them step in float32 and emit th
 """
 
 import warnings
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import optax
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
 from decoupled_wd._checks import check_positive, check_scalar_or_schedule
 from decoupled_wd._resolution import per_leaf
+from decoupled_wd._types import Number, ScalarOrSchedule, Schedule, WeightDecay
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.masks import MaskLike, everything
 from decoupled_wd.preconditioners import scale_by_adam, scale_by_momentum
@@ -24,10 +25,10 @@ Optimizer: TypeAlias = optax.GradientTransformationExtraArgs
 
 
 def sgd(
-    learning_rate: optax.ScalarOrSchedule,
-    l2: optax.ScalarOrSchedule,
+    learning_rate: ScalarOrSchedule,
+    l2: WeightDecay,
     *,
-    momentum: Any = 0.9,
+    momentum: ArrayLike = 0.9,
     momentum_dtype: DTypeLike | None = None,
     mask: MaskLike = everything(),
 ) -> Optimizer:
@@ -62,12 +63,12 @@ def sgd(
 
 
 def sgdw(
-    learning_rate: optax.ScalarOrSchedule,
-    weight_decay: optax.ScalarOrSchedule,
+    learning_rate: ScalarOrSchedule,
+    weight_decay: WeightDecay,
     *,
-    momentum: Any = 0.9,
+    momentum: ArrayLike = 0.9,
     momentum_dtype: DTypeLike | None = None,
-    peak_learning_rate: Any = None,
+    peak_learning_rate: ArrayLike | None = None,
     coupling: Coupling | str = PAPER,
     rule: Rule = towards_zero(),
     mask: MaskLike = everything(),
@@ -116,12 +117,12 @@ def sgdw(
 
 
 def adam(
-    learning_rate: optax.ScalarOrSchedule,
-    l2: optax.ScalarOrSchedule,
+    learning_rate: ScalarOrSchedule,
+    l2: WeightDecay,
     *,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    eps: ArrayLike = 1e-8,
     mu_dtype: DTypeLike | None = None,
     nu_dtype: DTypeLike | None = None,
     mask: MaskLike = everything(),
@@ -157,15 +158,15 @@ def adam(
 
 
 def adamw(
-    learning_rate: optax.ScalarOrSchedule,
-    weight_decay: optax.ScalarOrSchedule,
+    learning_rate: ScalarOrSchedule,
+    weight_decay: WeightDecay,
     *,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    eps: ArrayLike = 1e-8,
     mu_dtype: DTypeLike | None = None,
     nu_dtype: DTypeLike | None = None,
-    peak_learning_rate: Any = None,
+    peak_learning_rate: ArrayLike | None = None,
     coupling: Coupling | str = PAPER,
     rule: Rule = towards_zero(),
     mask: MaskLike = everything(),
@@ -213,14 +214,14 @@ def adamw(
 
 
 def sgdwr(
-    learning_rate: Any,
-    normalized_weight_decay: Any,
+    learning_rate: ArrayLike,
+    normalized_weight_decay: ArrayLike,
     *,
     batch_size: float,
     dataset_size: float,
     first_cycle_epochs: float,
     cycle_factor: float = 2.0,
-    momentum: Any = 0.9,
+    momentum: ArrayLike = 0.9,
     momentum_dtype: DTypeLike | None = None,
     rule: Rule = towards_zero(),
     mask: MaskLike = everything(),
@@ -272,16 +273,16 @@ def sgdwr(
 
 
 def adamwr(
-    learning_rate: Any,
-    normalized_weight_decay: Any,
+    learning_rate: ArrayLike,
+    normalized_weight_decay: ArrayLike,
     *,
     batch_size: float,
     dataset_size: float,
     first_cycle_epochs: float,
     cycle_factor: float = 2.0,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    eps: ArrayLike = 1e-8,
     mu_dtype: DTypeLike | None = None,
     nu_dtype: DTypeLike | None = None,
     rule: Rule = towards_zero(),
@@ -336,7 +337,7 @@ def adamwr(
     )
 
 
-def _scale(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
+def _scale(learning_rate: ScalarOrSchedule) -> optax.GradientTransformation:
     """optax's link with a count even for a number, so that a checkpoint survives a change to a schedule."""
     check_scalar_or_schedule("learning_rate", learning_rate)
     constant = not callable(learning_rate)
@@ -345,7 +346,7 @@ def _scale(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformatio
     )
 
 
-def _warn_of_slip(name: str, strength: Any, second: str) -> None:
+def _warn_of_slip(name: str, strength: Number, second: str) -> None:
     """Warn of a literal that belongs to what optax's function of that name takes second."""
     if type(strength) in (int, float) and 0.5 <= strength < 1:
         warnings.warn(
@@ -356,13 +357,13 @@ def _warn_of_slip(name: str, strength: Any, second: str) -> None:
 
 
 def _restarts(
-    learning_rate: Any,
-    normalized_weight_decay: Any,
+    learning_rate: ArrayLike,
+    normalized_weight_decay: ArrayLike,
     batch_size: float,
     dataset_size: float,
     first_cycle_epochs: float,
     cycle_factor: float,
-) -> tuple[optax.Schedule, optax.Schedule]:
+) -> tuple[Schedule, Schedule]:
     """The schedules of lr_t and λ_t, with the same restarts."""
     weight_decay = normalized_per_cycle(
         normalized_weight_decay,

@@ -11,9 +11,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
+from jax.typing import ArrayLike
 
 from decoupled_wd._checks import (
     check_nonnegative,
@@ -21,9 +22,7 @@ from decoupled_wd._checks import (
     check_scalar_or_schedule,
     scheduled,
 )
-
-Number = Any  # a float, or a traced or concrete scalar array
-Schedule = Callable[[Any], Number]
+from decoupled_wd._types import Number, ScalarOrSchedule, Schedule
 
 
 class Rates(NamedTuple):
@@ -75,9 +74,9 @@ class Coupling:
 
     def fraction(
         self,
-        weight_decay: Number | Schedule,
-        learning_rate: Number | Schedule | None = None,
-        peak_learning_rate: Number | None = None,
+        weight_decay: ScalarOrSchedule,
+        learning_rate: ScalarOrSchedule | None = None,
+        peak_learning_rate: ArrayLike | None = None,
     ) -> Schedule:
         """The schedule of ``c_t = λ_t · α^p · η_t^s``, from the step count to the fraction removed.
 
@@ -104,17 +103,20 @@ class Coupling:
         return lambda count: rates(count).fraction
 
     def rates(
-        self, weight_decay: Any, learning_rate: Any = None, peak_learning_rate: Any = None
-    ) -> Callable[[Any], Rates]:
+        self,
+        weight_decay: ScalarOrSchedule,
+        learning_rate: ScalarOrSchedule | None = None,
+        peak_learning_rate: ArrayLike | None = None,
+    ) -> Callable[[Number], Rates]:
         """The schedule of c_t with the λ_t and lr_t it is made of; everything else is as in `fraction`."""
         self._check(weight_decay, learning_rate, peak_learning_rate)
-        alpha: Any = peak_learning_rate
+        alpha: Number = peak_learning_rate
         if alpha is None:
             # with a schedule p = s here: α^p·(lr_t/α)^s is lr_t^s, and 1 stands in for α
             alpha = 1.0 if learning_rate is None or callable(learning_rate) else learning_rate
         fixed = learning_rate is None or learning_rate is alpha
 
-        def at(count: Any) -> Rates:
+        def at(count: Number) -> Rates:
             lam = scheduled("weight_decay", weight_decay, count)
             lr = scheduled("learning_rate", learning_rate, count)
             if fixed:
@@ -125,7 +127,12 @@ class Coupling:
 
         return at
 
-    def _check(self, weight_decay: Any, learning_rate: Any, peak_learning_rate: Any) -> None:
+    def _check(
+        self,
+        weight_decay: ScalarOrSchedule,
+        learning_rate: ScalarOrSchedule | None,
+        peak_learning_rate: ArrayLike | None,
+    ) -> None:
         check_scalar_or_schedule("weight_decay", weight_decay)
         if learning_rate is not None:
             start = check_scalar_or_schedule("learning_rate", learning_rate)
@@ -150,7 +157,7 @@ class Coupling:
             )
 
 
-def _check_below_peak(learning_rate: Any, peak: Any) -> None:
+def _check_below_peak(learning_rate: Number, peak: Number) -> None:
     """ValueError where η_t > 1, as far as both are known; half a unit in float32's sixth digit is rounding."""
     if any(isinstance(x, jax.core.Tracer) for x in (learning_rate, peak)):
         return

@@ -36,6 +36,7 @@ from decoupled_wd._trees import (
     named_leaves,
     some,
 )
+from decoupled_wd._types import Nested, Number, PyTree, PyTreeDef
 
 
 class Match(NamedTuple):
@@ -49,8 +50,8 @@ class Match(NamedTuple):
 class Tree(NamedTuple):
     """The params, and the same as leaves with their paths."""
 
-    params: Any
-    leaves: list[tuple[str, Any]]
+    params: PyTree
+    leaves: list[tuple[str, PyTree]]
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ class Mask:
         """1 − m, for a mask whose multipliers are all 0 or 1."""
         return Mask(_opposite, (self,))
 
-    def __mul__(self, factor: Any) -> "Mask":
+    def __mul__(self, factor: Number) -> "Mask":
         """`factor` times each multiplier."""
         if isinstance(factor, Mask):
             raise TypeError(
@@ -112,7 +113,7 @@ class Mask:
         return f"{self.policy.__name__.strip('_')}({', '.join(words)})"
 
 
-MaskLike: TypeAlias = Mask | Callable[[optax.Params], Any] | Any
+MaskLike: TypeAlias = Mask | Callable[[PyTree], PyTree] | Nested | bool | None
 
 
 def everything() -> Mask:
@@ -228,7 +229,7 @@ def matching(*rules: tuple[str, float]) -> Mask:
     return Mask(_matching, tuple((p, as_multiplier(f"multiplier of {p!r}", m)) for p, m in pairs))
 
 
-def multipliers(mask: MaskLike, params: optax.Params) -> Any:
+def multipliers(mask: MaskLike, params: optax.Params) -> PyTree:
     """The multiplier of each leaf, as floats in the structure of `params`.
 
     Leaves that are not floating point get 0 whatever the mask says.
@@ -250,11 +251,11 @@ def multipliers(mask: MaskLike, params: optax.Params) -> Any:
             "name them with masks.matching; if they should, leave out the kind that is not there",
             stacklevel=2,
         )
-    structure: Any = jax.tree.structure(params, is_leaf=is_absent)
+    structure: PyTreeDef = jax.tree.structure(params, is_leaf=is_absent)
     return structure.unflatten(p if is_absent(p) else m.multiplier for _, p, m in rows)
 
 
-def matches(mask: MaskLike, params: optax.Params) -> list[tuple[str, Any, Match]]:
+def matches(mask: MaskLike, params: optax.Params) -> list[tuple[str, PyTree, Match]]:
     """Path, leaf and `Match` of every leaf, those of None and ``optax.MaskedNode`` included."""
     leaves = named_leaves(params, is_leaf=is_absent)
     found = _find(mask, Tree(params, leaves))
@@ -270,12 +271,12 @@ def matches(mask: MaskLike, params: optax.Params) -> list[tuple[str, Any, Match]
     return rows
 
 
-def select(tree: Any, multipliers: Any) -> Any:
+def select(tree: PyTree, multipliers: PyTree) -> PyTree:
     """The leaves with a multiplier, and ``optax.MaskedNode()`` in place of the others."""
     return jax.tree.map(lambda m, leaf: leaf if m else optax.MaskedNode(), multipliers, tree)
 
 
-def as_multiplier(name: str, value: Any) -> float:
+def as_multiplier(name: str, value: Number) -> float:
     """A boolean or a number as a float; a string or a sentence would be truthy, so it is refused."""
     check_known(name, value, "trace the weight decay, which it multiplies")
     if getattr(value, "ndim", 0) != 0 or not jnp.issubdtype(dtype_of(value), jnp.bool_):
@@ -294,7 +295,7 @@ def _find(mask: MaskLike, tree: Tree) -> list[Match]:
     return _given(True if mask is None else mask, tree, "mask tree")
 
 
-def _called(mask: Callable[[optax.Params], Any], params: optax.Params) -> Any:
+def _called(mask: Callable[[optax.Params], PyTree], params: optax.Params) -> PyTree:
     try:
         return mask(params)
     except Exception as error:
@@ -304,7 +305,7 @@ def _called(mask: Callable[[optax.Params], Any], params: optax.Params) -> Any:
         ) from error
 
 
-def _given(values: Any, tree: Tree, rule: str) -> list[Match]:
+def _given(values: PyTree, tree: Tree, rule: str) -> list[Match]:
     rows = zip(tree.leaves, broadcast_leaves("mask", values, tree.params), strict=True)
     return [
         Match(as_multiplier(f"mask at {path!r}", value) if is_inexact(leaf) else 0.0, rule)
@@ -411,18 +412,18 @@ def _check_called(mask: MaskLike) -> None:
         raise TypeError(f"mask is a function that makes a mask; call it, as in mask=masks.{name}()")
 
 
-def _check_stacked(stacked_axes: Any) -> int:
+def _check_stacked(stacked_axes: Number) -> int:
     check_nonnegative("stacked_axes", stacked_axes)
     if stacked_axes != int(stacked_axes):
         raise ValueError(f"stacked_axes must be whole, got {stacked_axes}; it counts axes")
     return int(stacked_axes)
 
 
-def _shape(leaf: Any) -> tuple[int, ...]:
+def _shape(leaf: PyTree) -> tuple[int, ...]:
     return tuple(getattr(leaf, "shape", ()))
 
 
-def _text(value: Any, within: str | None = None) -> str:
+def _text(value: object, within: str | None = None) -> str:
     """A mask, callable or tree as text, in brackets where the sign around it would bind tighter."""
     if isinstance(value, Mask):
         sign = _SIGNS.get(value.policy)

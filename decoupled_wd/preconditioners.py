@@ -4,12 +4,12 @@ All arithmetic is in float32 or wider whatever the parameters' dtype, and so are
 storage dtype is chosen. The update leaves these links in float32 or wider too: round it once, at the end.
 """
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
 from decoupled_wd._checks import (
     check_averaging_rate,
@@ -27,6 +27,7 @@ from decoupled_wd._trees import (
     wide_dtype,
     widen,
 )
+from decoupled_wd._types import Number, PyTree, ScalarOrSchedule
 from decoupled_wd.coupling import PAPER
 
 
@@ -46,9 +47,9 @@ class ScaleByAdamState(NamedTuple):
 
 
 def scale_by_momentum(
-    momentum: Any = 0.9,
+    momentum: ArrayLike = 0.9,
     *,
-    learning_rate: optax.ScalarOrSchedule = 1.0,
+    learning_rate: ScalarOrSchedule = 1.0,
     momentum_dtype: DTypeLike | None = None,
 ) -> optax.GradientTransformationExtraArgs:
     """Momentum with the learning rate inside its buffer: ``m ← β1·m + η_t·α·g``, emitting m.
@@ -84,7 +85,7 @@ def scale_by_momentum(
     check_storage_dtype("momentum_dtype", momentum_dtype)
 
     @once_per_shape
-    def momentum_step(g: jax.Array, m: jax.Array, lr: Any) -> tuple[jax.Array, jax.Array]:
+    def momentum_step(g: jax.Array, m: jax.Array, lr: Number) -> tuple[jax.Array, jax.Array]:
         m_next = momentum * widen(m) + lr * widen(g)
         return m_next, m_next.astype(m.dtype)
 
@@ -92,7 +93,7 @@ def scale_by_momentum(
         return ScaleByMomentumState(jnp.zeros([], jnp.int32), _zeros(params, momentum_dtype))
 
     def update(
-        updates: optax.Updates, state: ScaleByMomentumState, params: Any = None, **extra: Any
+        updates: optax.Updates, state: ScaleByMomentumState, params: PyTree = None, **extra: object
     ) -> tuple[optax.Updates, ScaleByMomentumState]:
         del params, extra
         check_gradients("gradients", updates, state.momentum)
@@ -104,9 +105,9 @@ def scale_by_momentum(
 
 
 def scale_by_adam(
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    eps: ArrayLike = 1e-8,
     *,
     mu_dtype: DTypeLike | None = None,
     nu_dtype: DTypeLike | None = None,
@@ -160,7 +161,7 @@ def scale_by_adam(
         return ScaleByAdamState(jnp.zeros([], jnp.int32), _zeros(params, mu_dtype), nu)
 
     def update(
-        updates: optax.Updates, state: ScaleByAdamState, params: Any = None, **extra: Any
+        updates: optax.Updates, state: ScaleByAdamState, params: PyTree = None, **extra: object
     ) -> tuple[optax.Updates, ScaleByAdamState]:
         del params, extra
         check_gradients("gradients", updates, state.mu)
@@ -189,14 +190,14 @@ def check_storage_dtype(name: str, dtype: DTypeLike | None) -> None:
 
 
 def scale_by_adabound(
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    eps: ArrayLike = 1e-8,
     *,
-    learning_rate: optax.ScalarOrSchedule,
-    peak_learning_rate: Any = None,
-    final_learning_rate: Any = 0.1,
-    gamma: Any = 1e-3,
+    learning_rate: ScalarOrSchedule,
+    peak_learning_rate: ArrayLike | None = None,
+    final_learning_rate: ArrayLike = 0.1,
+    gamma: ArrayLike = 1e-3,
     mu_dtype: DTypeLike | None = None,
     nu_dtype: DTypeLike | None = None,
 ) -> optax.GradientTransformationExtraArgs:
@@ -239,7 +240,7 @@ def scale_by_adabound(
     adam = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
 
     def update(
-        updates: optax.Updates, state: ScaleByAdamState, params: Any = None, **extra: Any
+        updates: optax.Updates, state: ScaleByAdamState, params: PyTree = None, **extra: object
     ) -> tuple[optax.Updates, ScaleByAdamState]:
         del params, extra
         f, lr = final(state.count), scheduled("learning_rate", learning_rate, state.count)
@@ -248,7 +249,7 @@ def scale_by_adabound(
         rate = lr * jnp.sqrt(1 - b2**t) / (1 - b1**t)
         lo, hi = f * (gamma * t / (gamma * t + 1)), f * (1 + 1 / (gamma * t))
 
-        def leaf(_: Any, m: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def leaf(_: object, m: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
             m_wide, v_wide = widen(m), widen(v)
             a, low, high = (jnp.asarray(x, v_wide.dtype) for x in (rate, lo, hi))
             return jnp.clip(a / (root(v_wide) + eps), low, high) * m_wide, m, v
@@ -266,7 +267,7 @@ def _holds_moments(dtype: jnp.dtype) -> bool:
 def _zeros(params: optax.Params, dtype: DTypeLike | None) -> optax.Updates:
     """A zero per weight, and no state at all for a leaf that is not floating point."""
 
-    def leaf(p: Any) -> Any:
+    def leaf(p: PyTree) -> PyTree:
         if not is_inexact(p):
             return optax.MaskedNode()
         keeps_own = dtype is None or jnp.iscomplexobj(

@@ -35,6 +35,7 @@ from decoupled_wd._trees import (
     structure_error,
     unbox,
 )
+from decoupled_wd._types import Number, PyTree, PyTreeDef
 from decoupled_wd.rules import Rule
 
 # of NumPy, since making one in JAX is an error under jax_debug_nans
@@ -85,21 +86,21 @@ def residual() -> optax.GradientTransformationExtraArgs:
     """
 
     def init(params: optax.Params) -> ResidualState:
-        def leaf(p: Any) -> Any:
+        def leaf(p: PyTree) -> PyTree:
             return jnp.zeros_like(p, dtype=jnp.int16) if is_bfloat16(p) else optax.MaskedNode()
 
         _check(params)
         return ResidualState(jax.tree.map(leaf, params))
 
     def update(
-        updates: Any, state: ResidualState, params: Any = None, **extra: Any
-    ) -> tuple[Any, ResidualState]:
+        updates: PyTree, state: ResidualState, params: PyTree = None, **extra: object
+    ) -> tuple[PyTree, ResidualState]:
         del extra
         _check(params)
         check_gradients("updates", updates, params)
         _check_residuals(state.residual, params)
 
-        def leaf(u: jax.Array, r: Any, p: jax.Array) -> tuple[Any, Any, Any]:
+        def leaf(u: jax.Array, r: PyTree, p: jax.Array) -> tuple[PyTree, PyTree, PyTree]:
             return (*_written(u, r, p), p) if is_bfloat16(p) else (u, r, p)
 
         updates, r, _ = map_leaves(leaf, updates, state.residual, params)
@@ -143,15 +144,15 @@ def stochastic_rounding(seed: int) -> optax.GradientTransformationExtraArgs:
         return StochasticRoundingState(jax.random.key_data(jax.random.key(seed)))
 
     def update(
-        updates: Any, state: StochasticRoundingState, params: Any = None, **extra: Any
-    ) -> tuple[Any, StochasticRoundingState]:
+        updates: PyTree, state: StochasticRoundingState, params: PyTree = None, **extra: object
+    ) -> tuple[PyTree, StochasticRoundingState]:
         del extra
         _check(params)
         check_gradients("updates", updates, params)
         step, following = jax.random.split(jax.random.wrap_key_data(state.key))
         names = _numbered(updates)
 
-        def leaf(u: jax.Array, p: jax.Array, number: int) -> tuple[Any, Any, Any]:
+        def leaf(u: jax.Array, p: jax.Array, number: int) -> tuple[PyTree, PyTree, PyTree]:
             return (_dithered(u, p, step, number) if is_bfloat16(p) else u), p, number
 
         updates, _, _ = map_leaves(leaf, updates, params, names)
@@ -192,7 +193,7 @@ def weights(state: optax.OptState, params: optax.Params) -> optax.Params:
     if not _is_state(state):
         raise TypeError(f"state must be an optimiser's, got {type(state).__name__}; {order}")
     held = held_weights(unbox(state), unbox(params))
-    structure: Any = jax.tree.structure(params)
+    structure: PyTreeDef = jax.tree.structure(params)
     return structure.unflatten(jax.tree.leaves(held))
 
 
@@ -210,7 +211,7 @@ def round_with(w: jax.Array, dither: jax.Array) -> jax.Array:
     return jnp.where(jnp.isfinite(w), _from_bits(up), w.astype(jnp.bfloat16))
 
 
-def is_rounding_state(node: Any) -> bool:
+def is_rounding_state(node: PyTree) -> bool:
     """Whether a part of an optimiser's state belongs to one of these links."""
     return isinstance(node, ResidualState | StochasticRoundingState)
 
@@ -220,7 +221,7 @@ def is_rounding_link(link: optax.GradientTransformation) -> bool:
     return bool(_rounding_states(link.init({})))
 
 
-def check_rounding(rounding: Any) -> None:
+def check_rounding(rounding: object) -> None:
     """TypeError unless `rounding` is None or a link; the usual slip is a link that was not called."""
     if isinstance(rounding, Rule):
         raise TypeError(f"rounding must be a link, got the rule {rounding!r}; pass it as rule=")
@@ -230,7 +231,7 @@ def check_rounding(rounding: Any) -> None:
         raise TypeError(f"rounding must be a link, got {rounding!r}; {remedy}")
 
 
-def is_bfloat16(leaf: Any) -> bool:
+def is_bfloat16(leaf: PyTree) -> bool:
     """Whether a leaf is one that these links round."""
     return bool(getattr(leaf, "dtype", None) == jnp.bfloat16)
 
@@ -240,7 +241,9 @@ def _straight_through(function: Callable[..., Any]) -> Callable[..., Any]:
     rounded = jax.custom_jvp(function)
 
     @rounded.defjvp
-    def tangents(primals: tuple[Any, ...], tangents: tuple[Any, ...]) -> tuple[Any, Any]:
+    def tangents(
+        primals: tuple[PyTree, ...], tangents: tuple[PyTree, ...]
+    ) -> tuple[PyTree, PyTree]:
         results = rounded(*primals)
         first, *integers = results if isinstance(results, tuple) else (results,)
         zeros = [np.zeros(x.shape, jax.dtypes.float0) for x in integers]
@@ -310,18 +313,18 @@ def _from_bits(bits: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(bits, jnp.bfloat16)
 
 
-def _numbered(tree: Any) -> Any:
+def _numbered(tree: PyTree) -> PyTree:
     """The number of each leaf, in the order of the tree."""
     numbers = itertools.count()
     return jax.tree.map(lambda _: next(numbers), tree, is_leaf=is_none)
 
 
-def _rounding_states(tree: Any) -> list[Any]:
+def _rounding_states(tree: PyTree) -> list[PyTree]:
     leaves = jax.tree.leaves(tree, is_leaf=is_rounding_state)
     return [node for node in leaves if is_rounding_state(node)]
 
 
-def _is_state(node: Any) -> bool:
+def _is_state(node: PyTree) -> bool:
     """Whether a node can be an optimiser's state: no bare array, and no container of arrays as params are."""
     if isinstance(node, Mapping):
         return all(map(_is_state, node.values()))
@@ -330,13 +333,13 @@ def _is_state(node: Any) -> bool:
     return node is not None and not jax.tree_util.all_leaves([node])
 
 
-def _joined_tree(residuals: Any, params: optax.Params) -> optax.Params:
+def _joined_tree(residuals: PyTree, params: optax.Params) -> optax.Params:
     """The float32 weights where there is a residual; ``optax.partition`` hides those of other optimisers."""
     rows, structure = _pairs(residuals, params)
     return structure.unflatten(p if is_absent(r) else _joined(p, r) for r, p in rows)
 
 
-def _check_residuals(residuals: Any, params: optax.Params) -> None:
+def _check_residuals(residuals: PyTree, params: optax.Params) -> None:
     """Every bfloat16 parameter has its residual, and no other."""
     rows, _ = _pairs(residuals, params)
     lacking = [number for number, (r, p) in enumerate(rows) if is_absent(r) and is_bfloat16(p)]
@@ -347,9 +350,11 @@ def _check_residuals(residuals: Any, params: optax.Params) -> None:
         )
 
 
-def _pairs(residuals: Any, params: optax.Params) -> tuple[list[tuple[Any, Any]], Any]:
+def _pairs(
+    residuals: PyTree, params: optax.Params
+) -> tuple[list[tuple[PyTree, PyTree]], PyTreeDef]:
     """Each residual, or what stands for none, with what the params have in its place."""
-    treedef: Any
+    treedef: PyTreeDef
     leaves, treedef = jax.tree.flatten(residuals, is_leaf=is_absent)
     try:
         rows = list(zip(leaves, treedef.flatten_up_to(params), strict=True))
@@ -363,7 +368,7 @@ def _pairs(residuals: Any, params: optax.Params) -> tuple[list[tuple[Any, Any]],
     return rows, treedef
 
 
-def _no_pair(path: str, r: Any, p: Any) -> Exception:
+def _no_pair(path: str, r: PyTree, p: PyTree) -> Exception:
     if r.dtype != jnp.int16:
         return TypeError(
             f"residual of {path!r} is {r.dtype}, and must be int16: bits of a weight; restore it as it was saved"
@@ -379,11 +384,11 @@ def _no_pair(path: str, r: Any, p: Any) -> Exception:
     )
 
 
-def _path_of(tree: Any, number: int) -> str:
+def _path_of(tree: PyTree, number: int) -> str:
     return path_name(jax.tree.leaves_with_path(tree, is_leaf=is_absent)[number][0])
 
 
-def _check_seed(seed: Any) -> None:
+def _check_seed(seed: Number) -> None:
     """A whole number below 2^32; of a traced one only shape and dtype are checked."""
     remedy = "pass a Python int, such as 0"
     whole = jnp.issubdtype(dtype_of(seed), jnp.integer) and jnp.shape(seed) == ()
@@ -393,7 +398,7 @@ def _check_seed(seed: Any) -> None:
         raise ValueError(f"seed must be at least 0 and below 2^32, got {seed}; {remedy}")
 
 
-def _check(params: Any) -> None:
+def _check(params: PyTree) -> None:
     check_params("rounding", params)
     for path, leaf in jax.tree.leaves_with_path(params):
         dtype = getattr(leaf, "dtype", None)

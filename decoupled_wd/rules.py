@@ -7,12 +7,13 @@ fraction c_t·m of each leaf, may keep state, and never sees a masked-out leaf: 
 """
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike
 
 from decoupled_wd._checks import check_at_least_one, check_nonnegative
 from decoupled_wd._trees import (
@@ -27,6 +28,9 @@ from decoupled_wd._trees import (
     wide_dtype,
     widen,
 )
+from decoupled_wd._types import KeyPath, PyTree, PyTreeDef
+
+Axis: TypeAlias = int | tuple[int, ...] | None
 
 
 class Rule(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  # optax carries no types
@@ -92,13 +96,13 @@ def towards_start() -> Rule:
     def init(params: optax.Params) -> TowardsStartState:
         return TowardsStartState(jax.tree.map(jnp.copy, params))  # the params may be donated
 
-    def pull(params: optax.Params, state: TowardsStartState, **_: Any) -> Any:
+    def pull(params: optax.Params, state: TowardsStartState, **_: object) -> PyTree:
         return jax.tree.map(lambda p, p_0: widen(p) - widen(p_0), params, state.start)
 
     return _rule("towards_start()", init, pull)
 
 
-def towards(target: Any) -> Rule:
+def towards(target: PyTree) -> Rule:
     """Decay towards given weights: ``pull(θ) = θ − target``.
 
     Under ``jit`` the target is a constant of the program. Where it is the starting point of a large model,
@@ -132,16 +136,16 @@ def towards(target: Any) -> Rule:
             jax.tree.map_with_path(_check_value, params, full)
         return optax.EmptyState()
 
-    def leaf(p: jax.Array, t: Any) -> Any:
+    def leaf(p: jax.Array, t: PyTree) -> PyTree:
         return widen(p) - jnp.asarray(t, wide_dtype(p))
 
-    def pull(params: optax.Params, _state: optax.EmptyState, **_: Any) -> Any:
+    def pull(params: optax.Params, _state: optax.EmptyState, **_: object) -> PyTree:
         return jax.tree.map(leaf, params, _targets(target, params))
 
     return _rule(_call("towards", target=target), init, pull)
 
 
-def towards_norm(radius: Any = None, axis: int | tuple[int, ...] | None = None) -> Rule:
+def towards_norm(radius: ArrayLike | None = None, axis: Axis = None) -> Rule:
     """Decay of the norm towards a radius, the direction untouched: ``pull(θ) = (1 − r/||θ||)·θ``.
 
     With a radius of 0 it is `towards_zero`. A norm of 0 has no direction and stays. Under ``jit`` the norm is
@@ -181,15 +185,15 @@ def towards_norm(radius: Any = None, axis: int | tuple[int, ...] | None = None) 
         )
 
     @once_per_shape
-    def leaf(p: jax.Array, norm_0: jax.Array) -> Any:
+    def leaf(p: jax.Array, norm_0: jax.Array) -> PyTree:
         norm = _norm(p, axis)
         moves = norm > 0
         # the norm at init of a weight that is still 0 follows it, so that its derivative is that of staying
         r = jnp.where(moves, norm_0, 1) if radius is None else jnp.asarray(radius, norm_0.dtype)
         return (1 - r / jnp.where(moves, norm, 1)) * widen(p)
 
-    def pull(params: optax.Params, state: TowardsNormState, **_: Any) -> Any:
-        structure: Any
+    def pull(params: optax.Params, state: TowardsNormState, **_: object) -> PyTree:
+        structure: PyTreeDef
         _check_whole(params)
         leaves, structure = jax.tree.flatten(params)
         return structure.unflatten(map(leaf, leaves, jax.tree.leaves(state.norm)))
@@ -197,7 +201,7 @@ def towards_norm(radius: Any = None, axis: int | tuple[int, ...] | None = None) 
     return _rule(_call("towards_norm", radius=radius, axis=axis), init, pull)
 
 
-def lp(p: Any) -> Rule:
+def lp(p: PyTree) -> Rule:
     """Decay by ``||θ||_p^p / p``, stopping at zero: ``pull = sign(z)·min(|z|^(p−1), |z|/c)``, ``z = θ + Δ``.
 
     The pull acts on the weight that the optimiser has reached, as proximal steps do. ``p = 1`` is the proximal
@@ -225,14 +229,19 @@ def lp(p: Any) -> Rule:
     check_at_least_one("p", p)
 
     @once_per_shape
-    def leaf(theta: jax.Array, delta: Any, fraction: Any) -> jax.Array:
+    def leaf(theta: jax.Array, delta: PyTree, fraction: ArrayLike) -> jax.Array:
         z = widen(theta) if delta is None else widen(theta) + widen(delta)
         c, exponent = (jnp.asarray(x, z.real.dtype) for x in (fraction, p - 1))
         return _shrinkage(z, c, exponent)
 
     def pull(
-        params: optax.Params, _state: Any, *, updates: Any, fraction: Any = None, **_: Any
-    ) -> Any:
+        params: optax.Params,
+        _state: PyTree,
+        *,
+        updates: PyTree,
+        fraction: ArrayLike | None = None,
+        **_: object,
+    ) -> PyTree:
         if fraction is None:
             raise ValueError("lp stops at zero, so it needs fraction=; use it in decay_weights")
         return jax.tree.map(leaf, params, updates, jax.tree.broadcast(fraction, params))
@@ -266,15 +275,15 @@ def cautious(rule: Rule) -> Rule:
     rule = as_rule(rule)
 
     def update(
-        updates: Any, state: Any, params: Any = None, **extra: Any
-    ) -> tuple[Any, optax.OptState]:
+        updates: PyTree, state: PyTree, params: PyTree = None, **extra: object
+    ) -> tuple[PyTree, optax.OptState]:
         pull, state = rule.update(updates, state, params, **extra)
         return jax.tree.map(_where_agreed, pull, updates), state
 
     return _with_text(Rule(rule.init, update), f"cautious({rule!r})")
 
 
-def as_rule(rule: Any) -> Rule:
+def as_rule(rule: object) -> Rule:
     """The rule itself, or a plain optax pair as one: it need not take ``gradients=`` and ``fraction=``.
 
     Raises:
@@ -302,16 +311,18 @@ def _shrinkage(z: jax.Array, c: jax.Array, exponent: jax.Array) -> jax.Array:
 
 
 @once_per_shape
-def _where_agreed(r: jax.Array, delta: Any) -> jax.Array:
+def _where_agreed(r: jax.Array, delta: PyTree) -> jax.Array:
     # sign(Δ), and not Δ: the product of two small numbers would underflow to a tie
     direction = 0 if delta is None else jnp.sign(widen(delta)).conj()
     return jnp.where((direction * widen(r)).real <= 0, widen(r), 0)
 
 
-def _rule(text: str, init: Callable[[Any], Any], pull: Callable[..., Any]) -> Rule:
+def _rule(text: str, init: Callable[[PyTree], PyTree], pull: Callable[..., PyTree]) -> Rule:
     """A rule from ``pull(params, state, *, updates, ...)``, which leaves its state as it is."""
 
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree = None, **extra: object
+    ) -> tuple[PyTree, PyTree]:
         return pull(params, state, updates=updates, **extra), state
 
     return _with_text(Rule(init, update), text)
@@ -322,7 +333,7 @@ def _with_text(rule: Rule, text: str) -> Rule:
     return rule
 
 
-def _call(name: str, **arguments: Any) -> str:
+def _call(name: str, **arguments: object) -> str:
     """The call that makes a rule; what is not a number is cut short, since a target may be a whole model."""
     shown = {key: x for key, x in arguments.items() if x is not None}
     texts = [
@@ -332,7 +343,7 @@ def _call(name: str, **arguments: Any) -> str:
     return f"{name}({', '.join(texts)})"
 
 
-def _targets(target: Any, params: optax.Params) -> Any:
+def _targets(target: PyTree, params: optax.Params) -> PyTree:
     """The target of each leaf of `params`, and their own None or MaskedNode where there is no leaf."""
     try:
         full = jax.tree.broadcast(target, params, is_leaf=is_absent)
@@ -344,7 +355,7 @@ def _targets(target: Any, params: optax.Params) -> Any:
     return jax.tree.map_with_path(_checked_target, params, full, is_leaf=is_absent)
 
 
-def _checked_target(path: Any, p: Any, target: Any) -> Any:
+def _checked_target(path: KeyPath, p: PyTree, target: PyTree) -> PyTree:
     if is_absent(p):
         return p
     name, dtype = f"target at {path_name(path)!r}", dtype_of(target)
@@ -362,7 +373,7 @@ def _checked_target(path: Any, p: Any, target: Any) -> Any:
     return target
 
 
-def _check_value(path: Any, p: Any, target: Any) -> None:
+def _check_value(path: KeyPath, p: PyTree, target: PyTree) -> None:
     """ValueError where a target is NaN, infinite, or too large for the dtype of its parameter."""
     if isinstance(target, jax.core.Tracer):
         return
@@ -390,20 +401,20 @@ def _check_whole(params: optax.Params) -> None:
         )
 
 
-def _varying(kind: Any) -> Any:
+def _varying(kind: object) -> tuple[str, ...]:
     """The mesh axes over which ``jax.shard_map`` splits an array of this type."""
     # jax before 0.10 calls them vma
-    return getattr(kind, "vma", None) or getattr(
-        getattr(kind, "manual_axis_type", None), "varying", ()
-    )
+    named = getattr(kind, "vma", None)
+    varying = getattr(getattr(kind, "manual_axis_type", None), "varying", ())
+    return (*(named or varying),)
 
 
-def _norm(p: jax.Array, axis: Any) -> jax.Array:
+def _norm(p: jax.Array, axis: Axis) -> jax.Array:
     """The L2 norm over `axis`, which keeps a length of 1."""
     return root(jnp.sum(jnp.square(jnp.abs(widen(p))), axis, keepdims=True))
 
 
-def _check_axis(axis: Any) -> None:
+def _check_axis(axis: Axis) -> None:
     axes = () if axis is None else axis if isinstance(axis, tuple) else (axis,)
     if not all(isinstance(a, int | np.integer) and not isinstance(a, bool) for a in axes):
         raise TypeError(
@@ -411,7 +422,7 @@ def _check_axis(axis: Any) -> None:
         )
 
 
-def _checked_norm(path: Any, p: jax.Array, axis: Any) -> jax.Array:
+def _checked_norm(path: KeyPath, p: jax.Array, axis: Axis) -> jax.Array:
     try:
         return _norm(p, axis)
     except (TypeError, ValueError, NameError) as error:

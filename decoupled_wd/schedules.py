@@ -5,13 +5,13 @@ and a step drop is ``optax.piecewise_constant_schedule``: neither is repeated he
 """
 
 import math
-from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
-import optax
+from jax.typing import ArrayLike
 
 from decoupled_wd._checks import check_at_least_one, check_known, check_nonnegative, check_ordered
+from decoupled_wd._types import Number, Schedule
 
 # optax counts steps in int32
 _LAST_STEP = np.iinfo(np.int32).max
@@ -20,8 +20,8 @@ _MOST_CYCLES = 2**17
 
 
 def warm_restarts(
-    peak: Any, *, first_cycle_steps: int, cycle_factor: float = 2.0, floor: float = 0.0
-) -> optax.Schedule:
+    peak: ArrayLike, *, first_cycle_steps: int, cycle_factor: float = 2.0, floor: float = 0.0
+) -> Schedule:
     """Cosine annealing from `peak` to `floor`, again and again, each cycle longer than the last.
 
     ``lr_t = floor + (peak − floor) · (0.5 + 0.5·cos(π · T_cur / T_i))``, ``T_{i+1} = cycle_factor · T_i``
@@ -50,7 +50,7 @@ def warm_restarts(
     check_nonnegative("floor", floor)
     check_ordered("floor", floor, "the peak", peak)
 
-    def schedule(step: Any) -> Any:
+    def schedule(step: Number) -> Number:
         _, t_cur, t_i = cycle(step, first_cycle_steps, cycle_factor)
         return floor + (peak - floor) * (0.5 + 0.5 * jnp.cos(jnp.pi * t_cur / t_i))
 
@@ -58,7 +58,9 @@ def warm_restarts(
     return schedule
 
 
-def cycle(step: Any, first_cycle_steps: int, cycle_factor: float) -> tuple[Any, Any, Any]:
+def cycle(
+    step: Number, first_cycle_steps: int, cycle_factor: float
+) -> tuple[Number, Number, Number]:
     """Which cycle `step` is in, the steps since its restart, and its length: ``(i, T_cur, T_i)``."""
     table = cycle_table(first_cycle_steps, cycle_factor)
     if cycle_factor == 1:

@@ -1,18 +1,18 @@
 """How strong the decay is: weight decays λ from quantities that mean the same in every run."""
 
 import math
-from typing import Any
 
-import optax
+from jax.typing import ArrayLike
 
 from decoupled_wd._checks import check_at_least_one, check_known, check_nonnegative, check_positive
+from decoupled_wd._types import Number, Schedule
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.schedules import cycle, cycle_table
 
 
 def normalized(
-    normalized_weight_decay: Any, *, batch_size: float, dataset_size: float, epochs: float
-) -> Any:
+    normalized_weight_decay: ArrayLike, *, batch_size: float, dataset_size: float, epochs: float
+) -> Number:
     """The paper's normalised decay: ``λ = λ_norm · sqrt(b / (B·T))``.
 
     Args:
@@ -41,13 +41,13 @@ def normalized(
 
 
 def normalized_per_cycle(
-    normalized_weight_decay: Any,
+    normalized_weight_decay: ArrayLike,
     *,
     batch_size: float,
     dataset_size: float,
     first_cycle_epochs: float,
     cycle_factor: float = 2.0,
-) -> optax.Schedule:
+) -> Schedule:
     """Normalised decay for warm restarts: ``λ_i = λ_norm · sqrt(b / (B·T_i))``, T_i the current cycle's.
 
     Args:
@@ -79,7 +79,7 @@ def normalized_per_cycle(
     )
     cycle_table(first_cycle_steps, cycle_factor)  # only for its checks
 
-    def schedule(step: Any) -> Any:
+    def schedule(step: Number) -> Number:
         index, _, _ = cycle(step, first_cycle_steps, cycle_factor)
         return first * float(cycle_factor) ** (-0.5 * index)
 

@@ -8,12 +8,13 @@ moving average. All take the fraction c = λ·α^p that a step removes, whatever
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import jax
 import numpy as np
+from jax.typing import ArrayLike
 
 from decoupled_wd._checks import check_averaging_rate, check_nonnegative, check_positive
+from decoupled_wd._types import Number
 
 
 def timescale(fraction: float) -> float:
@@ -62,7 +63,7 @@ def half_life(fraction: float) -> float:
     return 0.0 if fraction >= 1 else -math.log(2) / math.log1p(-fraction)
 
 
-def rotation(fraction: Any, momentum: float = 0.9) -> Any:
+def rotation(fraction: ArrayLike, momentum: float = 0.9) -> Number:
     """The angle by which AdamW and SGDW turn a weight at each step: ``√(2c·(1−β1)/(1+β1))``.
 
     It holds for SGD with L2 regularisation too, whose fraction is ``c = lr·λ'/(1−β1)``.
@@ -88,7 +89,7 @@ def rotation(fraction: Any, momentum: float = 0.9) -> Any:
     return (2 * fraction * (1 - momentum) / (1 + momentum)) ** 0.5
 
 
-def lion_rotation(fraction: Any, b1: float = 0.9, b2: float = 0.99) -> Any:
+def lion_rotation(fraction: ArrayLike, b1: float = 0.9, b2: float = 0.99) -> Number:
     """The angle by which Lion turns a weight at each step: ``√(πc)·√((1−β1)² + β1²·(1−β2)/(1+β2))``.
 
     For c ≪ 1 − β2 only: simulated, the angle is 3 % larger at c = (1 − β2)/10, and 30 % at c = 1 − β2.
@@ -114,7 +115,7 @@ def lion_rotation(fraction: Any, b1: float = 0.9, b2: float = 0.99) -> Any:
     return (math.pi * fraction * ((1 - b1) ** 2 + b1**2 * (1 - b2) / (1 + b2))) ** 0.5
 
 
-def adamw_norm(fraction: Any, *, learning_rate: Any, size: int) -> Any:
+def adamw_norm(fraction: ArrayLike, *, learning_rate: ArrayLike, size: int) -> Number:
     """The norm at which AdamW keeps a weight of C coordinates: ``lr·√(C/(2c))``, whatever β1 is.
 
     Args:
@@ -140,8 +141,12 @@ def adamw_norm(fraction: Any, *, learning_rate: Any, size: int) -> Any:
 
 
 def sgdw_norm(
-    fraction: Any, *, learning_rate: Any, gradient_norm: Any, momentum: float = 0.9
-) -> Any:
+    fraction: ArrayLike,
+    *,
+    learning_rate: ArrayLike,
+    gradient_norm: ArrayLike,
+    momentum: float = 0.9,
+) -> Number:
     """The norm at which SGDW keeps a weight: ``(lr·G/(1−β1))^½ / (2c)^¼``.
 
     It holds for SGD with L2 regularisation too, whose fraction is ``c = lr·λ'/(1−β1)``.
@@ -171,8 +176,13 @@ def sgdw_norm(
 
 
 def lion_norm(
-    fraction: Any, *, learning_rate: Any, size: int, b1: float = 0.9, b2: float = 0.99
-) -> Any:
+    fraction: ArrayLike,
+    *,
+    learning_rate: ArrayLike,
+    size: int,
+    b1: float = 0.9,
+    b2: float = 0.99,
+) -> Number:
     """The norm at which Lion keeps a weight of C coordinates: its step ``lr·√C`` over its rotation.
 
     Args:
@@ -198,7 +208,7 @@ def lion_norm(
     return learning_rate * size**0.5 / lion_rotation(fraction, b1, b2)
 
 
-def _check(check: Callable[[str, Any], None], **arguments: Any) -> None:
+def _check(check: Callable[[str, Number], None], **arguments: Number) -> None:
     """Of an array, every entry; of a traced one, nothing."""
     for name, value in arguments.items():
         if isinstance(value, jax.core.Tracer):

@@ -5,11 +5,12 @@ import functools
 import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from decoupled_wd._checks import check_type, scheduled
 from decoupled_wd._resolution import per_leaf, resolve
@@ -22,6 +23,7 @@ from decoupled_wd._trees import (
     wide_dtype,
     widen,
 )
+from decoupled_wd._types import Number, PyTree, ScalarOrSchedule, WeightDecay
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.masks import MaskLike, everything, select
 from decoupled_wd.rounding import check_rounding, held_weights, is_rounding_state
@@ -41,10 +43,10 @@ class Applied(NamedTuple):
     weights: optax.Params
     updates: optax.Updates
     pull: optax.Updates
-    strengths: Any
+    strengths: PyTree
     fraction: jax.Array
-    weight_decay: Any
-    learning_rate: Any
+    weight_decay: Number
+    learning_rate: Number | None
 
 
 _OBSERVED: ContextVar[list[Applied] | None] = ContextVar("observed", default=None)
@@ -83,7 +85,7 @@ class DecoupleState(NamedTuple):
 
 
 def add_decayed_weights(
-    weight_decay: optax.ScalarOrSchedule, mask: MaskLike = everything()
+    weight_decay: WeightDecay, mask: MaskLike = everything()
 ) -> optax.GradientTransformationExtraArgs:
     """L2 regularisation as a link in optax's place, before the sign flip: ``u + λ_t · m ⊙ θ``.
 
@@ -116,7 +118,10 @@ def add_decayed_weights(
         return AddDecayedWeightsState(jnp.zeros([], jnp.int32))
 
     def update(
-        updates: optax.Updates, state: AddDecayedWeightsState, params: Any = None, **extra: Any
+        updates: optax.Updates,
+        state: AddDecayedWeightsState,
+        params: PyTree = None,
+        **extra: object,
     ) -> tuple[optax.Updates, AddDecayedWeightsState]:
         del extra
         check_params("decay", params)
@@ -131,10 +136,10 @@ def add_decayed_weights(
 
 
 def decay_weights(
-    weight_decay: optax.ScalarOrSchedule,
+    weight_decay: WeightDecay,
     *,
-    learning_rate: optax.ScalarOrSchedule | None = None,
-    peak_learning_rate: Any = None,
+    learning_rate: ScalarOrSchedule | None = None,
+    peak_learning_rate: ArrayLike | None = None,
     coupling: Coupling | str = PAPER,
     rule: Rule = towards_zero(),
     mask: MaskLike = everything(),
@@ -182,10 +187,10 @@ def decay_weights(
     def update(
         updates: optax.Updates,
         state: DecayWeightsState,
-        params: Any = None,
+        params: PyTree = None,
         *,
         gradients: optax.Updates | None = None,
-        **extra: Any,
+        **extra: object,
     ) -> tuple[optax.Updates, DecayWeightsState]:
         del extra
         check_params("decay", params)
@@ -211,10 +216,10 @@ def decay_weights(
 
 def decouple(
     inner: optax.GradientTransformation,
-    weight_decay: optax.ScalarOrSchedule,
+    weight_decay: WeightDecay,
     *,
-    learning_rate: optax.ScalarOrSchedule | None = None,
-    peak_learning_rate: Any = None,
+    learning_rate: ScalarOrSchedule | None = None,
+    peak_learning_rate: ArrayLike | None = None,
     coupling: Coupling | str = PAPER,
     rule: Rule = towards_zero(),
     mask: MaskLike = everything(),
@@ -274,7 +279,7 @@ def decouple(
         return state
 
     def update(
-        updates: optax.Updates, state: DecoupleState, params: Any = None, **extra: Any
+        updates: optax.Updates, state: DecoupleState, params: PyTree = None, **extra: object
     ) -> tuple[optax.Updates, DecoupleState]:
         check_params("decay", params)
         check_structure("gradients", updates, params)
@@ -292,7 +297,9 @@ def in_float32(inner: optax.GradientTransformation) -> optax.GradientTransformat
     """Run `inner` in float32 or wider and round its updates once, to the dtype of the incoming gradients."""
     inner = optax.with_extra_args_support(inner)
 
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree = None, **extra: object
+    ) -> tuple[PyTree, PyTree]:
         step, state = inner.update(jax.tree.map(widen, updates), state, params, **extra)
         return cast_like(step, updates), state
 
@@ -318,31 +325,33 @@ def _check_inner(state: optax.OptState, told: bool) -> None:
         )
 
 
-def _holds(kind: Callable[[Any], bool], state: optax.OptState) -> bool:
+def _holds(kind: Callable[[PyTree], bool], state: optax.OptState) -> bool:
     return any(map(kind, jax.tree.leaves(state, is_leaf=kind)))
 
 
-def _is_scheduled(node: Any) -> bool:
+def _is_scheduled(node: PyTree) -> bool:
     injected = isinstance(node, optax.InjectStatefulHyperparamsState)
     return isinstance(node, optax.ScaleByScheduleState) or bool(
         injected and node.hyperparams_states
     )
 
 
-def _add(updates: optax.Updates, factor: Any, multipliers: Any, pull: Any) -> optax.Updates:
+def _add(
+    updates: optax.Updates, factor: Number, multipliers: PyTree, pull: PyTree
+) -> optax.Updates:
     """``u + factor · m ⊙ pull`` in float32 or wider; where m is 0 or u is absent, no value changes."""
 
-    def leaf(m: float, rate: Any, u: Any, r: Any) -> Any:
+    def leaf(m: float, rate: Number, u: PyTree, r: PyTree) -> PyTree:
         return widen(u) if not m or u is None else _step(u, rate, r)
 
     return jax.tree.map(leaf, multipliers, _times(factor, multipliers), updates, pull)
 
 
 @once_per_shape
-def _step(u: jax.Array, rate: Any, r: jax.Array) -> Any:
+def _step(u: jax.Array, rate: Number, r: jax.Array) -> PyTree:
     return (widen(u) + rate * widen(r)).astype(wide_dtype(u))
 
 
-def _times(factor: Any, multipliers: Any) -> Any:
+def _times(factor: Number, multipliers: PyTree) -> PyTree:
     """``factor · m``, computed once for each distinct m: there are few, and as many m as leaves."""
     return jax.tree.map(functools.cache(lambda m: factor * m), multipliers)

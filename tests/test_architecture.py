@@ -19,6 +19,7 @@ CORE = sorted(name for name in MODULES if not name.startswith("study"))
 # each room stands above all that it imports; a folder is one room to those outside it
 FLOORS = {
     "": [
+        {"_types"},
         {"_checks", "_trees", "_kinds"},
         {"coupling", "schedules", "theory", "_patterns", "rules"},
         {"strengths", "preconditioners", "masks", "rounding"},

@@ -1,13 +1,15 @@
 """What is measured of one leaf in one step: sums over its weights, from which norms and angles follow."""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 
 from decoupled_wd._trees import widen
+from decoupled_wd._types import Number, PyTree
 
 # weights that are added one after another: float32 cannot count past 2^24
 _BLOCK = 512
@@ -21,11 +23,11 @@ class Leaf(NamedTuple):
     `carried` holds something where a rounding link carries the float32 weight: it is part of the tree's structure.
     """
 
-    param: Any
-    emitted: Any
-    weights: Any
-    delta: Any
-    pulls: list[Any]
+    param: PyTree
+    emitted: PyTree
+    weights: PyTree
+    delta: PyTree
+    pulls: list[PyTree]
     multipliers: list[float | None]
     carried: tuple[()] | None
 
@@ -33,18 +35,18 @@ class Leaf(NamedTuple):
 class Sums(NamedTuple):
     """What adds up over leaves, for s = θ' − θ and the decay d: Σθ², ΣΔ², Σd², Σθ·s, Σs², and weights counted."""
 
-    weights: Any
-    updates: Any
-    decay: Any
-    along: Any
-    step: Any
-    lost: Any
-    decayed: Any
+    weights: PyTree
+    updates: PyTree
+    decay: Number
+    along: Number
+    step: ArrayLike
+    lost: Number
+    decayed: Number
 
 
-def sums_of_each(leaves: list[Leaf], fractions: list[Any]) -> jax.Array:
+def sums_of_each(leaves: list[Leaf], fractions: list[PyTree]) -> jax.Array:
     """A row of `Sums` for each leaf. Small leaves of one kind are measured as one array."""
-    alike: dict[Any, list[int]] = {}
+    alike: dict[object, list[int]] = {}
     for i, leaf in enumerate(leaves):
         kind = jax.tree.structure(leaf), *map(jax.typeof, jax.tree.leaves(leaf))
         alike.setdefault(kind if leaf.param.size <= _SMALL else i, []).append(i)
@@ -54,7 +56,7 @@ def sums_of_each(leaves: list[Leaf], fractions: list[Any]) -> jax.Array:
     return table
 
 
-def _rows(leaves: list[Leaf], fractions: list[Any]) -> jax.Array:
+def _rows(leaves: list[Leaf], fractions: list[PyTree]) -> jax.Array:
     if len(leaves) == 1:
         return jnp.stack([_sums(leaves[0], fractions)])
     together = jax.tree.map(lambda *x: jnp.stack(x), *leaves)
@@ -62,12 +64,12 @@ def _rows(leaves: list[Leaf], fractions: list[Any]) -> jax.Array:
 
 
 @jax.jit
-def _sums(leaf: Leaf, fractions: list[Any]) -> jax.Array:
+def _sums(leaf: Leaf, fractions: list[PyTree]) -> jax.Array:
     """The `Sums` of one leaf as a vector. Traced once for each shape, and one call where nothing is traced."""
     leaf, fractions = jax.lax.stop_gradient((leaf, fractions))
     p, w = leaf.param, widen(leaf.weights)
     u, without = (p * 0, w * 0) if leaf.emitted is None else (leaf.emitted, widen(leaf.delta))
-    decay: Any = 0.0
+    decay: Number = 0.0
     for c, m, pull in zip(fractions, leaf.multipliers, leaf.pulls, strict=True):
         decay = decay if pull is None else decay + c * m * widen(pull)
     if leaf.carried is not None:
@@ -92,7 +94,9 @@ def _totals(terms: list[jax.Array]) -> jax.Array:
     return jnp.stack(totals).sum(range(1, 1 + totals[0].ndim))
 
 
-def _blocked(shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any, tuple[int, ...]]:
+def _blocked(
+    shape: tuple[int, ...],
+) -> tuple[tuple[int, ...], list[tuple[int, int]], tuple[int, ...]]:
     """A shape with its last axes as blocks of at most `_BLOCK` weights: that shape, padding before, and the axes.
 
     Axes are split, never joined, so that weights that are split over devices stay where they are.
@@ -113,13 +117,13 @@ def _blocked(shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any, tuple[int, .
     return blocked, pad, tuple(range(axis, len(blocked)))
 
 
-def _rounded(x: jax.Array, dtype: Any) -> jax.Array:
+def _rounded(x: jax.Array, dtype: DTypeLike) -> jax.Array:
     """x as `dtype` holds it, in the dtype of x: XLA may drop a conversion there and back."""
     info = _info(dtype)
     return x if info.bits >= 32 else jax.lax.reduce_precision(x, info.nexp, info.nmant)
 
 
-def _info(dtype: Any) -> Any:
+def _info(dtype: DTypeLike) -> jnp.finfo:
     return jnp.finfo(dtype)  # type: ignore[no-untyped-call]
 
 
@@ -130,7 +134,7 @@ def compensated(total: jax.Array, error: jax.Array, term: jax.Array) -> tuple[ja
     return new, (new - total) - wanted
 
 
-def manual_axes(x: Any) -> frozenset[str]:
+def manual_axes(x: object) -> frozenset[str]:
     """Axes of a ``shard_map`` over which x differs; jax 0.10 has moved them within the type."""
     kind = jax.typeof(x)
     kind = getattr(kind, "manual_axis_type", kind)

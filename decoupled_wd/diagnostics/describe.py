@@ -3,14 +3,16 @@
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from decoupled_wd import masks
 from decoupled_wd._checks import check_nonnegative, scheduled
 from decoupled_wd._trees import broadcast_leaves, is_absent, is_inexact, kind_of
+from decoupled_wd._types import Number, PyTree, ScalarOrSchedule, WeightDecay
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.diagnostics._tables import as_html, as_number, as_text
 from decoupled_wd.theory import half_life
@@ -82,10 +84,10 @@ class Description:
 
 def describe(
     params: optax.Params,
-    weight_decay: Any,
+    weight_decay: WeightDecay,
     *,
-    learning_rate: optax.ScalarOrSchedule | None = None,
-    peak_learning_rate: Any = None,
+    learning_rate: ScalarOrSchedule | None = None,
+    peak_learning_rate: ArrayLike | None = None,
     coupling: Coupling | str = PAPER,
     mask: masks.MaskLike = masks.everything(),
 ) -> Description:
@@ -137,10 +139,14 @@ def describe(
     return Description(rows, tuple(note for note, holds in notes.items() if holds))
 
 
-def _fraction_of_one(coupling: Coupling, learning_rate: Any, peak_learning_rate: Any) -> float:
+def _fraction_of_one(
+    coupling: Coupling,
+    learning_rate: ScalarOrSchedule | None,
+    peak_learning_rate: ArrayLike | None,
+) -> float:
     """``α^p``, the fraction of λ = 1 at the peak, after the checks that training makes too."""
     coupling.fraction(1.0, learning_rate, peak_learning_rate)
-    alpha = learning_rate if peak_learning_rate is None else peak_learning_rate
+    alpha: Number = learning_rate if peak_learning_rate is None else peak_learning_rate
     if callable(alpha) and coupling.p != 0:
         raise ValueError(
             f"learning_rate is a schedule, and {coupling} multiplies by its peak; pass peak_learning_rate="
@@ -148,7 +154,7 @@ def _fraction_of_one(coupling: Coupling, learning_rate: Any, peak_learning_rate:
     return float(alpha**coupling.p) if coupling.p else 1.0
 
 
-def _row(path: str, leaf: Any, match: masks.Match, weight_decay: Any, unit: float) -> Row:
+def _row(path: str, leaf: PyTree, match: masks.Match, weight_decay: Number, unit: float) -> Row:
     shape = tuple(getattr(leaf, "shape", ()))
     if not is_inexact(leaf):
         dtype = "" if is_absent(leaf) else str(getattr(leaf, "dtype", kind_of(leaf)))

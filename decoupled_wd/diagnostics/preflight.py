@@ -7,16 +7,19 @@ decays, and from ``c = eps/2`` on every weight does.
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from decoupled_wd._checks import check_at_least_one, scheduled
 from decoupled_wd._trees import is_absent, named_leaves, widen
+from decoupled_wd._types import Number, PyTree, ScalarOrSchedule, WeightDecay
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.diagnostics._tables import as_html, as_number, as_text
+from decoupled_wd.diagnostics.describe import Row as Plan
 from decoupled_wd.diagnostics.describe import describe
 from decoupled_wd.masks import MaskLike, everything
 from decoupled_wd.rounding import check_rounding, is_bfloat16, is_rounding_link
@@ -65,11 +68,11 @@ class Preflight:
 
 def preflight(
     params: optax.Params,
-    weight_decay: Any,
+    weight_decay: WeightDecay,
     *,
     steps: int | None = None,
-    learning_rate: optax.ScalarOrSchedule | None = None,
-    peak_learning_rate: Any = None,
+    learning_rate: ScalarOrSchedule | None = None,
+    peak_learning_rate: ArrayLike | None = None,
     coupling: Coupling | str = PAPER,
     mask: MaskLike = everything(),
     rounding: optax.GradientTransformation | None = None,
@@ -112,7 +115,10 @@ def preflight(
     """
     _check(steps, rounding, on_loss)
     rounded = rounding is not None and is_rounding_link(rounding)
-    options = {"learning_rate": learning_rate, "peak_learning_rate": peak_learning_rate}
+    options: dict[str, Number] = {
+        "learning_rate": learning_rate,
+        "peak_learning_rate": peak_learning_rate,
+    }
     with jax.ensure_compile_time_eval():  # inside jit too the schedules and dtypes are known
         plans = describe(params, weight_decay, coupling=coupling, mask=mask, **options).rows
         ends: list[float | None] = [None] * len(plans)
@@ -129,7 +135,7 @@ def preflight(
     return _reported(Preflight(rows), on_loss)
 
 
-def _row(plan: Any, leaf: Any, end: float | None, rounded: bool) -> Row:
+def _row(plan: Plan, leaf: PyTree, end: float | None, rounded: bool) -> Row:
     path, dtype, c = plan.path, plan.dtype, plan.fraction
     if c == 0:
         return Row(path, dtype, c, end, 0.0, 0.0, "not decayed", "")
@@ -140,7 +146,7 @@ def _row(plan: Any, leaf: Any, end: float | None, rounded: bool) -> Row:
     return Row(path, dtype, c, end, threshold, moved, verdict, _remedy(carrier, verdict))
 
 
-def _share_moved(leaf: Any, c: float, dtype: str) -> float:
+def _share_moved(leaf: PyTree, c: float, dtype: str) -> float:
     """Of the weights that can decay at all, if their values are known, else of the significands."""
     if not isinstance(leaf, jax.ShapeDtypeStruct | jax.core.Tracer):
         p = jnp.asarray(leaf, dtype)
@@ -184,7 +190,7 @@ def _reported(report: Preflight, on_loss: OnLoss) -> Preflight:
     return report
 
 
-def _check(steps: int | None, rounding: Any, on_loss: str) -> None:
+def _check(steps: int | None, rounding: object, on_loss: str) -> None:
     if steps is not None:
         check_at_least_one("steps", steps)
     check_rounding(rounding)
@@ -194,7 +200,7 @@ def _check(steps: int | None, rounding: Any, on_loss: str) -> None:
         )
 
 
-def _info(dtype: str) -> Any:
+def _info(dtype: str) -> jnp.finfo:
     return jnp.finfo(dtype)  # type: ignore[no-untyped-call]
 
 

@@ -6,9 +6,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike, DTypeLike
 
 from decoupled_wd._checks import check_at_least_one, check_type
 from decoupled_wd._trees import check_params, is_absent, is_inexact, named_leaves, wide_dtype
+from decoupled_wd._types import Number, PyTree, PyTreeDef
 from decoupled_wd.diagnostics._measures import Leaf, Sums, compensated, manual_axes, sums_of_each
 from decoupled_wd.rounding import is_bfloat16, is_rounding_state
 from decoupled_wd.transforms import Applied, DecayWeightsState, observed
@@ -62,7 +64,7 @@ class _Rates(NamedTuple):
 
 
 def record(
-    inner: optax.GradientTransformation, *, every: Any = 1
+    inner: optax.GradientTransformation, *, every: ArrayLike = 1
 ) -> optax.GradientTransformationExtraArgs:
     """Keep in the state what `inner` does at each step: c_t, λ_t, lr_t, ‖θ‖, ‖Δ_t‖, ‖decay‖, the angle turned.
 
@@ -128,7 +130,7 @@ def record(
         )
 
     def update(
-        updates: optax.Updates, state: RecordState, params: Any = None, **extra: Any
+        updates: optax.Updates, state: RecordState, params: PyTree = None, **extra: object
     ) -> tuple[optax.Updates, RecordState]:
         check_params("record", params)
 
@@ -139,7 +141,7 @@ def record(
         if isinstance(due, jax.core.Tracer):
             given = jax.lax.stop_gradient((updates, state.inner, params))
 
-            def again() -> tuple[Any, jax.Array]:
+            def again() -> tuple[Number, jax.Array]:
                 # the step itself would have to write what it gave this branch to memory, due or not
                 *_, links, leaves = _observe(inner, *given, extra)
                 return True, _varying(_measured(links, leaves).astype(idle.dtype), given)
@@ -203,7 +205,7 @@ def _after(first: jax.Array, updates: optax.Updates) -> optax.Updates:
     )
 
 
-def _varying(x: jax.Array, like: Any) -> jax.Array:
+def _varying(x: jax.Array, like: PyTree) -> jax.Array:
     """x as one that differs between devices if anything in `like` does: in ``shard_map`` branches must agree."""
     axes = frozenset().union(*map(manual_axes, jax.tree.leaves(like))) - manual_axes(x)
     if not axes:
@@ -223,7 +225,7 @@ def _observe(
     updates: optax.Updates,
     state: optax.OptState,
     params: optax.Params,
-    extra: dict[str, Any],
+    extra: dict[str, PyTree],
 ) -> tuple[optax.Updates, optax.OptState, list[Applied], list[Leaf]]:
     """A step of `inner`, what each `decay_weights` in it did, and to which leaf."""
     with observed() as found:
@@ -245,7 +247,7 @@ def _leaves(
     params: optax.Params, emitted: optax.Updates, links: list[Applied], rounded: bool
 ) -> list[Leaf]:
     """What every `decay_weights` did to each floating-point leaf, put together."""
-    structure: Any = jax.tree.structure(params)
+    structure: PyTreeDef = jax.tree.structure(params)
     trees = [(link.weights, link.updates, link.pull, link.strengths) for link in links]
     try:
         columns = [zip(*map(structure.flatten_up_to, each), strict=True) for each in trees]
@@ -263,7 +265,7 @@ def _measured(links: list[Applied], leaves: list[Leaf]) -> jax.Array:
     return sums_of_each(leaves, [link.fraction for link in links])
 
 
-def _leaf(p: Any, u: Any, links: list[Any], rounded: bool) -> Leaf:
+def _leaf(p: PyTree, u: PyTree, links: list[PyTree], rounded: bool) -> Leaf:
     # no gradient, no decay
     here = [None if u is None or is_absent(m) else m for *_, m in links]
     # before any rounding, if a link saw them
@@ -273,7 +275,7 @@ def _leaf(p: Any, u: Any, links: list[Any], rounded: bool) -> Leaf:
     return Leaf(p, u, *(seen[0] if seen else (p, u)), pulls, here, carried)
 
 
-def _rates(leaves: list[Leaf], links: list[Applied], dtype: Any) -> _Rates:
+def _rates(leaves: list[Leaf], links: list[Applied], dtype: DTypeLike) -> _Rates:
     """c, λ and lr of each leaf, as vectors: every step computes them."""
     c = lam = lr = jnp.zeros(len(leaves), dtype)
     for i, link in enumerate(links):
@@ -289,8 +291,8 @@ def _rates(leaves: list[Leaf], links: list[Applied], dtype: Any) -> _Rates:
 
 @jax.jit
 def _records(
-    due: Any, count: jax.Array, rates: _Rates, shrunk: jax.Array, table: jax.Array, held: Any
-) -> Any:
+    due: Number, count: jax.Array, rates: _Rates, shrunk: jax.Array, table: jax.Array, held: PyTree
+) -> PyTree:
     """Step and record, in total and of each leaf: those of this step if it is due, or else those held."""
     highest = _Rates(*(jnp.max(x, initial=0) for x in rates))
     total = _record(highest, jnp.min(shrunk, initial=0), Sums(*table.sum(0)))
@@ -316,17 +318,17 @@ def _record(rates: _Rates, shrunk: jax.Array, sums: Sums) -> Record:
     )
 
 
-def _log_shrinkage(c: Any) -> jax.Array:
+def _log_shrinkage(c: Number) -> jax.Array:
     """log|1 − c|, finite where c = 1 removes the whole weight."""
     left = jnp.maximum(jnp.abs(1 - c), np.finfo(np.float32).tiny)
     return jnp.where(c < 0.5, jnp.log1p(-jnp.minimum(c, 0.5)), jnp.log(left))
 
 
-def _is_decay(node: Any) -> bool:
+def _is_decay(node: PyTree) -> bool:
     return isinstance(node, DecayWeightsState)
 
 
-def _is_record(node: Any) -> bool:
+def _is_record(node: PyTree) -> bool:
     return isinstance(node, RecordState)
 
 
@@ -334,7 +336,7 @@ def _is_rounded(state: optax.OptState) -> bool:
     return any(map(is_rounding_state, jax.tree.leaves(state, is_leaf=is_rounding_state)))
 
 
-def _check_every(every: Any) -> None:
+def _check_every(every: Number) -> None:
     check_at_least_one("every", every)
     if not isinstance(every, jax.core.Tracer) and every != int(every):
         raise ValueError(f"every must be a whole number of steps, got {every}; pass {int(every)}")
