@@ -38,6 +38,8 @@ from decoupled_wd._trees import (
 )
 from decoupled_wd._types import Nested, Number, PyTree, PyTreeDef
 
+__all__ = ["Mask", "everything", "matching", "matrices", "multipliers", "without"]
+
 
 class Match(NamedTuple):
     """What a mask says of one leaf: its multiplier m, the rule that gave it, and what makes it doubtful."""
@@ -440,3 +442,8 @@ def _inside(rule: str, sign: str = "") -> str:
     """The rule, in brackets where it is made of several by another sign."""
     mixed = any(f" {other} " in rule for other in _SIGNS.values() if other != sign)
     return f"({rule})" if mixed else rule
+
+
+def __dir__() -> list[str]:
+    """The names for users, for tab completion."""
+    return __all__

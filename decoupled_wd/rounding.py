@@ -38,6 +38,8 @@ from decoupled_wd._trees import (
 from decoupled_wd._types import Number, PyTree, PyTreeDef
 from decoupled_wd.rules import Rule
 
+__all__ = ["residual", "stochastic_rounding", "weights"]
+
 # of NumPy, since making one in JAX is an error under jax_debug_nans
 _NAN = np.array(np.nan, jnp.bfloat16)
 
@@ -408,3 +410,8 @@ def _check(params: PyTree) -> None:
                 f"rounding writes bfloat16, the high half of a float32; {path_name(path)!r} is {dtype}. "
                 "Keep it in bfloat16 or float32, or leave rounding out"
             )
+
+
+def __dir__() -> list[str]:
+    """The names for users, for tab completion."""
+    return __all__

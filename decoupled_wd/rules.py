@@ -30,6 +30,8 @@ from decoupled_wd._trees import (
 )
 from decoupled_wd._types import KeyPath, PyTree, PyTreeDef
 
+__all__ = ["Rule", "cautious", "lp", "towards", "towards_norm", "towards_start", "towards_zero"]
+
 Axis: TypeAlias = int | tuple[int, ...] | None
 
 
@@ -430,3 +432,8 @@ def _checked_norm(path: KeyPath, p: jax.Array, axis: Axis) -> jax.Array:
             f"axis={axis!r} does not fit the parameter {path_name(path)!r} of shape {p.shape}: {error}; "
             "pass an int or a tuple of ints that it has, or leave it out with a mask"
         ) from error
+
+
+def __dir__() -> list[str]:
+    """The names for users, for tab completion."""
+    return __all__

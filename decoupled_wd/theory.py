@@ -16,6 +16,16 @@ from jax.typing import ArrayLike
 from decoupled_wd._checks import check_averaging_rate, check_nonnegative, check_positive
 from decoupled_wd._types import Number
 
+__all__ = [
+    "adamw_norm",
+    "half_life",
+    "lion_norm",
+    "lion_rotation",
+    "rotation",
+    "sgdw_norm",
+    "timescale",
+]
+
 
 def timescale(fraction: float) -> float:
     """The steps over which AdamW averages its updates: ``1/c``; after so many an update is worth 1/e.
@@ -221,3 +231,8 @@ def _check(check: Callable[[str, Number], None], **arguments: Number) -> None:
         extremes = (np.min(value), np.max(value)) if np.ndim(value) else (value,)
         for number in extremes:
             check(name, number)
+
+
+def __dir__() -> list[str]:
+    """The names for users, for tab completion."""
+    return __all__
