@@ -5,24 +5,38 @@ import optax
 
 from decoupled_wd._checks import check_known, check_nonnegative, check_scalar_or_schedule
 from decoupled_wd._trees import broadcast_leaves, is_absent, is_none, named_leaves, path_name
-from decoupled_wd._types import KeyPath, Number, PyTree, PyTreeDef, WeightDecay
+from decoupled_wd._types import PyTree, PyTreeDef, WeightDecay
 from decoupled_wd.masks import MaskLike, multipliers
 
 
-def per_leaf(name: str, strength: WeightDecay) -> tuple[PyTree, PyTree]:
-    """λ as what all leaves share, a number or a schedule, and the factors, a tree or its prefix."""
-    if callable(strength) or jax.tree_util.all_leaves([strength], is_leaf=is_none):
+def check_weight_decay(name: str, strength: WeightDecay) -> None:
+    """A number, a schedule, or a tree whose every leaf is a number that is known."""
+    if is_shared(strength):
         check_scalar_or_schedule(name, strength)
-        zero = isinstance(strength, int | float) and strength == 0
-        return strength, 0.0 if zero else 1.0  # 0·θ would be NaN for infinite θ
-
-    def leaf(path: KeyPath, number: Number) -> float:
+        return
+    for path, number in jax.tree.leaves_with_path(strength):
         at = f"{name} at {path_name(path)!r}"
         check_nonnegative(at, number)
         check_known(at, number, "pass one traced number, and its multiples as mask=")
-        return float(number)
 
-    return 1.0, jax.tree.map_with_path(leaf, strength)
+
+def is_shared(strength: WeightDecay) -> bool:
+    """Whether all leaves share one λ, a number or a schedule."""
+    return callable(strength) or jax.tree_util.all_leaves([strength], is_leaf=is_none)
+
+
+def per_leaf(strength: WeightDecay) -> tuple[PyTree, PyTree]:
+    """λ as what all leaves share, a number or a schedule, and the factors, a tree or its prefix."""
+    if is_shared(strength):
+        # a factor of 0 skips the leaf, where 0·θ would be NaN for an infinite θ
+        zero = isinstance(strength, int | float) and strength == 0
+        return strength, 0.0 if zero else 1.0
+    return 1.0, jax.tree.map(float, strength)
+
+
+def check_fit(mask: MaskLike, factors: PyTree, params: optax.Params) -> None:
+    """A mask or a tree λ that does not fit the params is refused before training."""
+    resolve(mask, factors, params)
 
 
 def resolve(mask: MaskLike, factors: PyTree, params: optax.Params) -> tuple[PyTree, PyTree]:

@@ -11,7 +11,7 @@ import optax
 from jax.typing import ArrayLike, DTypeLike
 
 from decoupled_wd._checks import check_positive, check_scalar_or_schedule
-from decoupled_wd._resolution import per_leaf
+from decoupled_wd._resolution import check_weight_decay
 from decoupled_wd._types import Number, ScalarOrSchedule, Schedule, WeightDecay
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.masks import MaskLike, everything
@@ -56,7 +56,7 @@ def sgd(
 
     Source: arXiv 1711.05101, Algorithm 1 with the term of line 6.
     """
-    per_leaf("l2", l2)  # only for its checks
+    check_weight_decay("l2", l2)
     _warn_of_slip("l2", l2, "momentum")
     step = scale_by_momentum(momentum, learning_rate=learning_rate, momentum_dtype=momentum_dtype)
     return in_float32(optax.chain(add_decayed_weights(l2, mask), step, optax.scale(-1)))
@@ -151,7 +151,7 @@ def adam(
 
     Source: arXiv 1711.05101, Algorithm 2 with the term of line 6.
     """
-    per_leaf("l2", l2)  # only for its checks
+    check_weight_decay("l2", l2)
     _warn_of_slip("l2", l2, "b1")
     step = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return in_float32(optax.chain(add_decayed_weights(l2, mask), step, _scale(learning_rate)))

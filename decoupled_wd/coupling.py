@@ -109,7 +109,7 @@ class Coupling:
         peak_learning_rate: ArrayLike | None = None,
     ) -> Callable[[Number], Rates]:
         """The schedule of c_t with the λ_t and lr_t it is made of; everything else is as in `fraction`."""
-        self._check(weight_decay, learning_rate, peak_learning_rate)
+        self.check(weight_decay, learning_rate, peak_learning_rate)
         alpha: Number = peak_learning_rate
         if alpha is None:
             # with a schedule p = s here: α^p·(lr_t/α)^s is lr_t^s, and 1 stands in for α
@@ -127,12 +127,13 @@ class Coupling:
 
         return at
 
-    def _check(
+    def check(
         self,
         weight_decay: ScalarOrSchedule,
         learning_rate: ScalarOrSchedule | None,
         peak_learning_rate: ArrayLike | None,
     ) -> None:
+        """Raise what `fraction` raises, before anything is trained."""
         check_scalar_or_schedule("weight_decay", weight_decay)
         if learning_rate is not None:
             start = check_scalar_or_schedule("learning_rate", learning_rate)

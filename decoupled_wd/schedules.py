@@ -49,12 +49,12 @@ def warm_restarts(
     check_nonnegative("peak", peak)
     check_nonnegative("floor", floor)
     check_ordered("floor", floor, "the peak", peak)
+    check_cycles(first_cycle_steps, cycle_factor)
 
     def schedule(step: Number) -> Number:
         _, t_cur, t_i = cycle(step, first_cycle_steps, cycle_factor)
         return floor + (peak - floor) * (0.5 + 0.5 * jnp.cos(jnp.pi * t_cur / t_i))
 
-    cycle_table(first_cycle_steps, cycle_factor)  # only for its checks
     return schedule
 
 
@@ -71,28 +71,42 @@ def cycle(
     return index, step - starts[index], lengths[index]
 
 
-def cycle_table(first_cycle_steps: int, cycle_factor: float) -> tuple[np.ndarray, np.ndarray]:
-    """First step and length of every cycle that starts within the int32 range of step counts.
-
-    A table, and not the closed form with a logarithm, because float32 would miss restarts by a step.
-    """
+def check_cycles(first_cycle_steps: int, cycle_factor: float) -> None:
+    """The lengths of the cycles are known, in range, and few enough for a table of all of them."""
     for name, number in (("first_cycle_steps", first_cycle_steps), ("cycle_factor", cycle_factor)):
         check_at_least_one(name, number)
         check_known(name, number)
     if first_cycle_steps > _LAST_STEP:
         raise ValueError(
-            f"first_cycle_steps must be below 2^31, got {first_cycle_steps}; optax counts no more steps"
+            f"first_cycle_steps must be below 2^31, got {first_cycle_steps}; "
+            "optax counts no more steps"
         )
+    if cycle_factor != 1 and _cycles(first_cycle_steps, cycle_factor) > _MOST_CYCLES:
+        raise ValueError(
+            f"cycle_factor must be 1, or large enough for at most {_MOST_CYCLES} cycles in "
+            f"2^31 steps, got {cycle_factor}; pass 1 for cycles of equal length"
+        )
+
+
+def cycle_table(first_cycle_steps: int, cycle_factor: float) -> tuple[np.ndarray, np.ndarray]:
+    """First step and length of every cycle that starts within the int32 range of step counts.
+
+    A table, and not the closed form with a logarithm, because float32 would miss restarts by a step.
+    """
     if cycle_factor == 1:
         return np.array([0]), np.rint([float(first_cycle_steps)])
-    # a cycle that is longer than all steps is long enough
-    factor = min(float(cycle_factor), _LAST_STEP + 1.0)
-    cycles = math.log1p(_LAST_STEP * (factor - 1) / first_cycle_steps) / math.log(factor)
-    if cycles > _MOST_CYCLES:
-        raise ValueError(
-            f"cycle_factor must be 1, or large enough for at most {_MOST_CYCLES} cycles in 2^31 steps, got "
-            f"{cycle_factor}; pass 1 for cycles of equal length"
-        )
-    lengths = np.rint(first_cycle_steps * factor ** np.arange(math.ceil(cycles)))
+    powers = np.arange(math.ceil(_cycles(first_cycle_steps, cycle_factor)))
+    lengths = np.rint(first_cycle_steps * _factor(cycle_factor) ** powers)
     starts = np.concatenate([[0], np.cumsum(lengths)[:-1]])
     return starts.astype(np.int32), lengths
+
+
+def _cycles(first_cycle_steps: int, cycle_factor: float) -> float:
+    """How many cycles of growing length start before the last step: that many terms of a series."""
+    factor = _factor(cycle_factor)
+    return math.log1p(_LAST_STEP * (factor - 1) / first_cycle_steps) / math.log(factor)
+
+
+def _factor(cycle_factor: float) -> float:
+    """As a float, since a power of an int may overflow; one cycle that outlasts all is enough."""
+    return min(float(cycle_factor), _LAST_STEP + 1.0)

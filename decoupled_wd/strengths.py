@@ -7,7 +7,7 @@ from jax.typing import ArrayLike
 from decoupled_wd._checks import check_at_least_one, check_known, check_nonnegative, check_positive
 from decoupled_wd._types import Number, Schedule
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
-from decoupled_wd.schedules import cycle, cycle_table
+from decoupled_wd.schedules import check_cycles, cycle
 
 
 def normalized(
@@ -77,7 +77,7 @@ def normalized_per_cycle(
         dataset_size=dataset_size,
         epochs=first_cycle_epochs,
     )
-    cycle_table(first_cycle_steps, cycle_factor)  # only for its checks
+    check_cycles(first_cycle_steps, cycle_factor)
 
     def schedule(step: Number) -> Number:
         index, _, _ = cycle(step, first_cycle_steps, cycle_factor)

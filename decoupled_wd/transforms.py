@@ -13,7 +13,7 @@ import optax
 from jax.typing import ArrayLike
 
 from decoupled_wd._checks import check_type, scheduled
-from decoupled_wd._resolution import per_leaf, resolve
+from decoupled_wd._resolution import check_fit, check_weight_decay, per_leaf, resolve
 from decoupled_wd._trees import (
     cast_like,
     check_gradients,
@@ -111,10 +111,11 @@ def add_decayed_weights(
 
     Source: arXiv 1711.05101, Algorithms 1 and 2, line 6 (the L2 variants).
     """
-    common, factors = per_leaf("weight_decay", weight_decay)
+    check_weight_decay("weight_decay", weight_decay)
+    common, factors = per_leaf(weight_decay)
 
     def init(params: optax.Params) -> AddDecayedWeightsState:
-        resolve(mask, factors, params)  # what does not fit is refused here, before training
+        check_fit(mask, factors, params)
         return AddDecayedWeightsState(jnp.zeros([], jnp.int32))
 
     def update(
@@ -174,7 +175,8 @@ def decay_weights(
     """
     rule = as_rule(rule)
     coupling = as_coupling("coupling", coupling)
-    common, factors = per_leaf("weight_decay", weight_decay)
+    check_weight_decay("weight_decay", weight_decay)
+    common, factors = per_leaf(weight_decay)
     rates = coupling.rates(common, learning_rate, peak_learning_rate)
 
     def init(params: optax.Params) -> DecayWeightsState:

@@ -14,11 +14,11 @@ from decoupled_wd._checks import check_nonnegative, scheduled
 from decoupled_wd._trees import broadcast_leaves, is_absent, is_inexact, kind_of
 from decoupled_wd._types import Number, PyTree, ScalarOrSchedule, WeightDecay
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
-from decoupled_wd.diagnostics._tables import as_html, as_number, as_text
+from decoupled_wd.diagnostics._tables import Cells, Table, as_number, columns
 from decoupled_wd.theory import half_life
 
 
-class Row(NamedTuple):
+class PlannedLeaf(NamedTuple):
     """One leaf: its parameters, the fraction c of them that a step at the peak removes, and why so.
 
     `trained` is False for what no optimiser trains, such as None or an integer. `doubt` says why the leaf
@@ -37,12 +37,16 @@ class Row(NamedTuple):
     doubt: str = ""
 
 
-@dataclass(frozen=True)
-class Description:
-    """The rows that `describe` returns; it prints as a table, and shows as one in notebooks."""
+@dataclass(frozen=True, repr=False)
+class Description(Table[PlannedLeaf]):
+    """The rows that `describe` returns; it prints as a table, and shows as one in notebooks.
 
-    rows: tuple[Row, ...]
+    What is not trained is counted in one line below.
+    """
+
     notes: tuple[str, ...] = ()
+
+    header = columns(PlannedLeaf._fields[:-2])
 
     @property
     def total(self) -> int:
@@ -54,17 +58,19 @@ class Description:
         """How many of them decay."""
         return sum(row.parameters for row in self.rows if row.fraction)
 
-    def __str__(self) -> str:
-        """Aligned columns, complete however long the model; what is not trained is one line below."""
-        return as_text(_HEADER, self._cells(), self._remarks())
+    def _lines(self) -> list[Cells]:
+        return [self._cells(row) for row in self.rows if row.trained]
 
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return as_html(_HEADER, self._cells(), self._remarks())
-
-    def _cells(self) -> list[tuple[str, ...]]:
-        return [_cells(row) for row in self.rows if row.trained]
+    def _cells(self, row: PlannedLeaf) -> Cells:
+        flag = " !" if row.fraction >= 1 else ""
+        doubt = " ?" if row.doubt else ""
+        numbers = (
+            f"{row.parameters:,}",
+            as_number(row.multiplier),
+            as_number(row.fraction) + flag,
+            as_number(row.half_life),
+        )
+        return (row.path, str(row.shape), row.dtype, *numbers, row.rule + doubt)
 
     def _remarks(self) -> list[str]:
         trained = [row for row in self.rows if row.trained]
@@ -145,7 +151,7 @@ def _fraction_of_one(
     peak_learning_rate: ArrayLike | None,
 ) -> float:
     """``α^p``, the fraction of λ = 1 at the peak, after the checks that training makes too."""
-    coupling.fraction(1.0, learning_rate, peak_learning_rate)
+    coupling.check(1.0, learning_rate, peak_learning_rate)
     alpha: Number = learning_rate if peak_learning_rate is None else peak_learning_rate
     if callable(alpha) and coupling.p != 0:
         raise ValueError(
@@ -154,28 +160,15 @@ def _fraction_of_one(
     return float(alpha**coupling.p) if coupling.p else 1.0
 
 
-def _row(path: str, leaf: PyTree, match: masks.Match, weight_decay: Number, unit: float) -> Row:
+def _row(
+    path: str, leaf: PyTree, match: masks.Match, weight_decay: Number, unit: float
+) -> PlannedLeaf:
     shape = tuple(getattr(leaf, "shape", ()))
     if not is_inexact(leaf):
         dtype = "" if is_absent(leaf) else str(getattr(leaf, "dtype", kind_of(leaf)))
-        return Row(path, shape, dtype, 0, 0.0, 0.0, math.inf, match.rule, trained=False)
+        return PlannedLeaf(path, shape, dtype, 0, 0.0, 0.0, math.inf, match.rule, trained=False)
     check_nonnegative(f"weight_decay at {path!r}", weight_decay)
     c = float(weight_decay) * unit * match.multiplier
     dtype, doubt = str(jnp.result_type(leaf)), match.doubt if c else ""
     numbers = (math.prod(shape), match.multiplier, c, half_life(c))
-    return Row(path, shape, dtype, *numbers, match.rule, doubt=doubt)
-
-
-_HEADER = tuple(field.replace("_", "-") for field in Row._fields[:-2])
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    flag = " !" if row.fraction >= 1 else ""
-    doubt = " ?" if row.doubt else ""
-    numbers = (
-        f"{row.parameters:,}",
-        as_number(row.multiplier),
-        as_number(row.fraction) + flag,
-        as_number(row.half_life),
-    )
-    return (row.path, str(row.shape), row.dtype, *numbers, row.rule + doubt)
+    return PlannedLeaf(path, shape, dtype, *numbers, match.rule, doubt=doubt)

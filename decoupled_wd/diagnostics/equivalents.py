@@ -6,12 +6,12 @@ from typing import NamedTuple
 
 from decoupled_wd._checks import check_at_least_one
 from decoupled_wd.coupling import FRAMEWORKS, PAPER, Coupling, convert_weight_decay
-from decoupled_wd.diagnostics._tables import as_html, as_number, as_text
+from decoupled_wd.diagnostics._tables import Cells, Table, as_number
 from decoupled_wd.strengths import normalized
 from decoupled_wd.theory import half_life, timescale
 
 
-class Row(NamedTuple):
+class Equivalent(NamedTuple):
     """A unit, the value in it, and what it says: of a λ, the fraction c_t that a step removes."""
 
     unit: str
@@ -19,12 +19,13 @@ class Row(NamedTuple):
     meaning: str
 
 
-@dataclass(frozen=True)
-class Equivalents:
+@dataclass(frozen=True, repr=False)
+class Equivalents(Table[Equivalent]):
     """The rows that `equivalents` returns; it prints as a table, and shows as one in notebooks."""
 
-    rows: tuple[Row, ...]
     learning_rate: float
+
+    header = ("unit", "value", "meaning (of a λ: the fraction c_t)")
 
     def __getitem__(self, unit: str) -> float:
         """The value in a unit, as its row names it."""
@@ -33,14 +34,8 @@ class Equivalents:
             raise KeyError(f"{unit!r} is not a row of this table; it has {sorted(values)}")
         return values[unit]
 
-    def __str__(self) -> str:
-        """Aligned columns."""
-        return as_text(_HEADER, map(_cells, self.rows), self._remarks())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return as_html(_HEADER, map(_cells, self.rows), self._remarks())
+    def _cells(self, row: Equivalent) -> Cells:
+        return (row.unit, as_number(row.value), row.meaning)
 
     def _remarks(self) -> list[str]:
         peak = as_number(self.learning_rate)
@@ -87,11 +82,11 @@ def equivalents(
         return convert_weight_decay(weight_decay, from_=from_, to=to, learning_rate=learning_rate)
 
     c = in_unit(PAPER)
-    lambdas = [Row(name, in_unit(name), p_s.formula) for name, p_s in FRAMEWORKS.items()]
+    lambdas = [Equivalent(name, in_unit(name), p_s.formula) for name, p_s in FRAMEWORKS.items()]
     scales = [
-        Row("fraction", c, "removed by a step"),
-        Row("timescale", timescale(c), "steps, 1/c"),
-        Row("half-life", half_life(c), "steps, ln 2/−ln(1 − c)"),
+        Equivalent("fraction", c, "removed by a step"),
+        Equivalent("timescale", timescale(c), "steps, 1/c"),
+        Equivalent("half-life", half_life(c), "steps, ln 2/−ln(1 − c)"),
     ]
     rows = [*lambdas, *scales, *_budget(c, steps, batch_size, dataset_size, epochs)]
     return Equivalents(tuple(rows), learning_rate)
@@ -103,22 +98,22 @@ def _budget(
     batch_size: float | None,
     dataset_size: float | None,
     epochs: float | None,
-) -> list[Row]:
+) -> list[Equivalent]:
     """The rows that need the size of the run."""
     if batch_size is None or dataset_size is None:
         _check_absent(batch_size=batch_size, dataset_size=dataset_size, epochs=epochs)
         return _left(c, steps)
     run = {"batch_size": batch_size, "dataset_size": dataset_size}
     in_epochs = timescale(c) * normalized(1.0, **run, epochs=1) ** 2
-    rows = [Row("timescale in epochs", in_epochs, "b/(c·B)")]
+    rows = [Equivalent("timescale in epochs", in_epochs, "b/(c·B)")]
     if epochs is not None:
         unit = normalized(1.0, **run, epochs=epochs)
-        rows.append(Row("normalised λ", c / unit, "λ = λ_norm·√(b/(B·T))"))
+        rows.append(Equivalent("normalised λ", c / unit, "λ = λ_norm·√(b/(B·T))"))
         steps = unit**-2 if steps is None else steps
     return rows + _left(c, steps)
 
 
-def _left(c: float, steps: float | None) -> list[Row]:
+def _left(c: float, steps: float | None) -> list[Equivalent]:
     if steps is None:
         return []
     check_at_least_one("steps", steps)
@@ -126,7 +121,7 @@ def _left(c: float, steps: float | None) -> list[Row]:
         left = abs(1 - c) ** steps
     except OverflowError:  # c > 2 makes weights grow
         left = math.inf
-    return [Row("left", left, f"of an idle weight after {steps:.0f} steps")]
+    return [Equivalent("left", left, f"of an idle weight after {steps:.0f} steps")]
 
 
 def _check_absent(**run: float | None) -> None:
@@ -135,10 +130,3 @@ def _check_absent(**run: float | None) -> None:
         raise ValueError(
             f"{got}: pass batch_size and dataset_size together, and epochs beside them"
         )
-
-
-_HEADER = ("unit", "value", "meaning (of a λ: the fraction c_t)")
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    return (row.unit, as_number(row.value), row.meaning)

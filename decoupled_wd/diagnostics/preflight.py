@@ -18,9 +18,8 @@ from decoupled_wd._checks import check_at_least_one, scheduled
 from decoupled_wd._trees import is_absent, named_leaves, widen
 from decoupled_wd._types import Number, PyTree, ScalarOrSchedule, WeightDecay
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
-from decoupled_wd.diagnostics._tables import as_html, as_number, as_text
-from decoupled_wd.diagnostics.describe import Row as Plan
-from decoupled_wd.diagnostics.describe import describe
+from decoupled_wd.diagnostics._tables import Cells, Table, as_number, columns
+from decoupled_wd.diagnostics.describe import PlannedLeaf, describe
 from decoupled_wd.masks import MaskLike, everything
 from decoupled_wd.rounding import check_rounding, is_bfloat16, is_rounding_link
 
@@ -28,7 +27,7 @@ OnLoss = Literal["raise", "warn", "return"]
 _SHORT = 16  # significand bits up to which all significands are tried, rather than a formula used
 
 
-class Row(NamedTuple):
+class CheckedLeaf(NamedTuple):
     """One leaf: the fraction c that a step removes, the largest c that removes nothing, and what becomes of it."""
 
     path: str
@@ -41,29 +40,24 @@ class Row(NamedTuple):
     remedy: str
 
 
-@dataclass(frozen=True)
-class Preflight:
+@dataclass(frozen=True, repr=False)
+class Preflight(Table[CheckedLeaf]):
     """The rows that `preflight` returns; it prints as a table, and shows as one in notebooks."""
 
-    rows: tuple[Row, ...]
+    header = columns(CheckedLeaf._fields)
 
     @property
-    def losses(self) -> tuple[Row, ...]:
+    def losses(self) -> tuple[CheckedLeaf, ...]:
         """The rows in which decay is lost, wholly or partly."""
         return tuple(row for row in self.rows if row.verdict.endswith("lost"))
 
-    def __str__(self) -> str:
-        """Aligned columns, complete however long the model."""
-        return as_text(_HEADER, map(_cells, self.rows), [self._summary()])
+    def _cells(self, row: CheckedLeaf) -> Cells:
+        return [as_number(x) if isinstance(x, float) else "–" if x is None else x for x in row]
 
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return as_html(_HEADER, map(_cells, self.rows), [self._summary()])
-
-    def _summary(self) -> str:
+    def _remarks(self) -> list[str]:
         decayed = sum(row.verdict != "not decayed" for row in self.rows)
-        return f"decay is lost, wholly or partly, in {len(self.losses)} of {decayed} decayed leaves"
+        lost = f"in {len(self.losses)} of {decayed} decayed leaves"
+        return [f"decay is lost, wholly or partly, {lost}"]
 
 
 def preflight(
@@ -135,15 +129,15 @@ def preflight(
     return _reported(Preflight(rows), on_loss)
 
 
-def _row(plan: Plan, leaf: PyTree, end: float | None, rounded: bool) -> Row:
+def _row(plan: PlannedLeaf, leaf: PyTree, end: float | None, rounded: bool) -> CheckedLeaf:
     path, dtype, c = plan.path, plan.dtype, plan.fraction
     if c == 0:
-        return Row(path, dtype, c, end, 0.0, 0.0, "not decayed", "")
+        return CheckedLeaf(path, dtype, c, end, 0.0, 0.0, "not decayed", "")
     carrier = "float32" if rounded and is_bfloat16(leaf) else dtype
     moved = _share_moved(leaf, c, carrier)
     verdict = "kept" if moved == 1 else "partly lost" if moved else "lost"
     threshold = float(_info(carrier).eps) / 4
-    return Row(path, dtype, c, end, threshold, moved, verdict, _remedy(carrier, verdict))
+    return CheckedLeaf(path, dtype, c, end, threshold, moved, verdict, _remedy(carrier, verdict))
 
 
 def _share_moved(leaf: PyTree, c: float, dtype: str) -> float:
@@ -202,10 +196,3 @@ def _check(steps: int | None, rounding: object, on_loss: str) -> None:
 
 def _info(dtype: str) -> jnp.finfo:
     return jnp.finfo(dtype)  # type: ignore[no-untyped-call]
-
-
-_HEADER = tuple(field.replace("_", "-") for field in Row._fields)
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    return tuple(as_number(x) if isinstance(x, float) else "–" if x is None else x for x in row)

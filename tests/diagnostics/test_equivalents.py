@@ -11,7 +11,7 @@ import pytest
 import reference
 
 import decoupled_wd as dwd
-from decoupled_wd import cli, convert
+from decoupled_wd import cli
 
 RUN = {"batch_size": 128, "dataset_size": 50_000, "epochs": 100}
 
@@ -128,7 +128,7 @@ COMMAND = ["0.1", "--from", "torch", "--learning-rate", "3e-4"]
 
 
 def test_the_command_prints_the_table(capsys):
-    convert.main([*COMMAND, "--batch-size", "128", "--dataset-size", "50000", "--epochs", "100"])
+    cli.convert([*COMMAND, "--batch-size", "128", "--dataset-size", "50000", "--epochs", "100"])
     table = dwd.equivalents(0.1, from_="torch", learning_rate=3e-4, **RUN)
     assert capsys.readouterr().out == f"{table}\n"
 
@@ -162,13 +162,13 @@ def test_the_command_prints_the_table(capsys):
 )
 def test_the_command_refuses(arguments, message, capsys):
     with pytest.raises(SystemExit, match="2"):
-        convert.main(arguments)
+        cli.convert(arguments)
     assert message in capsys.readouterr().err
 
 
 def test_the_command_needs_the_core_alone():
     program = (
-        "import sys; from decoupled_wd.convert import main; main(sys.argv[1:]);"
+        "import sys; from decoupled_wd.cli import convert; convert(sys.argv[1:]);"
         "heavy = {'flax', 'matplotlib', 'rich', 'xarray', 'decoupled_wd.study'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
@@ -180,7 +180,7 @@ def test_the_command_needs_the_core_alone():
 
 @pytest.fixture
 def commands(monkeypatch):
-    points = {"convert": "decoupled_wd.convert:main", "absent": "no_such_module:main"}
+    points = {"convert": "decoupled_wd.cli:convert", "absent": "no_such_module:main"}
     group = [EntryPoint(name, value, "decoupled_wd.commands") for name, value in points.items()]
     monkeypatch.setattr(cli, "entry_points", lambda group_=None, **_: group)
 
