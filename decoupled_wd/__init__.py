@@ -7,6 +7,7 @@ import importlib
 from types import ModuleType
 
 from decoupled_wd import masks, rounding, rules, theory
+from decoupled_wd._slips import StrongDecayWarning
 from decoupled_wd.aliases import adam, adamw, adamwr, sgd, sgdw, sgdwr
 from decoupled_wd.coupling import (
     CONSTANT,
@@ -43,6 +44,7 @@ __all__ = [
     "LR",
     "PAPER",
     "Coupling",
+    "StrongDecayWarning",
     "adam",
     "adamw",
     "adamwr",

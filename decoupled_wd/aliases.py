@@ -4,7 +4,6 @@
 add warm restarts with normalised decay. All of them step in float32 and emit the gradients' dtype.
 """
 
-import warnings
 from typing import TypeAlias
 
 import optax
@@ -12,8 +11,9 @@ from jax.typing import ArrayLike, DTypeLike
 
 from decoupled_wd._checks import check_positive, check_scalar_or_schedule
 from decoupled_wd._resolution import check_weight_decay
-from decoupled_wd._types import Number, ScalarOrSchedule, Schedule, WeightDecay
-from decoupled_wd.coupling import PAPER, Coupling, as_coupling
+from decoupled_wd._slips import warn_of_strong_l2
+from decoupled_wd._types import ScalarOrSchedule, Schedule, WeightDecay
+from decoupled_wd.coupling import PAPER, Coupling
 from decoupled_wd.masks import MaskLike, everything
 from decoupled_wd.preconditioners import scale_by_adam, scale_by_momentum
 from decoupled_wd.rules import Rule, towards_zero
@@ -57,7 +57,7 @@ def sgd(
     Source: arXiv 1711.05101, Algorithm 1 with the term of line 6.
     """
     check_weight_decay("l2", l2)
-    _warn_of_slip("l2", l2, "momentum")
+    warn_of_strong_l2(l2, "momentum")
     step = scale_by_momentum(momentum, learning_rate=learning_rate, momentum_dtype=momentum_dtype)
     return in_float32(optax.chain(add_decayed_weights(l2, mask), step, optax.scale(-1)))
 
@@ -101,8 +101,6 @@ def sgdw(
 
     Source: arXiv 1711.05101, Algorithm 1 with the term of line 9.
     """
-    if as_coupling("coupling", coupling).p == 0:
-        _warn_of_slip("weight_decay", weight_decay, "momentum")
     step = scale_by_momentum(momentum, learning_rate=learning_rate, momentum_dtype=momentum_dtype)
     return decouple(
         optax.chain(step, optax.scale(-1)),
@@ -152,7 +150,7 @@ def adam(
     Source: arXiv 1711.05101, Algorithm 2 with the term of line 6.
     """
     check_weight_decay("l2", l2)
-    _warn_of_slip("l2", l2, "b1")
+    warn_of_strong_l2(l2, "b1")
     step = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return in_float32(optax.chain(add_decayed_weights(l2, mask), step, _scale(learning_rate)))
 
@@ -198,8 +196,6 @@ def adamw(
 
     Source: arXiv 1711.05101, Algorithm 2 with the term of line 12.
     """
-    if as_coupling("coupling", coupling).p == 0:
-        _warn_of_slip("weight_decay", weight_decay, "b1")
     step = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return decouple(
         optax.chain(step, _scale(learning_rate)),
@@ -344,16 +340,6 @@ def _scale(learning_rate: ScalarOrSchedule) -> optax.GradientTransformation:
     return optax.scale_by_learning_rate(
         optax.constant_schedule(learning_rate) if constant else learning_rate
     )
-
-
-def _warn_of_slip(name: str, strength: Number, second: str) -> None:
-    """Warn of a literal that belongs to what optax's function of that name takes second."""
-    if type(strength) in (int, float) and 0.5 <= strength < 1:
-        warnings.warn(
-            f"{name}={strength} looks like {second}, which stands second in optax; write {second}={strength} by "
-            f"name and the decay second; if so strong a decay is meant, pass it as np.float64({strength})",
-            stacklevel=3,
-        )
 
 
 def _restarts(

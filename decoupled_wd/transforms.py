@@ -14,6 +14,7 @@ from jax.typing import ArrayLike
 
 from decoupled_wd._checks import check_type, scheduled
 from decoupled_wd._resolution import check_fit, check_weight_decay, per_leaf, resolve
+from decoupled_wd._slips import warn_of_strong_decay
 from decoupled_wd._trees import (
     cast_like,
     check_gradients,
@@ -178,6 +179,7 @@ def decay_weights(
     check_weight_decay("weight_decay", weight_decay)
     common, factors = per_leaf(weight_decay)
     rates = coupling.rates(common, learning_rate, peak_learning_rate)
+    warn_of_strong_decay(weight_decay, coupling, learning_rate, peak_learning_rate)
 
     def init(params: optax.Params) -> DecayWeightsState:
         m, _ = resolve(mask, factors, params)

@@ -23,7 +23,7 @@ FLOORS = {
         {"_checks", "_trees", "_kinds"},
         {"coupling", "schedules", "theory", "_patterns", "rules"},
         {"strengths", "preconditioners", "masks", "rounding"},
-        {"_resolution"},
+        {"_resolution", "_slips"},
         {"transforms"},
         {"aliases", "diagnostics"},
         {"__init__", "cli"},
