@@ -4,6 +4,8 @@
 add warm restarts with normalised decay. All of them step in float32 and emit the gradients' dtype.
 """
 
+from __future__ import annotations
+
 from typing import TypeAlias
 
 import optax
@@ -36,16 +38,20 @@ def sgd(
 
     Args:
       learning_rate: lr_t = η_t·α, a number or a schedule, inside the momentum buffer.
-      l2: λ', the coefficient of ½·λ'·||θ||² in the loss, a number, a schedule, or a tree of numbers as in
-        `decay_weights`.
-      momentum, momentum_dtype: as in `scale_by_momentum`.
-      mask: as in `add_decayed_weights`.
+      l2: λ', the coefficient of ½·λ'·||θ||² in the loss: a number, a schedule, or a tree of numbers
+        as in `decay_weights`.
+      momentum: β1 in [0, 1).
+      momentum_dtype: the dtype in which m is kept; by default that of the weights, at least float32.
+      mask: which parameters are penalised, and how much each; see `masks`.
 
     Returns:
       An optimiser.
 
     Raises:
       TypeError, ValueError: an argument is out of range or does not fit the params.
+
+    Warns:
+      StrongDecayWarning: `l2` looks like a momentum, which optax takes second.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -76,14 +82,15 @@ def sgdw(
 ) -> Optimizer:
     """SGD with momentum and decoupled decay: ``m ← β1·m + lr_t·g``, ``θ ← θ − m − c_t·θ``.
 
-    For the form with the learning rate outside the buffer (optax, PyTorch), which differs under a
-    schedule, write ``decouple(optax.sgd(lr, momentum=0.9), weight_decay, learning_rate=lr, ...)``.
+    In optax and PyTorch the learning rate stands outside the buffer, which differs under a schedule.
+    For that form write ``decouple(optax.sgd(lr, momentum=0.9), weight_decay, learning_rate=lr)``.
 
     Args:
       learning_rate: lr_t = η_t·α, a number or a schedule, inside the momentum buffer.
-      weight_decay: λ, a number, a schedule, or a tree of numbers as in `decay_weights`; ``c_t = λ·η_t`` with
-        the default coupling.
-      momentum, momentum_dtype: as in `scale_by_momentum`.
+      weight_decay: λ, a number, a schedule, or a tree of numbers as in `decay_weights`. With the
+        default coupling ``c_t = λ·η_t``: a step at the peak removes the share λ of each weight.
+      momentum: β1 in [0, 1).
+      momentum_dtype: the dtype in which m is kept; by default that of the weights, at least float32.
       peak_learning_rate, coupling, rule, mask, rounding: as in `decouple`.
 
     Returns:
@@ -92,12 +99,15 @@ def sgdw(
     Raises:
       TypeError, ValueError: an argument is out of range or does not fit the params.
 
+    Warns:
+      StrongDecayWarning: a step at the peak removes 5 % or more of a weight.
+
     Examples:
       >>> import jax.numpy as jnp
-      >>> optimizer, params = sgdw(0.5, 0.1), jnp.array([2.0])
+      >>> optimizer, params = sgdw(0.5, 0.01), jnp.array([2.0])
       >>> updates, _ = optimizer.update(jnp.array([1.0]), optimizer.init(params), params)
       >>> round(float(updates[0]), 6)
-      -0.7
+      -0.52
 
     Source: arXiv 1711.05101, Algorithm 1 with the term of line 9.
     """
@@ -127,18 +137,28 @@ def adam(
 ) -> Optimizer:
     """Adam with L2 regularisation: ``g ← g + λ'θ``, then ``θ ← θ − lr_t·m̂/(√v̂ + ε)``.
 
+    optax's `eps_root` and `nesterov` are left out. To have them write
+    ``optax.chain(add_decayed_weights(l2), optax.adam(learning_rate, nesterov=True))``.
+
     Args:
       learning_rate: lr_t = η_t·α, a number or a schedule.
-      l2: λ', the coefficient of ½·λ'·||θ||² in the loss, a number, a schedule, or a tree of numbers as in
-        `decay_weights`.
-      b1, b2, eps, mu_dtype, nu_dtype: as in `scale_by_adam`.
-      mask: as in `add_decayed_weights`.
+      l2: λ', the coefficient of ½·λ'·||θ||² in the loss: a number, a schedule, or a tree of numbers
+        as in `decay_weights`.
+      b1: β1 in [0, 1), of the first moment m.
+      b2: β2 in [0, 1), of the second moment v.
+      eps: ε >= 0, outside the root and after the bias correction.
+      mu_dtype: the dtype in which m is kept; by default that of the weights, at least float32.
+      nu_dtype: the dtype in which v is kept; by default the same.
+      mask: which parameters are penalised, and how much each; see `masks`.
 
     Returns:
       An optimiser.
 
     Raises:
       TypeError, ValueError: an argument is out of range or does not fit the params.
+
+    Warns:
+      StrongDecayWarning: `l2` looks like β1, which optax takes second.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -172,14 +192,24 @@ def adamw(
 ) -> Optimizer:
     """Adam with decoupled decay: ``θ ← θ − lr_t·m̂/(√v̂ + ε) − c_t·θ``.
 
-    With ``coupling=LR`` it is ``optax.adamw(learning_rate, weight_decay=weight_decay)``.
+    With ``coupling=LR`` it is ``optax.adamw(learning_rate, weight_decay=weight_decay)``. optax's
+    `eps_root` and `nesterov` are left out. To have them write ``decouple(optax.adam(lr,
+    nesterov=True), weight_decay, learning_rate=lr)``.
 
     Args:
       learning_rate: lr_t = η_t·α, a number or a schedule.
-      weight_decay: λ, a number, a schedule, or a tree of numbers as in `decay_weights`; ``c_t = λ·η_t`` with
-        the default coupling.
-      b1, b2, eps, mu_dtype, nu_dtype: as in `scale_by_adam`.
-      peak_learning_rate, coupling, rule, mask, rounding: as in `decouple`.
+      weight_decay: λ, a number, a schedule, or a tree of numbers as in `decay_weights`. With the
+        default coupling ``c_t = λ·η_t``: a step at the peak removes the share λ of each weight.
+      b1: β1 in [0, 1), of the first moment m.
+      b2: β2 in [0, 1), of the second moment v.
+      eps: ε >= 0, outside the root and after the bias correction.
+      mu_dtype: the dtype in which m is kept; by default that of the weights, at least float32.
+      nu_dtype: the dtype in which v is kept; by default the same.
+      peak_learning_rate: α. Needed where the coupling's p ≠ s and `learning_rate` is a schedule.
+      coupling: the unit of λ, a `Coupling` or a framework's name such as "torch".
+      rule: what the weights decay towards; see `rules`.
+      mask: which parameters decay, and how much each; see `masks`.
+      rounding: how bfloat16 weights are written; see `rounding`.
 
     Returns:
       An optimiser.
@@ -187,12 +217,15 @@ def adamw(
     Raises:
       TypeError, ValueError: an argument is out of range or does not fit the params.
 
+    Warns:
+      StrongDecayWarning: a step at the peak removes 5 % or more of a weight.
+
     Examples:
       >>> import jax.numpy as jnp
-      >>> optimizer, params = adamw(0.5, 0.1), jnp.array([2.0])
+      >>> optimizer, params = adamw(0.5, 0.01), jnp.array([2.0])
       >>> updates, _ = optimizer.update(jnp.array([1.0]), optimizer.init(params), params)
       >>> round(float(updates[0]), 4)
-      -0.7
+      -0.52
 
     Source: arXiv 1711.05101, Algorithm 2 with the term of line 12.
     """
@@ -223,13 +256,15 @@ def sgdwr(
     mask: MaskLike = everything(),
     rounding: optax.GradientTransformation | None = None,
 ) -> Optimizer:
-    """`sgdw` with warm restarts: ``η_t = 0.5 + 0.5·cos(π·T_cur/T_i)``, ``λ_i = λ_norm·sqrt(b/(B·T_i))``.
+    """`sgdw` with warm restarts and normalised decay.
+
+    ``η_t = 0.5 + 0.5·cos(π·T_cur/T_i)``, ``λ_i = λ_norm·sqrt(b/(B·T_i))``
 
     Neither the momentum nor the step count is reset at a restart.
 
     Args:
-      learning_rate: α, a number: the peak that every restart returns to. Moved from outside, as by
-        ``optax.inject_hyperparams``, it scales the steps and not the decay, which follows the restarts.
+      learning_rate: α, a number: the peak that every restart returns to. Moved from outside, as
+        by ``optax.inject_hyperparams``, it scales the steps and not the decay.
       normalized_weight_decay: λ_norm, a number.
       batch_size, dataset_size, first_cycle_epochs, cycle_factor: as in `normalized_per_cycle`.
       momentum, momentum_dtype: as in `scale_by_momentum`.
@@ -285,13 +320,15 @@ def adamwr(
     mask: MaskLike = everything(),
     rounding: optax.GradientTransformation | None = None,
 ) -> Optimizer:
-    """`adamw` with warm restarts: ``η_t = 0.5 + 0.5·cos(π·T_cur/T_i)``, ``λ_i = λ_norm·sqrt(b/(B·T_i))``.
+    """`adamw` with warm restarts and normalised decay.
+
+    ``η_t = 0.5 + 0.5·cos(π·T_cur/T_i)``, ``λ_i = λ_norm·sqrt(b/(B·T_i))``
 
     Neither the moments nor the step count of their bias correction is reset at a restart.
 
     Args:
-      learning_rate: α, a number: the peak that every restart returns to. Moved from outside, as by
-        ``optax.inject_hyperparams``, it scales the steps and not the decay, which follows the restarts.
+      learning_rate: α, a number: the peak that every restart returns to. Moved from outside, as
+        by ``optax.inject_hyperparams``, it scales the steps and not the decay.
       normalized_weight_decay: λ_norm, a number.
       batch_size, dataset_size, first_cycle_epochs, cycle_factor: as in `normalized_per_cycle`.
       b1, b2, eps, mu_dtype, nu_dtype: as in `scale_by_adam`.

@@ -5,6 +5,8 @@ rate and ``η_t = lr_t / α`` the schedule's multiplier, whose peak is 1. Every 
 ``(p, s)``, so a weight decay λ moves from one to another by ``λ · α^(p_from − p_to)``.
 """
 
+from __future__ import annotations
+
 import difflib
 import math
 import re

@@ -15,6 +15,8 @@ Examples:
   {'embed': {'embedding': 0.1}, 'head': {'bias': 0.0, 'kernel': 1.0}}
 """
 
+from __future__ import annotations
+
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -71,27 +73,27 @@ class Mask:
     # So that NumPy's numbers leave the product to `__rmul__`.
     __array_ufunc__ = None
 
-    def __and__(self, other: "MaskLike") -> "Mask":
+    def __and__(self, other: MaskLike) -> Mask:
         """The smaller of the two multipliers of each leaf."""
         return Mask(_both, (self, _operand(other)))
 
-    def __rand__(self, other: "MaskLike") -> "Mask":
+    def __rand__(self, other: MaskLike) -> Mask:
         """The smaller of the two multipliers of each leaf."""
         return Mask(_both, (_operand(other), self))
 
-    def __or__(self, other: "MaskLike") -> "Mask":
+    def __or__(self, other: MaskLike) -> Mask:
         """The larger of the two multipliers of each leaf."""
         return Mask(_either, (self, _operand(other)))
 
-    def __ror__(self, other: "MaskLike") -> "Mask":
+    def __ror__(self, other: MaskLike) -> Mask:
         """The larger of the two multipliers of each leaf."""
         return Mask(_either, (_operand(other), self))
 
-    def __invert__(self) -> "Mask":
+    def __invert__(self) -> Mask:
         """1 − m, for a mask whose multipliers are all 0 or 1."""
         return Mask(_opposite, (self,))
 
-    def __mul__(self, factor: Number) -> "Mask":
+    def __mul__(self, factor: Number) -> Mask:
         """`factor` times each multiplier."""
         if isinstance(factor, Mask):
             raise TypeError(

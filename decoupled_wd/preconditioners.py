@@ -4,6 +4,8 @@ All arithmetic is in float32 or wider whatever the parameters' dtype, and so are
 storage dtype is chosen. The update leaves these links in float32 or wider too: round it once, at the end.
 """
 
+from __future__ import annotations
+
 from typing import NamedTuple
 
 import jax

@@ -13,6 +13,8 @@ Why not Kahan summation: its compensation costs the same 2 bytes, but as a bfloa
 below c ≈ 2^-18. The low half of the float32 weight loses nothing.
 """
 
+from __future__ import annotations
+
 import itertools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple

@@ -6,6 +6,8 @@ fraction c_t·m of each leaf, may keep state, and never sees a masked-out leaf: 
 ``optax.MaskedNode()``. `decay_weights` subtracts ``c_t · m ⊙ pull``.
 """
 
+from __future__ import annotations
+
 from collections.abc import Callable
 from typing import NamedTuple, TypeAlias
 

@@ -4,6 +4,8 @@ The 1cycle schedule of fast.ai is ``optax.linear_onecycle_schedule(steps, peak, 
 and a step drop is ``optax.piecewise_constant_schedule``: neither is repeated here.
 """
 
+from __future__ import annotations
+
 import math
 
 import jax.numpy as jnp

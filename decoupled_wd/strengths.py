@@ -1,5 +1,7 @@
 """How strong the decay is: weight decays λ from quantities that mean the same in every run."""
 
+from __future__ import annotations
+
 import math
 
 from jax.typing import ArrayLike

@@ -6,6 +6,8 @@ by the same angle at each step. The formulas are those of a random walk, for sma
 moving average. All take the fraction c = λ·α^p that a step removes, whatever the coupling, as numbers or arrays.
 """
 
+from __future__ import annotations
+
 import math
 from collections.abc import Callable
 

@@ -1,5 +1,7 @@
 """Where decay meets the optimiser: ``θ' = W(θ + Δ_t − c_t · m ⊙ pull(θ))``."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import warnings

@@ -1,11 +1,15 @@
 """The public names: what tab completion shows, and the study, which is imported on first use."""
 
 import importlib.util
+import inspect
+import pydoc
 import rlcompleter
 import subprocess
 import sys
+import textwrap
 import types
 
+import optax
 import pytest
 
 import decoupled_wd as dwd
@@ -123,3 +127,21 @@ def test_help_works_without_the_extra():
 def test_a_name_that_is_not_there_is_told_as_python_tells_it():
     with pytest.raises(AttributeError, match="'decoupled_wd' has no attribute 'adamx'"):
         _ = dwd.adamx
+
+
+@pytest.mark.parametrize("name", ["adamw", "adam", "sgdw", "sgd", "adamwr", "sgdwr"])
+def test_help_fits_on_a_page_and_shows_readable_defaults(name):
+    text = pydoc.plain(pydoc.render_doc(getattr(dwd, name)))
+    # a terminal of 100 columns, which breaks the signature
+    lines = [row for line in text.splitlines() for row in textwrap.wrap(line, 100) or [""]]
+    assert len(lines) <= 60
+    assert "mask: 'MaskLike' = everything()" in text
+    assert "0x" not in text
+    assert "Union" not in text
+
+
+@pytest.mark.parametrize("name", ["adam", "adamw"])
+@pytest.mark.parametrize("option", ["eps_root", "nesterov"])
+def test_help_says_how_to_get_what_only_optax_has(name, option):
+    assert option in inspect.signature(getattr(optax, name)).parameters
+    assert f"`{option}`" in getattr(dwd, name).__doc__

@@ -1,5 +1,7 @@
 """What will decay, and how fast: one row for every leaf, before anything is trained."""
 
+from __future__ import annotations
+
 import math
 from collections import Counter
 from dataclasses import dataclass

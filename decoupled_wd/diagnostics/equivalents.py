@@ -1,5 +1,7 @@
 """One decay in everybody's units: the λ of each framework, the timescale, the half-life, the normalised λ."""
 
+from __future__ import annotations
+
 import math
 from dataclasses import dataclass
 from typing import NamedTuple

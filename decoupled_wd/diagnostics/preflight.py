@@ -5,6 +5,8 @@ change, however many steps follow. So a dtype of relative spacing eps has a thre
 decays, and from ``c = eps/2`` on every weight does.
 """
 
+from __future__ import annotations
+
 import warnings
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args

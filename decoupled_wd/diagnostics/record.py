@@ -1,5 +1,7 @@
 """What the decay does during training: a record in the optimiser's state, of what was applied."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax
