@@ -8,7 +8,7 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from decoupled_wd._trees import path_name
+from decoupled_wd._paths import path_name
 from decoupled_wd._types import ScalarOrSchedule, WeightDecay
 from decoupled_wd.coupling import Coupling
 from decoupled_wd.theory import half_life

@@ -14,13 +14,13 @@ def main() -> None:
     for ending in (signal.SIGINT, signal.SIGTERM):
         # nohup and shells ignore signals for their children, and are obeyed
         if signal.getsignal(ending) is not signal.SIG_IGN:
-            signal.signal(ending, _end)
+            signal.signal(ending, _leave)
     from decoupled_wd import cli
 
     cli.main()
 
 
-def _end(number: int, _: FrameType | None) -> None:
+def _leave(number: int, _: FrameType | None) -> None:
     """No exception, which the import of a compiled module would turn into another one."""
     os.write(2, b"decoupled-wd: stopped\n")
     os._exit(128 + number)

@@ -201,6 +201,15 @@ FRAMEWORKS: Mapping[str, Coupling] = MappingProxyType(
 """The coupling of each framework's decoupled weight decay."""
 
 
+def follow(
+    peak: ArrayLike,
+    learning_rate: ScalarOrSchedule,
+    peak_learning_rate: ArrayLike | None,
+) -> Schedule:
+    """A number that moves as the learning rate does: ``peak · η_t``."""
+    return PAPER.fraction(peak, learning_rate, peak_learning_rate)
+
+
 def convert_weight_decay(
     weight_decay: float, *, from_: Coupling | str, to: Coupling | str, learning_rate: float
 ) -> float:

@@ -20,17 +20,10 @@ from decoupled_wd._checks import (
     check_scalar_or_schedule,
     scheduled,
 )
-from decoupled_wd._trees import (
-    check_gradients,
-    is_inexact,
-    map_leaves,
-    once_per_shape,
-    root,
-    wide_dtype,
-    widen,
-)
+from decoupled_wd._trees import is_inexact, map_leaves, once_per_shape, root, wide_dtype, widen
 from decoupled_wd._types import Number, PyTree, ScalarOrSchedule
-from decoupled_wd.coupling import PAPER
+from decoupled_wd._updates import check_gradients
+from decoupled_wd.coupling import follow
 
 
 class ScaleByMomentumState(NamedTuple):
@@ -238,7 +231,7 @@ def scale_by_adabound(
         )
     check_positive("final_learning_rate", final_learning_rate)
     check_positive("gamma", gamma, "use scale_by_adam for Adam without bounds")
-    final = PAPER.fraction(final_learning_rate, learning_rate, peak_learning_rate)  # final · η_t
+    final = follow(final_learning_rate, learning_rate, peak_learning_rate)
     adam = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
 
     def update(

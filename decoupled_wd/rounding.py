@@ -24,20 +24,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from decoupled_wd._trees import (
-    check_gradients,
-    check_params,
-    dtype_name,
-    dtype_of,
-    is_absent,
-    is_none,
-    map_leaves,
-    once_per_shape,
-    path_name,
-    structure_error,
-    unbox,
-)
+from decoupled_wd._paths import path_name, structure_error, unbox
+from decoupled_wd._trees import dtype_name, dtype_of, is_absent, is_none, map_leaves, once_per_shape
 from decoupled_wd._types import Number, PyTree, PyTreeDef
+from decoupled_wd._updates import check_gradients, check_params
 from decoupled_wd.rules import Rule
 
 __all__ = ["residual", "stochastic_rounding", "weights"]
@@ -93,14 +83,14 @@ def residual() -> optax.GradientTransformationExtraArgs:
         def leaf(p: PyTree) -> PyTree:
             return jnp.zeros_like(p, dtype=jnp.int16) if is_bfloat16(p) else optax.MaskedNode()
 
-        _check(params)
+        _check_dtypes(params)
         return ResidualState(jax.tree.map(leaf, params))
 
     def update(
         updates: PyTree, state: ResidualState, params: PyTree = None, **extra: object
     ) -> tuple[PyTree, ResidualState]:
         del extra
-        _check(params)
+        _check_dtypes(params)
         check_gradients("updates", updates, params)
         _check_residuals(state.residual, params)
 
@@ -143,7 +133,7 @@ def stochastic_rounding(seed: int) -> optax.GradientTransformationExtraArgs:
     _check_seed(seed)
 
     def init(params: optax.Params) -> StochasticRoundingState:
-        _check(params)
+        _check_dtypes(params)
         # made here, since the state needs a buffer of its own, to be donated
         return StochasticRoundingState(jax.random.key_data(jax.random.key(seed)))
 
@@ -151,7 +141,7 @@ def stochastic_rounding(seed: int) -> optax.GradientTransformationExtraArgs:
         updates: PyTree, state: StochasticRoundingState, params: PyTree = None, **extra: object
     ) -> tuple[PyTree, StochasticRoundingState]:
         del extra
-        _check(params)
+        _check_dtypes(params)
         check_gradients("updates", updates, params)
         step, following = jax.random.split(jax.random.wrap_key_data(state.key))
         names = _numbered(updates)
@@ -402,7 +392,7 @@ def _check_seed(seed: Number) -> None:
         raise ValueError(f"seed must be at least 0 and below 2^32, got {seed}; {remedy}")
 
 
-def _check(params: PyTree) -> None:
+def _check_dtypes(params: PyTree) -> None:
     check_params("rounding", params)
     for path, leaf in jax.tree.leaves_with_path(params):
         dtype = getattr(leaf, "dtype", None)

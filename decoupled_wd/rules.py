@@ -18,15 +18,14 @@ import optax
 from jax.typing import ArrayLike
 
 from decoupled_wd._checks import check_at_least_one, check_nonnegative
+from decoupled_wd._paths import named_leaves, path_name, unbox
 from decoupled_wd._trees import (
     dtype_name,
     dtype_of,
     is_absent,
-    named_leaves,
+    manual_axes,
     once_per_shape,
-    path_name,
     root,
-    unbox,
     wide_dtype,
     widen,
 )
@@ -395,7 +394,7 @@ def _check_value(path: KeyPath, p: PyTree, target: PyTree) -> None:
 
 def _check_whole(params: optax.Params) -> None:
     """ValueError where ``jax.shard_map`` shows one shard of a weight only, so far as its types tell."""
-    axes = [_varying(jax.typeof(p)) for p in jax.tree.leaves(params)]
+    axes = [manual_axes(p) for p in jax.tree.leaves(params)]
     if any(axes):
         names = zip(named_leaves(params), axes, strict=True)
         path, over = next((path, sorted(over)) for (path, _), over in names if over)
@@ -403,14 +402,6 @@ def _check_whole(params: optax.Params) -> None:
             f"towards_norm sees one shard of {path!r} under shard_map over {over}, whose norm is not that of the "
             "weight; call update outside shard_map, on the whole params"
         )
-
-
-def _varying(kind: object) -> tuple[str, ...]:
-    """The mesh axes over which ``jax.shard_map`` splits an array of this type."""
-    # jax before 0.10 calls them vma
-    named = getattr(kind, "vma", None)
-    varying = getattr(getattr(kind, "manual_axis_type", None), "varying", ())
-    return (*(named or varying),)
 
 
 def _norm(p: jax.Array, axis: Axis) -> jax.Array:

@@ -150,7 +150,7 @@ def from_timescale(
     Source: Wang & Aitchison, arXiv 2405.13698.
     """
     check_at_least_one("steps", steps)
-    return _from_fraction(1 / steps, learning_rate, coupling)
+    return _in_unit(1 / steps, learning_rate, coupling)
 
 
 def from_half_life(
@@ -176,7 +176,7 @@ def from_half_life(
     Source: the definition of a half-life.
     """
     check_at_least_one("steps", steps)
-    return _from_fraction(-math.expm1(-math.log(2) / steps), learning_rate, coupling)
+    return _in_unit(-math.expm1(-math.log(2) / steps), learning_rate, coupling)
 
 
 def keep_normalized(
@@ -262,20 +262,21 @@ def _transferred(
 ) -> float:
     check_nonnegative("weight_decay", weight_decay)
     check_positive("learning_rate_ratio", learning_rate_ratio)
-    return weight_decay * _from_fraction(change, learning_rate_ratio, coupling)
+    return weight_decay * _in_unit(change, learning_rate_ratio, coupling)
 
 
-def _from_fraction(fraction: float, learning_rate: float | None, coupling: Coupling | str) -> float:
+def _in_unit(amount: float, learning_rate: float | None, coupling: Coupling | str) -> float:
+    """An amount of c, or a ratio of two, as one of λ: ``amount / α^p``."""
     coupling = as_coupling("coupling", coupling)
     if learning_rate is not None:
         check_positive("learning_rate", learning_rate, "pass the peak learning rate of the run")
     if coupling.p == 0:
-        return fraction
+        return amount
     if learning_rate is None:
         raise ValueError(
             f"{coupling} multiplies the decay by the learning rate; pass learning_rate="
         )
-    weight_decay: float = fraction / learning_rate**coupling.p
+    weight_decay: float = amount / learning_rate**coupling.p
     check_nonnegative(
         f"the weight decay for learning_rate={learning_rate}",
         weight_decay,

@@ -96,8 +96,8 @@ def rotation(fraction: ArrayLike, momentum: float = 0.9) -> Number:
 
     Source: Kosson et al., arXiv 2305.17212, table 1, with aλ of AdamW, and aλ/(1−β1) of SGDM, written c.
     """
-    _check(check_nonnegative, fraction=fraction)
-    _check(check_averaging_rate, momentum=momentum)
+    _check_all(check_nonnegative, fraction=fraction)
+    _check_all(check_averaging_rate, momentum=momentum)
     return (2 * fraction * (1 - momentum) / (1 + momentum)) ** 0.5
 
 
@@ -122,8 +122,8 @@ def lion_rotation(fraction: ArrayLike, b1: float = 0.9, b2: float = 0.99) -> Num
 
     Source: Kosson et al., arXiv 2305.17212, table 1.
     """
-    _check(check_nonnegative, fraction=fraction)
-    _check(check_averaging_rate, b1=b1, b2=b2)
+    _check_all(check_nonnegative, fraction=fraction)
+    _check_all(check_averaging_rate, b1=b1, b2=b2)
     return (math.pi * fraction * ((1 - b1) ** 2 + b1**2 * (1 - b2) / (1 + b2))) ** 0.5
 
 
@@ -147,8 +147,8 @@ def adamw_norm(fraction: ArrayLike, *, learning_rate: ArrayLike, size: int) -> N
 
     Source: Kosson et al., arXiv 2305.17212, table 1: √(aC/(2λ)) with c = aλ.
     """
-    _check(check_positive, fraction=fraction, size=size)
-    _check(check_nonnegative, learning_rate=learning_rate)
+    _check_all(check_positive, fraction=fraction, size=size)
+    _check_all(check_nonnegative, learning_rate=learning_rate)
     return learning_rate * (size / (2 * fraction)) ** 0.5
 
 
@@ -181,9 +181,9 @@ def sgdw_norm(
 
     Source: Kosson et al., arXiv 2305.17212, table 1: (aG²/(2λ(1−β1)))^¼, with c = aλ/(1−β1).
     """
-    _check(check_positive, fraction=fraction)
-    _check(check_nonnegative, learning_rate=learning_rate, gradient_norm=gradient_norm)
-    _check(check_averaging_rate, momentum=momentum)
+    _check_all(check_positive, fraction=fraction)
+    _check_all(check_nonnegative, learning_rate=learning_rate, gradient_norm=gradient_norm)
+    _check_all(check_averaging_rate, momentum=momentum)
     return (learning_rate * gradient_norm / (1 - momentum)) ** 0.5 / (2 * fraction) ** 0.25
 
 
@@ -215,12 +215,12 @@ def lion_norm(
 
     Source: Kosson et al., arXiv 2305.17212, table 1.
     """
-    _check(check_positive, fraction=fraction, size=size)
-    _check(check_nonnegative, learning_rate=learning_rate)
+    _check_all(check_positive, fraction=fraction, size=size)
+    _check_all(check_nonnegative, learning_rate=learning_rate)
     return learning_rate * size**0.5 / lion_rotation(fraction, b1, b2)
 
 
-def _check(check: Callable[[str, Number], None], **arguments: Number) -> None:
+def _check_all(check: Callable[[str, Number], None], **arguments: Number) -> None:
     """Of an array, every entry; of a traced one, nothing."""
     for name, value in arguments.items():
         if isinstance(value, jax.core.Tracer):

@@ -20,14 +20,22 @@ CORE = sorted(name for name in MODULES if not name.startswith("study"))
 FLOORS = {
     "": [
         {"_types"},
-        {"_checks", "_trees", "_kinds"},
-        {"coupling", "schedules", "theory", "_patterns", "rules"},
+        {"_checks", "_trees"},
+        {"_paths"},
+        {"_updates"},
+        {"coupling", "schedules", "theory", "rules"},
         {"strengths", "preconditioners", "masks", "rounding"},
         {"_resolution", "_slips"},
         {"transforms"},
         {"aliases", "diagnostics"},
         {"__init__", "cli"},
         {"_start", "study"},
+    ],
+    "masks": [
+        {"_kinds", "_patterns"},
+        {"_mask"},
+        {"_policies", "_multipliers"},
+        {"__init__"},
     ],
     "diagnostics": [
         {"__init__", "_tables", "_measures"},

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from decoupled_wd._trees import widen
+from decoupled_wd._trees import float_info, widen
 from decoupled_wd._types import Number, PyTree
 
 # weights that are added one after another: float32 cannot count past 2^24
@@ -50,13 +50,13 @@ def sums_of_each(leaves: list[Leaf], fractions: list[PyTree]) -> jax.Array:
     for i, leaf in enumerate(leaves):
         kind = jax.tree.structure(leaf), *map(jax.typeof, jax.tree.leaves(leaf))
         alike.setdefault(kind if leaf.param.size <= _SMALL else i, []).append(i)
-    rows = [_rows([leaves[i] for i in group], fractions) for group in alike.values()]
+    rows = [_sums_together([leaves[i] for i in group], fractions) for group in alike.values()]
     order = np.argsort([i for group in alike.values() for i in group])
     table: jax.Array = jnp.concatenate(rows)[order] if rows else jnp.zeros((0, len(Sums._fields)))
     return table
 
 
-def _rows(leaves: list[Leaf], fractions: list[PyTree]) -> jax.Array:
+def _sums_together(leaves: list[Leaf], fractions: list[PyTree]) -> jax.Array:
     if len(leaves) == 1:
         return jnp.stack([_sums(leaves[0], fractions)])
     together = jax.tree.map(lambda *x: jnp.stack(x), *leaves)
@@ -119,12 +119,8 @@ def _blocked(
 
 def _rounded(x: jax.Array, dtype: DTypeLike) -> jax.Array:
     """x as `dtype` holds it, in the dtype of x: XLA may drop a conversion there and back."""
-    info = _info(dtype)
+    info = float_info(dtype)
     return x if info.bits >= 32 else jax.lax.reduce_precision(x, info.nexp, info.nmant)
-
-
-def _info(dtype: DTypeLike) -> jnp.finfo:
-    return jnp.finfo(dtype)  # type: ignore[no-untyped-call]
 
 
 def compensated(total: jax.Array, error: jax.Array, term: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -132,11 +128,3 @@ def compensated(total: jax.Array, error: jax.Array, term: jax.Array) -> tuple[ja
     wanted = term - error
     new = total + wanted
     return new, (new - total) - wanted
-
-
-def manual_axes(x: object) -> frozenset[str]:
-    """Axes of a ``shard_map`` over which x differs; jax 0.10 has moved them within the type."""
-    kind = jax.typeof(x)
-    kind = getattr(kind, "manual_axis_type", kind)
-    found: frozenset[str] = getattr(kind, "varying", getattr(kind, "vma", frozenset()))
-    return found

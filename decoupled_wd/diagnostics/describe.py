@@ -13,7 +13,8 @@ from jax.typing import ArrayLike
 
 from decoupled_wd import masks
 from decoupled_wd._checks import check_nonnegative, scheduled
-from decoupled_wd._trees import broadcast_leaves, is_absent, is_inexact, kind_of
+from decoupled_wd._paths import broadcast_leaves
+from decoupled_wd._trees import is_absent, is_inexact, kind_of
 from decoupled_wd._types import Number, PyTree, ScalarOrSchedule, WeightDecay
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.diagnostics._tables import Cells, Table, as_number, columns
@@ -135,7 +136,7 @@ def describe(
     first = scheduled("weight_decay", weight_decay, 0)
     strengths = broadcast_leaves("weight_decay", first, params)
     found = zip(masks.matches(mask, params), strengths, strict=True)
-    rows = tuple(_row(path, leaf, match, lam, unit) for (path, leaf, match), lam in found)
+    rows = tuple(_planned(path, leaf, match, lam, unit) for (path, leaf, match), lam in found)
     notes = {
         "weight_decay is a schedule: the fractions are those of its value at step 0": callable(
             weight_decay
@@ -162,7 +163,7 @@ def _fraction_of_one(
     return float(alpha**coupling.p) if coupling.p else 1.0
 
 
-def _row(
+def _planned(
     path: str, leaf: PyTree, match: masks.Match, weight_decay: Number, unit: float
 ) -> PlannedLeaf:
     shape = tuple(getattr(leaf, "shape", ()))

@@ -17,7 +17,8 @@ import optax
 from jax.typing import ArrayLike
 
 from decoupled_wd._checks import check_at_least_one, scheduled
-from decoupled_wd._trees import is_absent, named_leaves, widen
+from decoupled_wd._paths import named_leaves
+from decoupled_wd._trees import float_info, is_absent, widen
 from decoupled_wd._types import Number, PyTree, ScalarOrSchedule, WeightDecay
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.diagnostics._tables import Cells, Table, as_number, columns
@@ -109,7 +110,7 @@ def preflight(
 
     Source: round-to-nearest, IEEE 754-2019, section 4.3.1; its effect, Zamirai et al., arXiv 2010.06192, section 3.
     """
-    _check(steps, rounding, on_loss)
+    _check_options(steps, rounding, on_loss)
     rounded = rounding is not None and is_rounding_link(rounding)
     options: dict[str, Number] = {
         "learning_rate": learning_rate,
@@ -127,18 +128,18 @@ def preflight(
             ends = [unit * row.fraction for row in last]
         leaves = [leaf for _, leaf in named_leaves(params, is_leaf=is_absent)]
         found = zip(plans, leaves, ends, strict=True)
-        rows = tuple(_row(plan, leaf, end, rounded) for plan, leaf, end in found)
+        rows = tuple(_checked(plan, leaf, end, rounded) for plan, leaf, end in found)
     return _reported(Preflight(rows), on_loss)
 
 
-def _row(plan: PlannedLeaf, leaf: PyTree, end: float | None, rounded: bool) -> CheckedLeaf:
+def _checked(plan: PlannedLeaf, leaf: PyTree, end: float | None, rounded: bool) -> CheckedLeaf:
     path, dtype, c = plan.path, plan.dtype, plan.fraction
     if c == 0:
         return CheckedLeaf(path, dtype, c, end, 0.0, 0.0, "not decayed", "")
     carrier = "float32" if rounded and is_bfloat16(leaf) else dtype
     moved = _share_moved(leaf, c, carrier)
     verdict = "kept" if moved == 1 else "partly lost" if moved else "lost"
-    threshold = float(_info(carrier).eps) / 4
+    threshold = float(float_info(carrier).eps) / 4
     return CheckedLeaf(path, dtype, c, end, threshold, moved, verdict, _remedy(carrier, verdict))
 
 
@@ -162,7 +163,7 @@ def _moves(p: jax.Array, c: float) -> jax.Array:
 
 def _share_of_significands(c: float, dtype: str) -> float:
     """Of the significands s in [1, 2), those with ``c·s > eps/2``: a formula where there are too many to try."""
-    info = _info(dtype)
+    info = float_info(dtype)
     if info.nmant <= _SHORT:
         s = 1 + jnp.arange(2**info.nmant) * float(info.eps)
         return float(jnp.mean(_moves(s.astype(info.dtype), c)))
@@ -186,7 +187,7 @@ def _reported(report: Preflight, on_loss: OnLoss) -> Preflight:
     return report
 
 
-def _check(steps: int | None, rounding: object, on_loss: str) -> None:
+def _check_options(steps: int | None, rounding: object, on_loss: str) -> None:
     if steps is not None:
         check_at_least_one("steps", steps)
     check_rounding(rounding)
@@ -194,7 +195,3 @@ def _check(steps: int | None, rounding: object, on_loss: str) -> None:
         raise ValueError(
             f"on_loss must be one of {get_args(OnLoss)}, got {on_loss!r}; pass one of them"
         )
-
-
-def _info(dtype: str) -> jnp.finfo:
-    return jnp.finfo(dtype)  # type: ignore[no-untyped-call]

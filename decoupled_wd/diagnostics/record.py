@@ -11,9 +11,11 @@ import optax
 from jax.typing import ArrayLike, DTypeLike
 
 from decoupled_wd._checks import check_at_least_one, check_type
-from decoupled_wd._trees import check_params, is_absent, is_inexact, named_leaves, wide_dtype
+from decoupled_wd._paths import named_leaves
+from decoupled_wd._trees import is_absent, is_inexact, manual_axes, wide_dtype
 from decoupled_wd._types import Number, PyTree, PyTreeDef
-from decoupled_wd.diagnostics._measures import Leaf, Sums, compensated, manual_axes, sums_of_each
+from decoupled_wd._updates import check_params
+from decoupled_wd.diagnostics._measures import Leaf, Sums, compensated, sums_of_each
 from decoupled_wd.rounding import is_bfloat16, is_rounding_state
 from decoupled_wd.transforms import Applied, DecayWeightsState, observed
 
@@ -114,7 +116,7 @@ def record(
 
     def init(params: optax.Params) -> RecordState:
         state = inner.init(params)
-        _check_inner(state)
+        _check_decays(state)
         leaves = [p for p in jax.tree.leaves(params) if is_inexact(p)]
         dtype = jnp.result_type(jnp.float32, *(wide_dtype(p.real) for p in leaves))
 
@@ -146,9 +148,9 @@ def record(
             def again() -> tuple[Number, jax.Array]:
                 # the step itself would have to write what it gave this branch to memory, due or not
                 *_, links, leaves = _observe(inner, *given, extra)
-                return True, _varying(_measured(links, leaves).astype(idle.dtype), given)
+                return True, _made_varying(_measured(links, leaves).astype(idle.dtype), given)
 
-            first, table = jax.lax.cond(due, again, lambda: (True, _varying(idle, given)))
+            first, table = jax.lax.cond(due, again, lambda: (True, _made_varying(idle, given)))
             updates = _after(first, updates)
         emitted, after, links, leaves = _observe(inner, updates, state.inner, params, extra)
         if table is None:
@@ -207,7 +209,7 @@ def _after(first: jax.Array, updates: optax.Updates) -> optax.Updates:
     )
 
 
-def _varying(x: jax.Array, like: PyTree) -> jax.Array:
+def _made_varying(x: jax.Array, like: PyTree) -> jax.Array:
     """x as one that differs between devices if anything in `like` does: in ``shard_map`` branches must agree."""
     axes = frozenset().union(*map(manual_axes, jax.tree.leaves(like))) - manual_axes(x)
     if not axes:
@@ -344,7 +346,7 @@ def _check_every(every: Number) -> None:
         raise ValueError(f"every must be a whole number of steps, got {every}; pass {int(every)}")
 
 
-def _check_inner(state: optax.OptState) -> None:
+def _check_decays(state: optax.OptState) -> None:
     parts = jax.tree.leaves(state, is_leaf=lambda n: _is_decay(n) or _is_record(n))
     if any(map(_is_record, parts)):
         raise ValueError("inner holds a record already; record once, around the whole optimiser")

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from decoupled_wd._trees import some
+from decoupled_wd._paths import some
 from decoupled_wd._types import Number
 
 Rules: TypeAlias = Sequence[tuple[str, float]]
