@@ -32,8 +32,9 @@ def _value(name: str, number: Number) -> float | None:
         )
     if jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4:
         raise TypeError(
-            f"{name} arrived as {dtype}, which cannot hold a hyperparameter (0.999 becomes 1.0 in bfloat16); "
-            "pass a Python float, or hyperparam_dtype=jnp.float32 to optax.inject_hyperparams"
+            f"{name} arrived as {dtype}, which cannot hold a hyperparameter (0.999 becomes 1.0 in "
+            "bfloat16); pass a Python float, or hyperparam_dtype=jnp.float32 to "
+            "optax.inject_hyperparams"
         )
     if isinstance(number, jax.core.Tracer):
         return None
@@ -53,8 +54,8 @@ def _require(
         raise ValueError(f"{name} must be {range_}, got {value}; {remedy}")
     if abs(value) > _largest():
         raise ValueError(
-            f"{name} overflows: {value} is infinite in {jnp.result_type(float)}, in which steps are computed; "
-            "pass a smaller number, or set jax_enable_x64 and train in float64"
+            f"{name} overflows: {value} is infinite in {jnp.result_type(float)}, in which steps "
+            "are computed; pass a smaller number, or set jax_enable_x64 and train in float64"
         )
 
 
@@ -129,8 +130,9 @@ def scheduled(name: str, value: object, count: Number) -> Number:
         number = value(count)
     except Exception as error:
         raise TypeError(
-            f"{name} is callable, so it was called with the step count {count} as a schedule, and raised "
-            f"{type(error).__name__}: {error}; pass a number, or a function from the step to a number"
+            f"{name} is callable, so it was called with the step count {count} as a schedule, and "
+            f"raised {type(error).__name__}: {error}; pass a number, or a function from the step "
+            "to a number"
         ) from error
     dtype = jnp.result_type(number) if isinstance(number, _NUMBERS) else None
     real = dtype is not None and any(jnp.issubdtype(dtype, k) for k in (jnp.floating, jnp.integer))
@@ -142,6 +144,7 @@ def scheduled(name: str, value: object, count: Number) -> Number:
     if not isinstance(number, jax.core.Tracer) and not 0 <= float(number) <= _largest():
         at = f" at step {int(count)}" if not isinstance(count, jax.core.Tracer) else ""
         raise ValueError(
-            f"{name} must be finite and >= 0, and the schedule returned {float(number)}{at}; correct the schedule"
+            f"{name} must be finite and >= 0, and the schedule returned {float(number)}{at}; "
+            "correct the schedule"
         )
     return number

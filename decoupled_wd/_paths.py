@@ -17,8 +17,8 @@ from decoupled_wd._types import KeyPath, PyTree, PyTreeDef
 def path_name(path: KeyPath) -> str:
     """A leaf's path in its normal form: words with a slash between them, whatever the keys are.
 
-    ``("dense", "kernel")``, the one key ``"dense.kernel"`` and the one key ``("dense", "kernel")`` are all
-    ``dense/kernel``.
+    ``("dense", "kernel")``, the one key ``"dense.kernel"`` and the one key ``("dense", "kernel")``
+    are all ``dense/kernel``.
     """
     return "/".join(map(_word, path))
 

@@ -46,8 +46,8 @@ def resolve(mask: MaskLike, factors: PyTree, params: optax.Params) -> tuple[PyTr
         return params, params
     if isinstance(mask, bool | jax.Array):
         raise TypeError(
-            f"mask is {mask} for all; optax.inject_hyperparams turns a callable mask into that: name it in its "
-            "static_args; or leave mask out to decay everything"
+            f"mask is {mask} for all; optax.inject_hyperparams turns a callable mask into that: "
+            "name it in its static_args; or leave mask out to decay everything"
         )
     m = multipliers(mask, params)
     structure: PyTreeDef

@@ -23,8 +23,8 @@ _IF_MEANT = "if it is meant, filter dwd.StrongDecayWarning"
 class StrongDecayWarning(UserWarning):
     """A weight decay is so strong that it is most likely another number, or in another unit.
 
-    It is given for Python and NumPy numbers and for trees of numbers, once for each place that calls.
-    ``warnings.filterwarnings("ignore", category=dwd.StrongDecayWarning)`` silences it.
+    It is given for Python and NumPy numbers and for trees of numbers, once for each place that
+    calls. ``warnings.filterwarnings("ignore", category=dwd.StrongDecayWarning)`` silences it.
     """
 
 

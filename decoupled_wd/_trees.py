@@ -101,8 +101,8 @@ def map_leaves(
 def once_per_shape(function: Callable[..., Result]) -> Callable[..., Result]:
     """The function of one leaf, which a program of many leaves holds once for each of their shapes.
 
-    The compiled program is the same, as compilers inline it. Define it where it lives as long as the optimiser:
-    what was traced is found again by its identity.
+    The compiled program is the same, as compilers inline it. Define it where it lives as long as
+    the optimiser: what was traced is found again by its identity.
     """
     shared = jax.jit(function)
 

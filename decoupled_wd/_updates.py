@@ -15,10 +15,12 @@ from decoupled_wd._types import DType, PyTree, PyTreeDef
 def check_gradients(what: str, updates: PyTree, like: PyTree) -> None:
     """Each update fits its twin in `like`, the weights or their moments; None stands for an absent one.
 
-    Only structures, shapes and dtypes are compared, and paths are named only where one does not fit.
+    Only structures, shapes and dtypes are compared, and paths are named only where one does not
+    fit.
 
     Raises:
-      TypeError: an update is integer or boolean for a floating-point weight, or complex for a real one.
+      TypeError: an update is integer or boolean for a floating-point weight, or complex for a real
+        one.
       ValueError: the trees differ in structure, or an update in shape.
     """
     leaves, twins = check_structure(what, updates, like)

@@ -1,7 +1,8 @@
 """The paper's optimisers by name: each is a composition of the pieces, and nothing else.
 
-`sgd` and `adam` put ``l2`` into the gradient; `sgdw` and `adamw` decay beside the step; `sgdwr` and `adamwr`
-add warm restarts with normalised decay. All of them step in float32 and emit the gradients' dtype.
+`sgd` and `adam` put ``l2`` into the gradient; `sgdw` and `adamw` decay beside the step; `sgdwr` and
+`adamwr` add warm restarts with normalised decay. All of them step in float32 and emit the
+gradients' dtype.
 """
 
 from __future__ import annotations
@@ -41,7 +42,8 @@ def sgd(
       l2: λ', the coefficient of ½·λ'·||θ||² in the loss: a number, a schedule, or a tree of numbers
         as in `decay_weights`.
       momentum: β1 in [0, 1).
-      momentum_dtype: the dtype in which m is kept; by default that of the weights, at least float32.
+      momentum_dtype: the dtype in which m is kept; by default that of the weights, at least
+        float32.
       mask: which parameters are penalised, and how much each; see `masks`.
 
     Returns:
@@ -82,15 +84,17 @@ def sgdw(
 ) -> Optimizer:
     """SGD with momentum and decoupled decay: ``m ← β1·m + lr_t·g``, ``θ ← θ − m − c_t·θ``.
 
-    In optax and PyTorch the learning rate stands outside the buffer, which differs under a schedule.
-    For that form write ``decouple(optax.sgd(lr, momentum=0.9), weight_decay, learning_rate=lr)``.
+    In optax and PyTorch the learning rate stands outside the buffer, which differs under a
+    schedule. For that form write
+    ``decouple(optax.sgd(lr, momentum=0.9), weight_decay, learning_rate=lr)``.
 
     Args:
       learning_rate: lr_t = η_t·α, a number or a schedule, inside the momentum buffer.
       weight_decay: λ, a number, a schedule, or a tree of numbers as in `decay_weights`. With the
         default coupling ``c_t = λ·η_t``: a step at the peak removes the share λ of each weight.
       momentum: β1 in [0, 1).
-      momentum_dtype: the dtype in which m is kept; by default that of the weights, at least float32.
+      momentum_dtype: the dtype in which m is kept; by default that of the weights, at least
+        float32.
       peak_learning_rate, coupling, rule, mask, rounding: as in `decouple`.
 
     Returns:

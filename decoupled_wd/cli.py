@@ -1,7 +1,8 @@
 """The console script ``decoupled-wd``, which hands over to a command, and the command ``convert``.
 
 Each command is an entry point of the group ``decoupled_wd.commands``: a function of the
-arguments behind its name. Only the one in use is imported, so that ``convert`` needs nothing beside JAX and optax.
+arguments behind its name. Only the one in use is imported, so that ``convert`` needs nothing beside
+JAX and optax.
 """
 
 import argparse
@@ -80,8 +81,8 @@ def ends_cleanly(command: str = "decoupled-wd", farewell: str = "stopped") -> It
       farewell: what is printed on Ctrl-C: what is kept, and how to go on.
 
     Raises:
-      SystemExit: 130 on Ctrl-C, 141 where nobody reads the output any more, 1 with a line where it, or a
-        file, cannot be written.
+      SystemExit: 130 on Ctrl-C, 141 where nobody reads the output any more, 1 with a line where it,
+        or a file, cannot be written.
 
     Examples:
       >>> with ends_cleanly():
@@ -190,8 +191,9 @@ def _open_closed_streams() -> None:
 def _end_on_signals() -> None:
     """Let Ctrl-C and SIGTERM end the process at once, wherever it is.
 
-    Every file of the package is replaced whole, so that it may end anywhere. An exception instead would wait
-    for XLA, may be lost in a callback, and leaves XLA's threads to an interpreter that shuts down.
+    Every file of the package is replaced whole, so that it may end anywhere. An exception instead
+    would wait for XLA, may be lost in a callback, and leaves XLA's threads to an interpreter that
+    shuts down.
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)

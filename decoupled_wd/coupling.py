@@ -1,8 +1,8 @@
 """How decay is coupled to the learning rate: ``c_t = λ_t · α^p · η_t^s``.
 
-``c_t`` is the fraction of the weight removed in step t, ``λ_t`` the weight decay, ``α`` the peak learning
-rate and ``η_t = lr_t / α`` the schedule's multiplier, whose peak is 1. Every framework is one pair
-``(p, s)``, so a weight decay λ moves from one to another by ``λ · α^(p_from − p_to)``.
+``c_t`` is the fraction of the weight removed in step t, ``λ_t`` the weight decay, ``α`` the peak
+learning rate and ``η_t = lr_t / α`` the schedule's multiplier, whose peak is 1. Every framework is
+one pair ``(p, s)``, so a weight decay λ moves from one to another by ``λ · α^(p_from − p_to)``.
 """
 
 from __future__ import annotations
@@ -83,19 +83,20 @@ class Coupling:
         """The schedule of ``c_t = λ_t · α^p · η_t^s``, from the step count to the fraction removed.
 
         A learning rate that is a JAX array, traced or not, may be that of one step, as in
-        ``optax.inject_hyperparams``, which turns a schedule into an array for every step. So it stands for
-        the peak as little as a schedule does. Where it is the same at every step, write
+        ``optax.inject_hyperparams``, which turns a schedule into an array for every step. So it
+        stands for the peak as little as a schedule does. Where it is the same at every step, write
         ``peak_learning_rate=learning_rate``.
 
         Args:
           weight_decay: λ, a number or a schedule.
-          learning_rate: a Python or NumPy number (then η_t = 1), a schedule, a JAX array, or None where it
-            plays no part.
-          peak_learning_rate: α. Needed with a schedule or a JAX array where p ≠ s; it is never guessed.
+          learning_rate: a Python or NumPy number (then η_t = 1), a schedule, a JAX array, or None
+            where it plays no part.
+          peak_learning_rate: α. Needed with a schedule or a JAX array where p ≠ s; it is never
+            guessed.
 
         Raises:
-          TypeError, ValueError: a value is not a finite number >= 0, α is needed and missing, or the learning
-            rate is above its peak.
+          TypeError, ValueError: a value is not a finite number >= 0, α is needed and missing, or
+            the learning rate is above its peak.
 
         Examples:
           >>> LR.fraction(0.5, learning_rate=0.25)(0)
@@ -155,8 +156,8 @@ class Coupling:
             raise ValueError(
                 "learning_rate is a JAX array, which may be that of one step only, as inside "
                 f"optax.inject_hyperparams, and {self} needs its peak to tell α from η_t; pass "
-                "peak_learning_rate=, the highest value that it takes: where it is the same at every step, "
-                "peak_learning_rate=learning_rate"
+                "peak_learning_rate=, the highest value that it takes: where it is the same at "
+                "every step, peak_learning_rate=learning_rate"
             )
 
 
@@ -166,8 +167,8 @@ def _check_below_peak(learning_rate: Number, peak: Number) -> None:
         return
     if float(learning_rate) > float(peak) * (1 + 1e-5):
         raise ValueError(
-            f"peak_learning_rate={float(peak):g} is below the learning rate {float(learning_rate):g}, whose "
-            "highest value it must be; pass that"
+            f"peak_learning_rate={float(peak):g} is below the learning rate "
+            f"{float(learning_rate):g}, whose highest value it must be; pass that"
         )
 
 
@@ -241,8 +242,8 @@ def convert_weight_decay(
         converted = math.inf
     if not math.isfinite(converted):
         raise ValueError(
-            f"learning_rate={learning_rate} is too small: the converted decay is infinite; pass the peak "
-            "learning rate of the run"
+            f"learning_rate={learning_rate} is too small: the converted decay is infinite; pass "
+            "the peak learning rate of the run"
         )
     return converted
 
@@ -268,8 +269,8 @@ def as_coupling(name: str, coupling: Coupling | str) -> Coupling:
         if _DECOUPLED.search(optimizer):
             return FRAMEWORKS[framework]
         raise ValueError(
-            f"{name}={coupling!r} is not known as an optimiser of decoupled decay, so its λ may be another; if "
-            f"it decays as {framework}'s AdamW does, pass {framework!r}"
+            f"{name}={coupling!r} is not known as an optimiser of decoupled decay, so its λ may "
+            f"be another; if it decays as {framework}'s AdamW does, pass {framework!r}"
         )
     nearest = difflib.get_close_matches(framework, FRAMEWORKS, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}? " if nearest and not optimizer else ""

@@ -1,7 +1,8 @@
 """What the optimiser does with the gradient: the paper's momentum and Adam, and AdaBound.
 
-All arithmetic is in float32 or wider whatever the parameters' dtype, and so are the moments unless their
-storage dtype is chosen. The update leaves these links in float32 or wider too: round it once, at the end.
+All arithmetic is in float32 or wider whatever the parameters' dtype, and so are the moments unless
+their storage dtype is chosen. The update leaves these links in float32 or wider too: round it once,
+at the end.
 """
 
 from __future__ import annotations
@@ -50,8 +51,9 @@ def scale_by_momentum(
     """Momentum with the learning rate inside its buffer: ``m ← β1·m + η_t·α·g``, emitting m.
 
     That is Algorithm 1, to be followed by ``optax.scale(-1)``. With the learning rate left at 1 and
-    ``optax.scale_by_learning_rate(lr)`` behind, the learning rate stands outside the buffer, as in the
-    authors' released code, optax and PyTorch: the same steps while it is constant, others when it moves.
+    ``optax.scale_by_learning_rate(lr)`` behind, the learning rate stands outside the buffer, as in
+    the authors' released code, optax and PyTorch: the same steps while it is constant, others when
+    it moves.
 
     Args:
       momentum: β1 in [0, 1).
@@ -62,8 +64,9 @@ def scale_by_momentum(
       A link whose state holds a count and one m per weight.
 
     Raises:
-      TypeError, ValueError: a number is out of range, a storage dtype is not a real floating-point one of at
-        least 16 bits, or, in `update`, a gradient has not the structure, shape or kind of its weight.
+      TypeError, ValueError: a number is out of range, a storage dtype is not a real floating-point
+        one of at least 16 bits, or, in `update`, a gradient has not the structure, shape or kind of
+        its weight.
 
     Examples:
       >>> link = scale_by_momentum(0.5, learning_rate=0.1)
@@ -110,21 +113,24 @@ def scale_by_adam(
     """Adam's direction ``m̂ / (√v̂ + ε)``, with ``m̂ = m/(1−β1^t)`` and ``v̂ = v/(1−β2^t)``.
 
     ``m ← β1·m + (1−β1)·g``, ``v ← β2·v + (1−β2)·g²`` (|g|² for complex g). On float32 it is
-    ``optax.scale_by_adam`` bit for bit; on narrower dtypes it computes in float32 where optax does not.
+    ``optax.scale_by_adam`` bit for bit; on narrower dtypes it computes in float32 where optax does
+    not.
 
     Args:
       b1: β1 in [0, 1).
       b2: β2 in [0, 1).
       eps: ε >= 0, outside the root and after the bias correction.
       mu_dtype: storage dtype of m for real parameters; by default theirs, at least float32.
-      nu_dtype: storage dtype of v; by default the same. In bfloat16 v cannot follow a falling gradient.
+      nu_dtype: storage dtype of v; by default the same. In bfloat16 v cannot follow a falling
+        gradient.
 
     Returns:
       A link whose state holds a count and m and v per weight.
 
     Raises:
-      TypeError, ValueError: a number is out of range, a storage dtype is not a real floating-point one of at
-        least 16 bits, or, in `update`, a gradient has not the structure, shape or kind of its weight.
+      TypeError, ValueError: a number is out of range, a storage dtype is not a real floating-point
+        one of at least 16 bits, or, in `update`, a gradient has not the structure, shape or kind of
+        its weight.
 
     Examples:
       >>> link = scale_by_adam()
@@ -179,8 +185,9 @@ def check_storage_dtype(name: str, dtype: DTypeLike | None) -> None:
     if not fits:
         got = getattr(dtype, "__name__", dtype)
         raise TypeError(
-            f"{name} must be a real floating-point dtype of at least 16 bits, got {got!r}; "
-            "pass jnp.float32 or jnp.bfloat16 (jnp.float64 under jax_enable_x64), or None for at least float32"
+            f"{name} must be a real floating-point dtype of at least 16 bits, got {got!r}; pass "
+            "jnp.float32 or jnp.bfloat16 (jnp.float64 under jax_enable_x64), or None for at "
+            "least float32"
         )
 
 
@@ -198,9 +205,9 @@ def scale_by_adabound(
 ) -> optax.GradientTransformationExtraArgs:
     """AdaBound's step ``clip(lr_t·√(1−β2^t)/(1−β1^t)/(√v + ε), lo, hi) · m``, before the sign flip.
 
-    To be followed by ``optax.scale(-1)``: the learning rate is inside, since the bounds are on the product.
-    ``lo = f·(1 − 1/(γt + 1))`` and ``hi = f·(1 + 1/(γt))`` close on ``f = η_t·final_learning_rate``, the
-    learning rate of SGD with the momentum m.
+    To be followed by ``optax.scale(-1)``: the learning rate is inside, since the bounds are on the
+    product. ``lo = f·(1 − 1/(γt + 1))`` and ``hi = f·(1 + 1/(γt))`` close on
+    ``f = η_t·final_learning_rate``, the learning rate of SGD with the momentum m.
 
     Args:
       b1, b2, eps: as in `scale_by_adam`, but ε is added to √v before the bias correction.
@@ -222,7 +229,8 @@ def scale_by_adabound(
       >>> round(float(step[0]), 6)
       0.001
 
-    Source: Luo et al., arXiv 1902.09843, Algorithm 2, with the bounds and bias correction of the authors' code.
+    Source: Luo et al., arXiv 1902.09843, Algorithm 2, with the bounds and bias correction of the
+      authors' code.
     """
     check_scalar_or_schedule("learning_rate", learning_rate)
     if not callable(learning_rate):

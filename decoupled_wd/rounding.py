@@ -1,16 +1,16 @@
 """In what precision the weights are written: last links that make bfloat16 weights keep what a step adds.
 
-Rounded to nearest, a bfloat16 weight ignores every change below 2^-9 of itself, and a decay of 1e-4 a step
-is such a change. Both links take the exact float32 update, decay included, and emit the float32 difference
-``p' − p`` with which ``optax.apply_updates`` (it adds in float32, then casts) lands on the bfloat16 weight p'
-that they chose. Only a last link may do so: whatever follows would change the landing. Leaves that are not
-bfloat16 pass bit for bit and hold no state. Halves of weights are handled as integers, since XLA may drop a
-conversion from float32 to bfloat16 and back.
+Rounded to nearest, a bfloat16 weight ignores every change below 2^-9 of itself, and a decay of 1e-4
+a step is such a change. Both links take the exact float32 update, decay included, and emit the
+float32 difference ``p' − p`` with which ``optax.apply_updates`` (it adds in float32, then casts)
+lands on the bfloat16 weight p' that they chose. Only a last link may do so: whatever follows would
+change the landing. Leaves that are not bfloat16 pass bit for bit and hold no state. Halves of
+weights are handled as integers, since XLA may drop a conversion from float32 to bfloat16 and back.
 
 Derivatives pass straight through, as if nothing were rounded: that of p' is that of p + u.
 
-Why not Kahan summation: its compensation costs the same 2 bytes, but as a bfloat16 number stops growing too,
-below c ≈ 2^-18. The low half of the float32 weight loses nothing.
+Why not Kahan summation: its compensation costs the same 2 bytes, but as a bfloat16 number stops
+growing too, below c ≈ 2^-18. The low half of the float32 weight loses nothing.
 """
 
 from __future__ import annotations
@@ -53,15 +53,15 @@ def residual() -> optax.GradientTransformationExtraArgs:
 
     ``w ← (p, r)``, ``w' = w + u``, ``p' = nearest bfloat16 of w'``, ``r' = low 16 bits of w'``
 
-    So it is under the same gradients. As ``rounding=`` of `decouple` or an alias the decay is taken of w; as a
-    bare last link of a chain, the links before it see p, which is within 2^-9 of w.
-    A parameter changed from outside keeps its new value, to within half a unit in its last place. A weight
-    that shrinks more than 2^16-fold in one step lands within 2^-25 of its old size instead.
+    So it is under the same gradients. As ``rounding=`` of `decouple` or an alias the decay is taken
+    of w; as a bare last link of a chain, the links before it see p, which is within 2^-9 of w. A
+    parameter changed from outside keeps its new value, to within half a unit in its last place. A
+    weight that shrinks more than 2^16-fold in one step lands within 2^-25 of its old size instead.
     Derivatives pass straight through: p' has that of p + u, in bfloat16 as p has.
 
     Returns:
-      A last link for bfloat16 parameters. Its state is 2 bytes a weight, and is part of the weights: losing
-      it is losing data.
+      A last link for bfloat16 parameters. Its state is 2 bytes a weight, and is part of the
+      weights: losing it is losing data.
 
     Raises:
       TypeError: a parameter is of another type narrower than float32, or of another than at init.
@@ -76,7 +76,8 @@ def residual() -> optax.GradientTransformationExtraArgs:
       >>> float(p[0])  # without the link: 1.0
       0.98828125
 
-    Source: the split of a float32 into bfloat16 and 16 more bits, as in Zamirai et al., arXiv 2010.06192.
+    Source: the split of a float32 into bfloat16 and 16 more bits, as in Zamirai et al., arXiv
+      2010.06192.
     """
 
     def init(params: optax.Params) -> ResidualState:
@@ -106,19 +107,20 @@ def residual() -> optax.GradientTransformationExtraArgs:
 def stochastic_rounding(seed: int) -> optax.GradientTransformationExtraArgs:
     """Round each weight up or down by chance, so that its expectation is the float32 one.
 
-    ``p' = floor16(bits(p + u) + dither)``, the dither uniform over 0 … 2^16 − 1: up with the probability of
-    the low 16 bits. Without bias, at the price of noise of one unit in the last place each step.
-    Derivatives pass straight through: p' has that of p + u, in bfloat16 as p has.
+    ``p' = floor16(bits(p + u) + dither)``, the dither uniform over 0 … 2^16 − 1: up with the
+    probability of the low 16 bits. Without bias, at the price of noise of one unit in the last
+    place each step. Derivatives pass straight through: p' has that of p + u, in bfloat16 as p has.
 
     Args:
-      seed: a whole number below 2^32, which makes the run reproducible; each leaf and each step has its own
-        dither, whatever the sharding.
+      seed: a whole number below 2^32, which makes the run reproducible; each leaf and each step has
+        its own dither, whatever the sharding.
 
     Returns:
       A last link for bfloat16 parameters. Its state is one key.
 
     Raises:
-      TypeError: the seed is not a whole number, or a parameter is of another type narrower than float32.
+      TypeError: the seed is not a whole number, or a parameter is of another type narrower than
+        float32.
       ValueError: the seed is negative or above 2^32 − 1, or params are missing in `update`.
 
     Examples:
@@ -168,8 +170,8 @@ def weights(state: optax.OptState, params: optax.Params) -> optax.Params:
       A tree like the params, in float32 where a residual is held.
 
     Raises:
-      TypeError: `state` is no optimiser's state, as when both are swapped; or a residual is not that of a
-        bfloat16 parameter.
+      TypeError: `state` is no optimiser's state, as when both are swapped; or a residual is not
+        that of a bfloat16 parameter.
       ValueError: a residual has another structure or shape than the params.
 
     Examples:
@@ -339,8 +341,8 @@ def _check_residuals(residuals: PyTree, params: optax.Params) -> None:
     lacking = [number for number, (r, p) in enumerate(rows) if is_absent(r) and is_bfloat16(p)]
     if lacking:
         raise TypeError(
-            f"{_path_of(residuals, lacking[0])!r} is bfloat16 and was of another dtype at init, so that no "
-            "residual is held; init the optimiser with the bfloat16 params"
+            f"{_path_of(residuals, lacking[0])!r} is bfloat16 and was of another dtype at init, so "
+            "that no residual is held; init the optimiser with the bfloat16 params"
         )
 
 
@@ -365,12 +367,13 @@ def _pairs(
 def _no_pair(path: str, r: PyTree, p: PyTree) -> Exception:
     if r.dtype != jnp.int16:
         return TypeError(
-            f"residual of {path!r} is {r.dtype}, and must be int16: bits of a weight; restore it as it was saved"
+            f"residual of {path!r} is {r.dtype}, and must be int16: bits of a weight; restore it "
+            "as it was saved"
         )
     if not is_bfloat16(p):
         return TypeError(
-            f"{path!r} is {dtype_name(p)} and was bfloat16 when its residual was made; pass the params of this "
-            "state, or init the optimiser anew"
+            f"{path!r} is {dtype_name(p)} and was bfloat16 when its residual was made; pass the "
+            "params of this state, or init the optimiser anew"
         )
     return ValueError(
         f"residual of {path!r} has shape {r.shape} for a parameter of shape {p.shape}; "
@@ -399,8 +402,8 @@ def _check_dtypes(params: PyTree) -> None:
         narrow = dtype is not None and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize < 4
         if narrow and dtype != jnp.bfloat16:
             raise TypeError(
-                f"rounding writes bfloat16, the high half of a float32; {path_name(path)!r} is {dtype}. "
-                "Keep it in bfloat16 or float32, or leave rounding out"
+                f"rounding writes bfloat16, the high half of a float32; {path_name(path)!r} is "
+                f"{dtype}. Keep it in bfloat16 or float32, or leave rounding out"
             )
 
 

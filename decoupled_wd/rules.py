@@ -1,9 +1,10 @@
 """Towards what the weights decay: each rule is an optax pair that emits the pull.
 
-``init(params) -> state`` and ``update(updates, state, params, *, gradients, fraction) -> (pull, state)``. A rule
-sees the optimiser's final updates Δ (optax's sign: they are added to the params), the raw gradients and the
-fraction c_t·m of each leaf, may keep state, and never sees a masked-out leaf: in its place there is an
-``optax.MaskedNode()``. `decay_weights` subtracts ``c_t · m ⊙ pull``.
+``init(params) -> state`` and
+``update(updates, state, params, *, gradients, fraction) -> (pull, state)``. A rule sees the
+optimiser's final updates Δ (optax's sign: they are added to the params), the raw gradients and the
+fraction c_t·m of each leaf, may keep state, and never sees a masked-out leaf: in its place there is
+an ``optax.MaskedNode()``. `decay_weights` subtracts ``c_t · m ⊙ pull``.
 """
 
 from __future__ import annotations
@@ -108,20 +109,21 @@ def towards_start() -> Rule:
 def towards(target: PyTree) -> Rule:
     """Decay towards given weights: ``pull(θ) = θ − target``.
 
-    Under ``jit`` the target is a constant of the program. Where it is the starting point of a large model,
-    `towards_start` keeps it as state instead, which is sharded, donated and saved like any other.
+    Under ``jit`` the target is a constant of the program. Where it is the starting point of a large
+    model, `towards_start` keeps it as state instead, which is sharded, donated and saved like any
+    other.
 
     Args:
-      target: a tree with the structure of the whole params, masked-out leaves included, or a prefix of it.
-        Each leaf has the shape of its weights, or is one number for all of them: ``towards(1.0)`` suits the
-        scales of normalisation layers.
+      target: a tree with the structure of the whole params, masked-out leaves included, or a prefix
+        of it. Each leaf has the shape of its weights, or is one number for all of them:
+        ``towards(1.0)`` suits the scales of normalisation layers.
 
     Returns:
       A rule without state.
 
     Raises:
-      TypeError, ValueError: at init, the target does not fit the params, or holds a number that is not finite
-        in their dtype; the message names the path.
+      TypeError, ValueError: at init, the target does not fit the params, or holds a number that is
+        not finite in their dtype; the message names the path.
 
     Examples:
       >>> rule = towards(1.0)
@@ -151,21 +153,21 @@ def towards(target: PyTree) -> Rule:
 def towards_norm(radius: ArrayLike | None = None, axis: Axis = None) -> Rule:
     """Decay of the norm towards a radius, the direction untouched: ``pull(θ) = (1 − r/||θ||)·θ``.
 
-    With a radius of 0 it is `towards_zero`. A norm of 0 has no direction and stays. Under ``jit`` the norm is
-    that of the whole weight, however sharded. ``jax.shard_map`` shows one shard of it only, an error; with
-    ``check_vma=False`` JAX does not tell, and the norm is the shard's.
+    With a radius of 0 it is `towards_zero`. A norm of 0 has no direction and stays. Under ``jit``
+    the norm is that of the whole weight, however sharded. ``jax.shard_map`` shows one shard of it
+    only, an error; with ``check_vma=False`` JAX does not tell, and the norm is the shard's.
 
     Args:
       radius: r >= 0 for every tensor; by default each one's own norm at init.
-      axis: the axes over which the norm is taken, one norm for each slice along the others; by default all.
-        ``axis=0`` gives each output of a (inputs, outputs) kernel its own norm.
+      axis: the axes over which the norm is taken, one norm for each slice along the others; by
+        default all. ``axis=0`` gives each output of a (inputs, outputs) kernel its own norm.
 
     Returns:
       A rule whose state holds one norm per tensor or slice.
 
     Raises:
-      TypeError, ValueError: `radius` is out of range, or, at init, `axis` does not fit a parameter; or the params
-        are shards under ``jax.shard_map``.
+      TypeError, ValueError: `radius` is out of range, or, at init, `axis` does not fit a parameter;
+        or the params are shards under ``jax.shard_map``.
 
     Examples:
       >>> rule, params = towards_norm(1.0), jnp.array([3.0, 4.0])
@@ -207,10 +209,11 @@ def towards_norm(radius: ArrayLike | None = None, axis: Axis = None) -> Rule:
 def lp(p: PyTree) -> Rule:
     """Decay by ``||θ||_p^p / p``, stopping at zero: ``pull = sign(z)·min(|z|^(p−1), |z|/c)``, ``z = θ + Δ``.
 
-    The pull acts on the weight that the optimiser has reached, as proximal steps do. ``p = 1`` is the proximal
-    step itself, the soft threshold ``θ' = sign(z)·max(|z| − c, 0)``. ``p = 2`` is ``θ' = (1 − c)·z``, plain decay
-    but for the second-order term c·Δ. Every other p is the gradient step on the penalty, cut off at zero.
-    A weight cut off is zero but for the rounding of θ + Δ − c·pull, about 1e-7 of the terms in float32.
+    The pull acts on the weight that the optimiser has reached, as proximal steps do. ``p = 1`` is
+    the proximal step itself, the soft threshold ``θ' = sign(z)·max(|z| − c, 0)``. ``p = 2`` is
+    ``θ' = (1 − c)·z``, plain decay but for the second-order term c·Δ. Every other p is the gradient
+    step on the penalty, cut off at zero. A weight cut off is zero but for the rounding of θ + Δ −
+    c·pull, about 1e-7 of the terms in float32.
 
     Args:
       p: the exponent, at least 1, below which the penalty is not convex.
@@ -227,7 +230,8 @@ def lp(p: PyTree) -> Rule:
       >>> (params - 0.5 * pull).tolist()
       [2.5, 0.0]
 
-    Source: iterative shrinkage-thresholding, Beck & Teboulle 2009, doi 10.1137/080716542, section 1.
+    Source: iterative shrinkage-thresholding, Beck & Teboulle 2009, doi 10.1137/080716542, section
+      1.
     """
     check_at_least_one("p", p)
 
@@ -255,8 +259,9 @@ def lp(p: PyTree) -> Rule:
 def cautious(rule: Rule) -> Rule:
     """Another rule's pull, where the step already goes that way: ``pull ⊙ [Δ·pull <= 0]``.
 
-    Δ is added and the pull subtracted, so they agree where their signs differ. Ties decay, and so does a weight
-    without a gradient, for which Δ = 0. For complex weights the product is ``Re(conj(Δ)·pull)``.
+    Δ is added and the pull subtracted, so they agree where their signs differ. Ties decay, and so
+    does a weight without a gradient, for which Δ = 0. For complex weights the product is
+    ``Re(conj(Δ)·pull)``.
 
     Args:
       rule: any rule.
@@ -387,8 +392,8 @@ def _check_value(path: KeyPath, p: PyTree, target: PyTree) -> None:
     if not finite:
         got = target if jnp.ndim(target) == 0 else "an array that holds one that is not"
         raise ValueError(
-            f"target at {path_name(path)!r} must be finite in {dtype_name(p)}, got {got}; every weight would "
-            "become NaN or infinite"
+            f"target at {path_name(path)!r} must be finite in {dtype_name(p)}, got {got}; every "
+            "weight would become NaN or infinite"
         )
 
 
@@ -399,8 +404,8 @@ def _check_whole(params: optax.Params) -> None:
         names = zip(named_leaves(params), axes, strict=True)
         path, over = next((path, sorted(over)) for (path, _), over in names if over)
         raise ValueError(
-            f"towards_norm sees one shard of {path!r} under shard_map over {over}, whose norm is not that of the "
-            "weight; call update outside shard_map, on the whole params"
+            f"towards_norm sees one shard of {path!r} under shard_map over {over}, whose norm is "
+            "not that of the weight; call update outside shard_map, on the whole params"
         )
 
 
@@ -413,7 +418,8 @@ def _check_axis(axis: Axis) -> None:
     axes = () if axis is None else axis if isinstance(axis, tuple) else (axis,)
     if not all(isinstance(a, int | np.integer) and not isinstance(a, bool) for a in axes):
         raise TypeError(
-            f"axis must be None, a whole number or a tuple of them, got {axis!r}; pass 0 for one norm per output"
+            f"axis must be None, a whole number or a tuple of them, got {axis!r}; pass 0 for one "
+            "norm per output"
         )
 
 
@@ -422,8 +428,8 @@ def _checked_norm(path: KeyPath, p: jax.Array, axis: Axis) -> jax.Array:
         return _norm(p, axis)
     except (TypeError, ValueError, NameError) as error:
         raise type(error)(
-            f"axis={axis!r} does not fit the parameter {path_name(path)!r} of shape {p.shape}: {error}; "
-            "pass an int or a tuple of ints that it has, or leave it out with a mask"
+            f"axis={axis!r} does not fit the parameter {path_name(path)!r} of shape {p.shape}: "
+            f"{error}; pass an int or a tuple of ints that it has, or leave it out with a mask"
         ) from error
 
 

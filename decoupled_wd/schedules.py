@@ -1,7 +1,8 @@
 """Learning-rate schedules that optax lacks: cosine annealing with warm restarts of growing length.
 
-The 1cycle schedule of fast.ai is ``optax.linear_onecycle_schedule(steps, peak, 0.4625, 0.925, 10, 100)``
-and a step drop is ``optax.piecewise_constant_schedule``: neither is repeated here.
+The 1cycle schedule of fast.ai is
+``optax.linear_onecycle_schedule(steps, peak, 0.4625, 0.925, 10, 100)`` and a step drop is
+``optax.piecewise_constant_schedule``: neither is repeated here.
 """
 
 from __future__ import annotations
@@ -26,11 +27,13 @@ def warm_restarts(
 ) -> Schedule:
     """Cosine annealing from `peak` to `floor`, again and again, each cycle longer than the last.
 
-    ``lr_t = floor + (peak − floor) · (0.5 + 0.5·cos(π · T_cur / T_i))``, ``T_{i+1} = cycle_factor · T_i``
+    ``lr_t = floor + (peak − floor) · (0.5 + 0.5·cos(π · T_cur / T_i))``,
+    ``T_{i+1} = cycle_factor · T_i``
 
     Args:
       peak: α, the learning rate right after a restart.
-      first_cycle_steps: T_0 in optimiser steps (batches, not epochs), rounded to a whole number below 2^31.
+      first_cycle_steps: T_0 in optimiser steps (batches, not epochs), rounded to a whole number
+        below 2^31.
       cycle_factor: T_mult >= 1, by which each cycle is longer; lengths are rounded to whole steps.
       floor: the learning rate that a cycle approaches at its end, in the units of `peak`.
 
@@ -38,15 +41,16 @@ def warm_restarts(
       A schedule from the step count to the learning rate, both scalars.
 
     Raises:
-      TypeError, ValueError: a number is out of range, or `cycle_factor` so little above 1 that there are more than
-        2^17 cycles in the 2^31 steps that optax counts.
+      TypeError, ValueError: a number is out of range, or `cycle_factor` so little above 1 that
+        there are more than 2^17 cycles in the 2^31 steps that optax counts.
 
     Examples:
       >>> schedule = warm_restarts(1.0, first_cycle_steps=100)
       >>> [round(float(schedule(step)), 3) for step in (0, 50, 99, 100, 200, 300)]
       [1.0, 0.5, 0.0, 1.0, 0.5, 1.0]
 
-    Source: arXiv 1711.05101, appendix B.2, eq. (14); the floor is that of SGDR, arXiv 1608.03983, eq. (5).
+    Source: arXiv 1711.05101, appendix B.2, eq. (14); the floor is that of SGDR, arXiv 1608.03983,
+      eq. (5).
     """
     check_nonnegative("peak", peak)
     check_nonnegative("floor", floor)
@@ -93,7 +97,8 @@ def check_cycles(first_cycle_steps: int, cycle_factor: float) -> None:
 def cycle_table(first_cycle_steps: int, cycle_factor: float) -> tuple[np.ndarray, np.ndarray]:
     """First step and length of every cycle that starts within the int32 range of step counts.
 
-    A table, and not the closed form with a logarithm, because float32 would miss restarts by a step.
+    A table, and not the closed form with a logarithm, because float32 would miss restarts by a
+    step.
     """
     if cycle_factor == 1:
         return np.array([0]), np.rint([float(first_cycle_steps)])

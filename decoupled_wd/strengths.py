@@ -100,7 +100,8 @@ def steps_of(epochs: float, batch_size: float, dataset_size: float) -> int:
 def from_cost_penalty(penalty: float, *, dataset_size: float, learning_rate: float) -> float:
     """The decay rate of SGD on a cost with an L2 penalty: ``λ = α·penalty / n``.
 
-    The cost is ``C = C_0 + penalty/(2n) · Σ w²``, whose gradient step multiplies w by ``1 − α·penalty/n``.
+    The cost is ``C = C_0 + penalty/(2n) · Σ w²``, whose gradient step multiplies w by
+    ``1 − α·penalty/n``.
 
     Args:
       penalty: the coefficient of the penalty, as textbooks write it.
@@ -117,7 +118,8 @@ def from_cost_penalty(penalty: float, *, dataset_size: float, learning_rate: flo
       >>> from_cost_penalty(5.0, dataset_size=50_000, learning_rate=0.5)
       5e-05
 
-    Source: Nielsen, Neural Networks and Deep Learning, ch. 3, eqs. (87) and (92); arXiv 1711.05101, Proposition 1.
+    Source: Nielsen, Neural Networks and Deep Learning, ch. 3, eqs. (87) and (92); arXiv 1711.05101,
+      Proposition 1.
     """
     check_nonnegative("penalty", penalty)
     check_positive("dataset_size", dataset_size)
@@ -190,8 +192,9 @@ def keep_normalized(
 ) -> float:
     """A λ for another budget, by the paper's rule: ``λ·sqrt(b/(B·T)) / α^p``, each ratio new over old.
 
-    It assumes that the best *normalised* λ is the same for every budget, so a run of four times the steps wants
-    half the decay a step. `keep_timescale` assumes otherwise; where they differ, try both.
+    It assumes that the best *normalised* λ is the same for every budget, so a run of four times the
+    steps wants half the decay a step. `keep_timescale` assumes otherwise; where they differ, try
+    both.
 
     Args:
       weight_decay: λ of the old run, in the unit of `coupling`.
@@ -211,7 +214,8 @@ def keep_normalized(
       >>> keep_normalized(0.02, epochs_ratio=4)
       0.01
 
-    Source: arXiv 1711.05101, appendix B.1, found for AdamW with cosine annealing on CIFAR-10 and ImageNet32x32.
+    Source: arXiv 1711.05101, appendix B.1, found for AdamW with cosine annealing on CIFAR-10 and
+      ImageNet32x32.
     """
     ratios = {
         "batch_ratio": batch_ratio,
@@ -234,11 +238,12 @@ def keep_timescale(
 ) -> float:
     """A λ for another run that forgets over as many epochs: ``λ·b/B / α^p``, each ratio new over old.
 
-    It assumes that the best timescale ``b/(c·B)``, in *epochs*, is the same for every data set and batch size, so
-    the number of epochs has no place in it. `keep_normalized` assumes otherwise.
+    It assumes that the best timescale ``b/(c·B)``, in *epochs*, is the same for every data set and
+    batch size, so the number of epochs has no place in it. `keep_normalized` assumes otherwise.
 
     Args:
-      weight_decay, batch_ratio, dataset_ratio, learning_rate_ratio, coupling: as in `keep_normalized`.
+      weight_decay, batch_ratio, dataset_ratio, learning_rate_ratio, coupling: as in
+        `keep_normalized`.
 
     Returns:
       λ of the new run, a float.
@@ -250,7 +255,8 @@ def keep_timescale(
       >>> keep_timescale(0.02, dataset_ratio=4)
       0.005
 
-    Source: Wang & Aitchison, arXiv 2405.13698, found for AdamW on ResNets, ViTs and language models.
+    Source: Wang & Aitchison, arXiv 2405.13698, found for AdamW on ResNets, ViTs and language
+      models.
     """
     check_positive("batch_ratio", batch_ratio)
     check_positive("dataset_ratio", dataset_ratio)

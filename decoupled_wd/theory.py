@@ -1,9 +1,10 @@
 """What weight decay leads to: timescales, and the norm and rotation at which a weight settles.
 
-Where the loss does not depend on a weight's size, as before a normalisation layer, its gradient is orthogonal
-to it: steps make it longer and decay shorter, until the two balance. There the weight keeps its norm and turns
-by the same angle at each step. The formulas are those of a random walk, for small fractions: c ≪ 1 − β of every
-moving average. All take the fraction c = λ·α^p that a step removes, whatever the coupling, as numbers or arrays.
+Where the loss does not depend on a weight's size, as before a normalisation layer, its gradient is
+orthogonal to it: steps make it longer and decay shorter, until the two balance. There the weight
+keeps its norm and turns by the same angle at each step. The formulas are those of a random walk,
+for small fractions: c ≪ 1 − β of every moving average. All take the fraction c = λ·α^p that a step
+removes, whatever the coupling, as numbers or arrays.
 """
 
 from __future__ import annotations
@@ -94,7 +95,8 @@ def rotation(fraction: ArrayLike, momentum: float = 0.9) -> Number:
       >>> round(rotation(1e-4, 0.9), 6)
       0.003244
 
-    Source: Kosson et al., arXiv 2305.17212, table 1, with aλ of AdamW, and aλ/(1−β1) of SGDM, written c.
+    Source: Kosson et al., arXiv 2305.17212, table 1, with aλ of AdamW, and aλ/(1−β1) of SGDM,
+      written c.
     """
     _check_all(check_nonnegative, fraction=fraction)
     _check_all(check_averaging_rate, momentum=momentum)
@@ -104,7 +106,8 @@ def rotation(fraction: ArrayLike, momentum: float = 0.9) -> Number:
 def lion_rotation(fraction: ArrayLike, b1: float = 0.9, b2: float = 0.99) -> Number:
     """The angle by which Lion turns a weight at each step: ``√(πc)·√((1−β1)² + β1²·(1−β2)/(1+β2))``.
 
-    For c ≪ 1 − β2 only: simulated, the angle is 3 % larger at c = (1 − β2)/10, and 30 % at c = 1 − β2.
+    For c ≪ 1 − β2 only: simulated, the angle is 3 % larger at c = (1 − β2)/10, and 30 % at c = 1 −
+    β2.
 
     Args:
       fraction: c, a number or an array.
@@ -166,7 +169,8 @@ def sgdw_norm(
     Args:
       fraction: c > 0, a number or an array.
       learning_rate: lr, a number or an array.
-      gradient_norm: G, of a weight of norm 1: where the loss is free of the norm, the gradient's is G/‖θ‖.
+      gradient_norm: G, of a weight of norm 1: where the loss is free of the norm, the gradient's is
+        G/‖θ‖.
       momentum: β1, 0 for none.
 
     Returns:

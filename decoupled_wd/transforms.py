@@ -62,8 +62,8 @@ def observed() -> Iterator[list[Applied]]:
 class DecayWeightsState(NamedTuple):
     """Step count, c_t and lr_t of the last step, and the rule's state.
 
-    ``fraction`` is what that step removed (of λ = 1 for a tree); ``current_learning_rate`` is what the decay was
-    told, 0 where it was told none, and is there to be logged.
+    ``fraction`` is what that step removed (of λ = 1 for a tree); ``current_learning_rate`` is what
+    the decay was told, 0 where it was told none, and is there to be logged.
     """
 
     count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as in optax
@@ -85,8 +85,8 @@ def add_decayed_weights(
 ) -> optax.GradientTransformationExtraArgs:
     """L2 regularisation as a link in optax's place, before the sign flip: ``u + λ_t · m ⊙ θ``.
 
-    First in the chain it is L2 (the preconditioner sees it); between preconditioner and learning rate it is
-    optax's lr-coupled decay; for the paper's decay use `decay_weights`, after both.
+    First in the chain it is L2 (the preconditioner sees it); between preconditioner and learning
+    rate it is optax's lr-coupled decay; for the paper's decay use `decay_weights`, after both.
 
     Args:
       weight_decay: λ, a number, a schedule, or a tree of numbers as in `decay_weights`.
@@ -96,7 +96,8 @@ def add_decayed_weights(
       A link that keeps the dtype of its updates, since stateful links of optax may follow.
 
     Raises:
-      TypeError, ValueError: λ is not a finite number >= 0, the mask does not fit, or params are missing.
+      TypeError, ValueError: λ is not a finite number >= 0, the mask does not fit, or params are
+        missing.
 
     Examples:
       >>> link = add_decayed_weights(0.1)
@@ -144,13 +145,15 @@ def decay_weights(
     """Decoupled decay as the last link of a chain: ``u − c_t · m ⊙ pull(θ)``, ``c_t = λ_t · α^p · η_t^s``.
 
     Args:
-      weight_decay: λ, a number, a schedule, or a tree of numbers with the structure of the params or a
-        prefix of it; its unit is set by `coupling`. The number 0 leaves every update bit for bit as it is.
-      learning_rate: what the optimiser uses, a number or a schedule. Where it is left out the decay is λ_t at
-        every step, whatever schedule the optimiser follows.
-      peak_learning_rate: α. Needed where the coupling's p ≠ s and the learning rate is a schedule, or a JAX
-        array, as under ``optax.inject_hyperparams``; it is never guessed.
-      coupling: how λ scales with the learning rate, a `Coupling` or a framework's name; `PAPER` by default.
+      weight_decay: λ, a number, a schedule, or a tree of numbers with the structure of the params
+        or a prefix of it; its unit is set by `coupling`. The number 0 leaves every update bit for
+        bit as it is.
+      learning_rate: what the optimiser uses, a number or a schedule. Where it is left out the decay
+        is λ_t at every step, whatever schedule the optimiser follows.
+      peak_learning_rate: α. Needed where the coupling's p ≠ s and the learning rate is a schedule,
+        or a JAX array, as under ``optax.inject_hyperparams``; it is never guessed.
+      coupling: how λ scales with the learning rate, a `Coupling` or a framework's name; `PAPER` by
+        default.
       rule: towards what; see `rules`.
       mask: which parameters, how much each; see `masks`.
 
@@ -158,7 +161,8 @@ def decay_weights(
       A link that emits float32 or wider. Its state holds a count, c_t and the rule's state.
 
     Raises:
-      TypeError, ValueError: a number is out of range, α is missing, the mask does not fit, or params are missing.
+      TypeError, ValueError: a number is out of range, α is missing, the mask does not fit, or
+        params are missing.
 
     Examples:
       >>> optimizer = optax.chain(optax.sgd(0.5), decay_weights(0.1))
@@ -227,14 +231,16 @@ def decouple(
     """Decoupled weight decay around any finished optimiser: ``Δ_t − c_t · m ⊙ pull(θ)``.
 
     Args:
-      inner: any optax optimiser, its sign flip included and its own decay off: optax's adamw, lion, lamb and
-        others decay by default, so give them ``weight_decay=0.0``. One that keeps weights of its own takes a
-        decay around it back: write ``schedule_free(decouple(...), ...)``, likewise for sam and mechanize.
-      weight_decay: λ, a number, a schedule, or a tree of numbers with the structure of the params or a
-        prefix of it; its unit is set by `coupling`. The number 0 leaves every update bit for bit as it is.
-      learning_rate: what `inner` uses, a number or a schedule. Where it is left out the decay is λ_t at every
-        step, whatever schedule `inner` follows: a schedule found in its state is warned about, unless the
-        coupling is `CONSTANT`, which says the same.
+      inner: any optax optimiser, its sign flip included and its own decay off: optax's adamw, lion,
+        lamb and others decay by default, so give them ``weight_decay=0.0``. One that keeps weights
+        of its own takes a decay around it back: write ``schedule_free(decouple(...), ...)``,
+        likewise for sam and mechanize.
+      weight_decay: λ, a number, a schedule, or a tree of numbers with the structure of the params
+        or a prefix of it; its unit is set by `coupling`. The number 0 leaves every update bit for
+        bit as it is.
+      learning_rate: what `inner` uses, a number or a schedule. Where it is left out the decay is
+        λ_t at every step, whatever schedule `inner` follows: a schedule found in its state is
+        warned about, unless the coupling is `CONSTANT`, which says the same.
       peak_learning_rate, coupling: as in `decay_weights`.
       rule: towards what; see `rules`.
       mask: which parameters, how much each; see `masks`.
@@ -245,8 +251,8 @@ def decouple(
       An optimiser that passes extra arguments on to `inner`.
 
     Raises:
-      TypeError, ValueError: a number is out of range, α is missing, the mask does not fit, params are missing, or
-        `inner` holds a decay of this package already.
+      TypeError, ValueError: a number is out of range, α is missing, the mask does not fit, params
+        are missing, or `inner` holds a decay of this package already.
 
     Examples:
       >>> optimizer = decouple(optax.lion(1e-4, weight_decay=0.0), 1e-5)
@@ -313,13 +319,15 @@ def _check_inner(state: optax.OptState, told: bool) -> None:
         )
     if _holds(lambda node: isinstance(node, DecayWeightsState), state):
         raise ValueError(
-            "inner decays already, so that weights would decay twice; give all of the decay to one of the two, "
-            "or chain two decay_weights links behind the optimiser, each with its mask"
+            "inner decays already, so that weights would decay twice; give all of the decay to "
+            "one of the two, or chain two decay_weights links behind the optimiser, each with "
+            "its mask"
         )
     if _holds(_is_scheduled, state) and not told:
         warnings.warn(
-            "inner follows a schedule, and decouple was not told of it: the decay will be the same at every step; "
-            "pass learning_rate= with the schedule, or coupling=CONSTANT if that is meant",
+            "inner follows a schedule, and decouple was not told of it: the decay will be the "
+            "same at every step; pass learning_rate= with the schedule, or coupling=CONSTANT if "
+            "that is meant",
             stacklevel=3,
         )
 

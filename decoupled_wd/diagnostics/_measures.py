@@ -20,7 +20,8 @@ _SMALL = 2**13
 class Leaf(NamedTuple):
     """One leaf of a step: θ, what was emitted, θ and Δ as the decay saw them; of each decay pull and m, if any.
 
-    `carried` holds something where a rounding link carries the float32 weight: it is part of the tree's structure.
+    `carried` holds something where a rounding link carries the float32 weight: it is part of the
+    tree's structure.
     """
 
     param: PyTree

@@ -24,8 +24,9 @@ from decoupled_wd.theory import half_life
 class PlannedLeaf(NamedTuple):
     """One leaf: its parameters, the fraction c of them that a step at the peak removes, and why so.
 
-    `trained` is False for what no optimiser trains, such as None or an integer. `doubt` says why the leaf
-    may have been meant to be left out, where a mask that goes by names did not find what it leaves out.
+    `trained` is False for what no optimiser trains, such as None or an integer. `doubt` says why
+    the leaf may have been meant to be left out, where a mask that goes by names did not find what
+    it leaves out.
     """
 
     path: str
@@ -104,21 +105,24 @@ def describe(
 
     Args:
       params: a tree of arrays, or of ``jax.ShapeDtypeStruct`` as ``jax.eval_shape`` makes it.
-      weight_decay: λ, a number, a tree of numbers, or a schedule. Of a schedule the value at step 0 is
-        taken, and a note says so: its highest is not known. For another step give the number.
-      learning_rate: a number or a schedule. Left out, the decay is the same at every step, and a note says so.
-      peak_learning_rate: α. Needed with a schedule, unless the coupling is free of it; it is never guessed.
+      weight_decay: λ, a number, a tree of numbers, or a schedule. Of a schedule the value at step 0
+        is taken, and a note says so: its highest is not known. For another step give the number.
+      learning_rate: a number or a schedule. Left out, the decay is the same at every step, and a
+        note says so.
+      peak_learning_rate: α. Needed with a schedule, unless the coupling is free of it; it is never
+        guessed.
       coupling: how λ scales with the learning rate, a `Coupling` or a framework's name.
       mask: which parameters, how much each; see `masks`.
 
     Returns:
-      A `Description` with ``rows``, one for each leaf, and the numbers of parameters ``decayed`` and
-      ``total``. The table shows the leaves that are trained, and counts the others below; it marks with ``?``
-      what a mask that goes by names may have missed. A row's half-life is ``ln 2 / −ln(1 − c)`` steps, ∞ where
-      c = 0, and 0 where c >= 1.
+      A `Description` with ``rows``, one for each leaf, and the numbers of parameters ``decayed``
+      and ``total``. The table shows the leaves that are trained, and counts the others below; it
+      marks with ``?`` what a mask that goes by names may have missed. A row's half-life is
+      ``ln 2 / −ln(1 − c)`` steps, ∞ where c = 0, and 0 where c >= 1.
 
     Raises:
-      TypeError, ValueError: a number is out of range, α is missing, or a tree does not fit the params.
+      TypeError, ValueError: a number is out of range, α is missing, or a tree does not fit the
+        params.
 
     Examples:
       >>> params = {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}
@@ -129,7 +133,8 @@ def describe(
       12 of 16 parameters decay, in 1 of 2 leaves
       learning_rate is not given: the fractions stay the same, whatever schedule the optimiser follows
 
-    Source: arXiv 1711.05101, Algorithms 1 and 2: an idle weight is ``(1 − c)^t`` of itself after t steps.
+    Source: arXiv 1711.05101, Algorithms 1 and 2: an idle weight is ``(1 − c)^t`` of itself after t
+      steps.
     """
     coupling = as_coupling("coupling", coupling)
     unit = _fraction_of_one(coupling, learning_rate, peak_learning_rate)
@@ -158,7 +163,8 @@ def _fraction_of_one(
     alpha: Number = learning_rate if peak_learning_rate is None else peak_learning_rate
     if callable(alpha) and coupling.p != 0:
         raise ValueError(
-            f"learning_rate is a schedule, and {coupling} multiplies by its peak; pass peak_learning_rate="
+            f"learning_rate is a schedule, and {coupling} multiplies by its peak; pass "
+            "peak_learning_rate="
         )
     return float(alpha**coupling.p) if coupling.p else 1.0
 

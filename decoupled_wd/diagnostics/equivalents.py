@@ -42,7 +42,8 @@ class Equivalents(Table[Equivalent]):
     def _remarks(self) -> list[str]:
         peak = as_number(self.learning_rate)
         return [
-            f"all at the peak learning rate α = {peak}; away from it lr = η·α, and c_t follows its formula"
+            f"all at the peak learning rate α = {peak}; away from it lr = η·α, and c_t follows "
+            "its formula"
         ]
 
 
@@ -67,10 +68,12 @@ def equivalents(
       epochs: T, for the paper's normalised λ; with b and B it gives `steps` too.
 
     Returns:
-      An `Equivalents` with ``rows``, which prints as a table; ``equivalents(...)["torch"]`` is one of its values.
+      An `Equivalents` with ``rows``, which prints as a table; ``equivalents(...)["torch"]`` is one
+      of its values.
 
     Raises:
-      TypeError, ValueError: a number is out of range, a framework is unknown, or of b, B and T one is missing.
+      TypeError, ValueError: a number is out of range, a framework is unknown, or of b, B and T one
+        is missing.
 
     Examples:
       >>> table = equivalents(0.1, from_="fastai", learning_rate=3e-3)

@@ -1,8 +1,8 @@
 """Whether the decay will be there at all: a check of precision, before anything is trained.
 
-Rounded to nearest, a weight that a step changes by less than half the distance to its neighbour does not
-change, however many steps follow. So a dtype of relative spacing eps has a threshold: at ``c <= eps/4`` no weight
-decays, and from ``c = eps/2`` on every weight does.
+Rounded to nearest, a weight that a step changes by less than half the distance to its neighbour
+does not change, however many steps follow. So a dtype of relative spacing eps has a threshold: at
+``c <= eps/4`` no weight decays, and from ``c = eps/2`` on every weight does.
 """
 
 from __future__ import annotations
@@ -77,26 +77,32 @@ def preflight(
 ) -> Preflight:
     """Which weights a decay step moves in their precision: those with ``nearest(p − c·p) ≠ p``, ``c = λ·α^p·m``.
 
-    In a real step the optimiser's own update is added before the rounding. Where that is large it carries the decay
-    along by chance; where it is small, late in a run, what this check calls lost is lost.
+    In a real step the optimiser's own update is added before the rounding. Where that is large it
+    carries the decay along by chance; where it is small, late in a run, what this check calls lost
+    is lost.
 
     Args:
       params: a tree of arrays, whose finite weights other than 0 are counted one by one; or of
-        ``jax.ShapeDtypeStruct``, for which, as for an array without such a weight, all significands count alike.
-      weight_decay: λ, a number, a tree of numbers, or a schedule, of which the value at step 0 counts.
-      steps: how many steps training takes; with it, rows hold the fraction of the last step of a schedule too.
+        ``jax.ShapeDtypeStruct``, for which, as for an array without such a weight, all significands
+        count alike.
+      weight_decay: λ, a number, a tree of numbers, or a schedule, of which the value at step 0
+        counts.
+      steps: how many steps training takes; with it, rows hold the fraction of the last step of a
+        schedule too.
       learning_rate, peak_learning_rate, coupling, mask: as in `describe`.
-      rounding: the link in use: behind one of `rounding` a bfloat16 weight decays as a float32 weight does.
+      rounding: the link in use: behind one of `rounding` a bfloat16 weight decays as a float32
+        weight does.
       on_loss: what to do if decay is lost anywhere: "raise", "warn", or only "return" the rows.
 
     Returns:
-      A `Preflight` with ``rows``, one for each leaf, and its ``losses``. A row's threshold is eps/4 of the dtype
-      that carries the weight: at and below it nothing moves. Its verdict is "kept" if every weight moves, "partly
-      lost", "lost", or "not decayed".
+      A `Preflight` with ``rows``, one for each leaf, and its ``losses``. A row's threshold is eps/4
+      of the dtype that carries the weight: at and below it nothing moves. Its verdict is "kept" if
+      every weight moves, "partly lost", "lost", or "not decayed".
 
     Raises:
       ValueError: decay is lost and `on_loss` is "raise".
-      TypeError, ValueError: an argument is out of range, α is missing, or a tree does not fit the params.
+      TypeError, ValueError: an argument is out of range, α is missing, or a tree does not fit the
+        params.
 
     Examples:
       >>> params = {"head": jnp.ones((3, 4)), "body": jnp.ones((3, 4), jnp.bfloat16)}
@@ -108,7 +114,8 @@ def preflight(
       >>> [row.verdict for row in preflight(params, 1e-4, rounding=residual(), on_loss="raise").rows]
       ['kept', 'kept']
 
-    Source: round-to-nearest, IEEE 754-2019, section 4.3.1; its effect, Zamirai et al., arXiv 2010.06192, section 3.
+    Source: round-to-nearest, IEEE 754-2019, section 4.3.1; its effect, Zamirai et al., arXiv
+      2010.06192, section 3.
     """
     _check_options(steps, rounding, on_loss)
     rounded = rounding is not None and is_rounding_link(rounding)

@@ -72,31 +72,35 @@ def record(
 ) -> optax.GradientTransformationExtraArgs:
     """Keep in the state what `inner` does at each step: c_t, λ_t, lr_t, ‖θ‖, ‖Δ_t‖, ‖decay‖, the angle turned.
 
-    The updates are those of `inner`, bit for bit. The state holds the latest `Record` only, so that its structure
-    and size never change: a training loop logs it, and `jax.lax.scan` stacks it to a history. ``state.total`` (or
-    ``optax.tree.get(state, "total")`` from anywhere above) is that of all weights together, ``state.leaves`` has
-    a vector over the leaves in place of each number, and `recorded` gives it by path.
+    The updates are those of `inner`, bit for bit. The state holds the latest `Record` only, so that
+    its structure and size never change: a training loop logs it, and `jax.lax.scan` stacks it to a
+    history. ``state.total`` (or ``optax.tree.get(state, "total")`` from anywhere above) is that of
+    all weights together, ``state.leaves`` has a vector over the leaves in place of each number, and
+    `recorded` gives it by path.
 
-    Update and decay are measured as the optimiser made them, in float32 or wider; angle, shrinkage and share lost
-    as the weights landed in their precision. Behind a rounding link they are those of the float32 weights that
-    it carries.
+    Update and decay are measured as the optimiser made them, in float32 or wider; angle, shrinkage
+    and share lost as the weights landed in their precision. Behind a rounding link they are those
+    of the float32 weights that it carries.
 
-    A derivative through training is that of `inner` alone: the record is a constant to it, and costs nothing.
+    A derivative through training is that of `inner` alone: the record is a constant to it, and
+    costs nothing.
 
     Args:
-      inner: an optimiser with a `decay_weights` inside: an alias, `decouple`, or a chain. Wrappers that hold steps
-        back take the record inside them: ``optax.MultiSteps(record(...), 4)``, likewise ``apply_if_finite``.
-      every: measure at the steps 0, `every`, 2·`every`, … and hold the record in between, which then costs next to
-        nothing. The log-shrinkage counts every step whatever `every` is. Inside ``jit`` a measured step computes
-        `inner` twice, once for the record.
+      inner: an optimiser with a `decay_weights` inside: an alias, `decouple`, or a chain. Wrappers
+        that hold steps back take the record inside them: ``optax.MultiSteps(record(...), 4)``,
+        likewise ``apply_if_finite``.
+      every: measure at the steps 0, `every`, 2·`every`, … and hold the record in between, which
+        then costs next to nothing. The log-shrinkage counts every step whatever `every` is. Inside
+        ``jit`` a measured step computes `inner` twice, once for the record.
 
     Returns:
       An optimiser that passes extra arguments on to `inner`.
 
     Raises:
       TypeError: `inner` is not an optimiser, or `every` is not a number.
-      ValueError: `every` is below 1 or no whole number; at init, there is no `decay_weights` in `inner`; at update,
-        params are missing, or one is inside ``jit``, ``cond`` or ``vmap`` of `inner`, where no record reaches.
+      ValueError: `every` is below 1 or no whole number; at init, there is no `decay_weights` in
+        `inner`; at update, params are missing, or one is inside ``jit``, ``cond`` or ``vmap`` of
+        `inner`, where no record reaches.
 
     Examples:
       >>> from decoupled_wd import sgdw
@@ -240,8 +244,9 @@ def _observe(
         same = [applied for applied in found if applied.count is node.count]
         if not same:
             raise ValueError(
-                "record saw nothing of a decay_weights in inner, which ran it inside jit, cond, scan or vmap, or "
-                "not at all; put the record inside that wrapper, as in optax.MultiSteps(record(...), 4)"
+                "record saw nothing of a decay_weights in inner, which ran it inside jit, cond, "
+                "scan or vmap, or not at all; put the record inside that wrapper, as in "
+                "optax.MultiSteps(record(...), 4)"
             )
         links.append(same[-1])
     return emitted, after, links, _leaves(params, emitted, links, _is_rounded(after))
@@ -257,8 +262,8 @@ def _leaves(
         columns = [zip(*map(structure.flatten_up_to, each), strict=True) for each in trees]
     except ValueError as error:
         raise ValueError(
-            "record needs a decay_weights that sees the params in their own structure; put the record inside what "
-            "changes it, as in optax.flatten(record(...))"
+            "record needs a decay_weights that sees the params in their own structure; put the "
+            "record inside what changes it, as in optax.flatten(record(...))"
         ) from error
     rows = zip(jax.tree.leaves(params), structure.flatten_up_to(emitted), *columns, strict=True)
     return [_leaf(p, u, each, rounded) for p, u, *each in rows if is_inexact(p)]
@@ -352,5 +357,6 @@ def _check_decays(state: optax.OptState) -> None:
         raise ValueError("inner holds a record already; record once, around the whole optimiser")
     if not any(map(_is_decay, parts)):
         raise ValueError(
-            "inner holds no decay_weights of this package; pass an alias, or decouple(inner, 0.0) for no decay"
+            "inner holds no decay_weights of this package; pass an alias, or decouple(inner, "
+            "0.0) for no decay"
         )

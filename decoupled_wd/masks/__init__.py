@@ -1,11 +1,12 @@
 """Which parameters decay, and how much each: a multiplier m >= 0 for every leaf, resolved from the params.
 
-A mask is a small frozen value, not a bare callable, so that ``optax.inject_hyperparams`` cannot mistake it
-for a schedule. optax's own habits work too: a callable, called on the *params*, or a tree of booleans or
-numbers with the structure of the params or a prefix of it. Paths are ``dense/kernel`` in every library.
+A mask is a small frozen value, not a bare callable, so that ``optax.inject_hyperparams`` cannot
+mistake it for a schedule. optax's own habits work too: a callable, called on the *params*, or a
+tree of booleans or numbers with the structure of the params or a prefix of it. Paths are
+``dense/kernel`` in every library.
 
-Masks combine, leaf by leaf: ``a & b`` is the smaller multiplier and ``a | b`` the larger (with multipliers
-of 0 and 1: where both, where either), ``~a`` is 1 − m, and ``0.1 * a`` is 0.1·m.
+Masks combine, leaf by leaf: ``a & b`` is the smaller multiplier and ``a | b`` the larger (with
+multipliers of 0 and 1: where both, where either), ``~a`` is 1 − m, and ``0.1 * a`` is 0.1·m.
 
 Examples:
   >>> import jax.numpy as jnp

@@ -34,8 +34,8 @@ class Tree(NamedTuple):
 class Mask:
     """A policy with its arguments: ``policy(tree, *arguments, **options)`` gives each leaf a `Match`.
 
-    Masks are equal, hashed and printed by what they say. They combine with each other, and with a callable or
-    a tree: ``a & b``, ``a | b``, ``~a``, ``0.1 * a``.
+    Masks are equal, hashed and printed by what they say. They combine with each other, and with a
+    callable or a tree: ``a & b``, ``a | b``, ``~a``, ``0.1 * a``.
     """
 
     policy: Callable[..., list[Match]]
@@ -116,8 +116,9 @@ def _called(mask: Callable[[optax.Params], PyTree], params: optax.Params) -> PyT
         return mask(params)
     except Exception as error:
         raise TypeError(
-            f"mask is callable, so it was called with the params, and raised {type(error).__name__}: {error}; "
-            "pass a function from the params to a tree of booleans or numbers, or one of masks"
+            "mask is callable, so it was called with the params, and raised "
+            f"{type(error).__name__}: {error}; pass a function from the params to a tree of "
+            "booleans or numbers, or one of masks"
         ) from error
 
 
@@ -152,8 +153,8 @@ def _opposite(tree: Tree, mask: MaskLike) -> list[Match]:
     for (path, _), match in zip(tree.leaves, found, strict=True):
         if match.multiplier not in (0, 1):
             raise ValueError(
-                f"~ turns 1 into 0 and 0 into 1, and {_text(mask, '~')} is {match.multiplier:g} at {path!r}; "
-                "name the multipliers with masks.matching"
+                f"~ turns 1 into 0 and 0 into 1, and {_text(mask, '~')} is {match.multiplier:g} at "
+                f"{path!r}; name the multipliers with masks.matching"
             )
     return [Match(1 - match.multiplier, f"~{_inside(match.rule)}") for match in found]
 

@@ -19,9 +19,10 @@ def multipliers(mask: MaskLike, params: optax.Params) -> PyTree:
     Leaves that are not floating point get 0 whatever the mask says.
 
     Raises:
-      ValueError: the mask has another structure than `params`, a negative or non-finite multiplier, or
-        selects no parameter; or a rule has no effect, or does not cover a parameter.
-      TypeError: a multiplier is not a boolean or a number, or the mask is a function of `masks`, not called.
+      ValueError: the mask has another structure than `params`, a negative or non-finite multiplier,
+        or selects no parameter; or a rule has no effect, or does not cover a parameter.
+      TypeError: a multiplier is not a boolean or a number, or the mask is a function of `masks`,
+        not called.
 
     Warns:
       UserWarning: what is to be left out was not found; see `without`.

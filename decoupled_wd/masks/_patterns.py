@@ -18,7 +18,8 @@ def check_rule(rule: object) -> tuple[str, Number]:
     if len(pair) != 2 or not isinstance(pair[0], str):
         raise TypeError(
             f"a rule must be a pair (pattern, multiplier) with a string as pattern, got {rule!r}; "
-            "write matching(('.*/bias', 0.0), ('.*', 1.0)), and matching(*rules) for a list of pairs"
+            "write matching(('.*/bias', 0.0), ('.*', 1.0)), and matching(*rules) for a list of "
+            "pairs"
         )
     pattern, multiplier = pair
     try:
@@ -41,8 +42,9 @@ def check_distinct(paths: Sequence[str]) -> None:
     twice = [path for path, count in Counter(paths).items() if count > 1]
     if twice:
         raise ValueError(
-            f"two parameters share the path {some(twice)}, and no pattern tells them apart: a slash or a dot "
-            "in a key counts as a level; rename one of them, or pass a tree of multipliers as the mask"
+            f"two parameters share the path {some(twice)}, and no pattern tells them apart: a "
+            "slash or a dot in a key counts as a level; rename one of them, or pass a tree of "
+            "multipliers as the mask"
         )
 
 
@@ -62,13 +64,14 @@ def check_effect(paths: Sequence[str], rules: Rules) -> None:
         if not hits:
             nearest = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.3) or some(paths)
             raise ValueError(
-                f"pattern {pattern!r} matches no floating-point parameter; the nearest paths are {nearest}; a "
-                "pattern must match the whole path: correct it (perhaps with '.*/' before it), or remove the rule"
+                f"pattern {pattern!r} matches no floating-point parameter; the nearest paths are "
+                f"{nearest}; a pattern must match the whole path: correct it (perhaps with '.*/' "
+                "before it), or remove the rule"
             )
         for earlier, other in rules[:index]:
             hidden = all(re.fullmatch(earlier, path) for path in hits)
             if hidden and other != multiplier and len(hits) < len(paths):
                 raise ValueError(
-                    f"pattern {pattern!r} has no effect: {earlier!r} comes first and matches all of "
-                    f"{some(hits)}; put the narrower pattern first, or remove the rule"
+                    f"pattern {pattern!r} has no effect: {earlier!r} comes first and matches all "
+                    f"of {some(hits)}; put the narrower pattern first, or remove the rule"
                 )

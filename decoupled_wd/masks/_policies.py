@@ -32,17 +32,18 @@ def everything() -> Mask:
 def matrices(*, stacked_axes: int = 0) -> Mask:
     """Parameters with at least two axes decay; biases and normalisation scales do not, whatever their shape.
 
-    These two are told by name, as by `without`: biases of shape (heads, features) and scales of shape
-    (1, 1, 1, C) have several axes too. An unnamed vector with axes of length 1 around it, such as (1, 1, C),
-    counts as one axis. Embeddings, tokens and state-space parameters are matrices here: for others write
-    ``matrices() & without("embedding", "token", "ssm")``.
+    These two are told by name, as by `without`: biases of shape (heads, features) and scales of
+    shape (1, 1, 1, C) have several axes too. An unnamed vector with axes of length 1 around it,
+    such as (1, 1, C), counts as one axis. Embeddings, tokens and state-space parameters are
+    matrices here: for others write ``matrices() & without("embedding", "token", "ssm")``.
 
     Args:
-      stacked_axes: leading axes that only stack layers (as ``nnx.vmap`` or ``nn.scan`` make), and do not
-        count: with 1, vectors stacked to shape (12, 64) are not a matrix.
+      stacked_axes: leading axes that only stack layers (as ``nnx.vmap`` or ``nn.scan`` make), and
+        do not count: with 1, vectors stacked to shape (12, 64) are not a matrix.
 
     Returns:
-      A mask, ``m = 1`` where ``ndim − stacked_axes >= 2`` and the name is not that of a bias or a scale, else 0.
+      A mask, ``m = 1`` where ``ndim − stacked_axes >= 2`` and the name is not that of a bias or a
+      scale, else 0.
 
     Raises:
       TypeError, ValueError: `stacked_axes` is not a whole number >= 0.
@@ -61,29 +62,30 @@ def matrices(*, stacked_axes: int = 0) -> Mask:
 def without(*kinds: str, stacked_axes: int = 0) -> Mask:
     """Every parameter decays but those of the given kinds, which are told by their names.
 
-    The name alone leaves one thing open, which the shape tells: a ``weight``, ``kernel`` or ``w`` of at most
-    one axis belongs to a normalisation layer. So norm scales that a scan has stacked to shape (12, 64) are left
-    out too, if their module's name says what it is. A kind that the model plainly lacks is no error; names
-    differ, so look with `describe`, and where it is wrong use `matching`.
+    The name alone leaves one thing open, which the shape tells: a ``weight``, ``kernel`` or ``w``
+    of at most one axis belongs to a normalisation layer. So norm scales that a scan has stacked to
+    shape (12, 64) are left out too, if their module's name says what it is. A kind that the model
+    plainly lacks is no error; names differ, so look with `describe`, and where it is wrong use
+    `matching`.
 
     Args:
-      kinds: "bias"; "norm" (scale and offset of a normalisation layer, and any scale, such as LayerScale's);
-        "embedding" (tables of tokens and positions); "token" (a learned input, such as ``cls_token``,
-        ``mask_token``, ``register_tokens``, ``probe``); "ssm" (the dynamics of a state-space layer, such as
-        ``A_log``, ``D``, ``dt_bias``).
-      stacked_axes: leading axes that only stack layers, and do not count; needed where only the shape tells,
-        as for ``layers/0/weight`` of shape (12, 64).
+      kinds: "bias"; "norm" (scale and offset of a normalisation layer, and any scale, such as
+        LayerScale's); "embedding" (tables of tokens and positions); "token" (a learned input, such
+        as ``cls_token``, ``mask_token``, ``register_tokens``, ``probe``); "ssm" (the dynamics of a
+        state-space layer, such as ``A_log``, ``D``, ``dt_bias``).
+      stacked_axes: leading axes that only stack layers, and do not count; needed where only the
+        shape tells, as for ``layers/0/weight`` of shape (12, 64).
 
     Returns:
       A mask, ``m = 0`` for these kinds, else 1.
 
     Raises:
-      TypeError, ValueError: a kind is unknown, or none is given; `stacked_axes` is not a whole number >= 0;
-        or, when it meets the params, they are one array, which has no name.
+      TypeError, ValueError: a kind is unknown, or none is given; `stacked_axes` is not a whole
+        number >= 0; or, when it meets the params, they are one array, which has no name.
 
     Warns:
-      UserWarning: no parameter is of one of these kinds, and one of fewer than two axes, of which no name is
-        known, would decay.
+      UserWarning: no parameter is of one of these kinds, and one of fewer than two axes, of which
+        no name is known, would decay.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -105,17 +107,18 @@ def matching(*rules: tuple[str, float]) -> Mask:
     r"""Multipliers by name: each leaf takes the one of the first pattern that matches its whole path.
 
     Args:
-      rules: pairs (pattern, multiplier): a regular expression for paths such as ``Dense_0/kernel`` (flax),
-        ``layers/0/weight`` (Equinox) or ``mlp/~/linear_0/w`` (Haiku), and a number >= 0.
+      rules: pairs (pattern, multiplier): a regular expression for paths such as ``Dense_0/kernel``
+        (flax), ``layers/0/weight`` (Equinox) or ``mlp/~/linear_0/w`` (Haiku), and a number >= 0.
 
     Returns:
-      A mask. When it meets the params, every floating-point parameter must be covered, and every pattern must
-      match one, not all of them hidden behind one earlier rule that says otherwise. Inside ``optax.masked``
-      or ``optax.partition``, which hide a part of the params, a pattern may match nothing.
+      A mask. When it meets the params, every floating-point parameter must be covered, and every
+      pattern must match one, not all of them hidden behind one earlier rule that says otherwise.
+      Inside ``optax.masked`` or ``optax.partition``, which hide a part of the params, a pattern may
+      match nothing.
 
     Raises:
-      TypeError, ValueError: a rule is not such a pair; or, when it meets the params, a pattern has no effect or
-        a parameter is not covered.
+      TypeError, ValueError: a rule is not such a pair; or, when it meets the params, a pattern has
+        no effect or a parameter is not covered.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -147,8 +150,9 @@ def _without(tree: Tree, *kinds: str, stacked_axes: int) -> list[Match]:
     named = [(path, axes) for path, leaf, axes in rows if is_inexact(leaf)]
     if any(not path for path, _ in named):
         raise ValueError(
-            f"without{kinds} goes by names, and the params are one array, which has none; instead of "
-            "optax.flatten(adamw(...)) write decouple(optax.flatten(optax.adam(...)), weight_decay, mask=...)"
+            f"without{kinds} goes by names, and the params are one array, which has none; instead "
+            "of optax.flatten(adamw(...)) write decouple(optax.flatten(optax.adam(...)), "
+            "weight_decay, mask=...)"
         )
     absent = [] if _hides(tree) else missing_kinds(kinds, named)
     doubt = f"no parameter is of the kind {' or '.join(map(repr, absent))}" if absent else ""
