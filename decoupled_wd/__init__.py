@@ -79,7 +79,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import the study on first use: it needs an extra, and takes seconds."""
+    """Import the study on first use.
+
+    It needs an extra, and takes seconds.
+    """
     if name != "study":
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
@@ -93,5 +96,5 @@ def __getattr__(name: str) -> ModuleType:
 
 
 def __dir__() -> list[str]:
-    """The names for users, for tab completion; the study among them, which is not imported yet."""
+    """List the names for users, the study among them, which is not imported yet."""
     return [*__all__, "__version__", "study"]

@@ -17,7 +17,10 @@ _NUMBERS = (int, float, complex, np.generic, np.ndarray, jax.Array)
 
 
 def _value(name: str, number: Number) -> float | None:
-    """The value of a real scalar, or None where it is traced; TypeError if it is anything else."""
+    """Return the value of a real scalar, or None where it is traced.
+
+    Anything else is a TypeError.
+    """
     scalar = (
         isinstance(number, _NUMBERS) and not isinstance(number, bool) and np.shape(number) == ()
     )
@@ -65,29 +68,32 @@ def _largest() -> float:
 
 
 def check_nonnegative(name: str, number: object, remedy: str = "use 0 for none") -> None:
-    """0 <= number < ∞."""
+    """Check ``0 <= number < ∞``."""
     _require(name, number, lambda value: value >= 0, "finite and >= 0", remedy)
 
 
 def check_positive(name: str, number: object, remedy: str = "pass a number above 0") -> None:
-    """0 < number < ∞."""
+    """Check ``0 < number < ∞``."""
     _require(name, number, lambda value: value > 0, "finite and > 0", remedy)
 
 
 def check_at_least_one(name: str, number: object) -> None:
-    """1 <= number < ∞."""
+    """Check ``1 <= number < ∞``."""
     _require(name, number, lambda value: value >= 1, "finite and >= 1", "pass 1 or more")
 
 
 def check_ordered(name: str, low: Number, high_name: str, high: Number) -> None:
-    """Low <= high, where both are known."""
+    """Check ``low <= high``, where both are known."""
     least, most = _value(name, low), _value(high_name, high)
     if least is not None and most is not None and least > most:
         raise ValueError(f"{name} must be at most {high_name}, got {least} > {most}; lower it")
 
 
 def check_averaging_rate(name: str, number: object) -> None:
-    """0 <= number < 1, as for β1, β2 and momentum, also in the precision that they are computed in."""
+    """Check ``0 <= number < 1``, as β1, β2 and momentum need.
+
+    It must hold in the precision that they are computed in too.
+    """
     precision = jnp.result_type(float)
     _require(
         name,
@@ -99,7 +105,7 @@ def check_averaging_rate(name: str, number: object) -> None:
 
 
 def check_type(name: str, value: object, kind: type, remedy: str) -> None:
-    """TypeError unless the value is of its kind."""
+    """Check that the value is of its kind."""
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, got {value!r}; {remedy}")
 
@@ -109,13 +115,16 @@ def check_known(
     number: object,
     remedy: str = "name it in static_args of optax.inject_hyperparams",
 ) -> None:
-    """Not traced: what decides the shape of a program cannot be its input."""
+    """Check that a number is not traced, where it decides a program's shape."""
     if isinstance(number, jax.core.Tracer):
         raise TypeError(f"{name} is traced, and must be known before compilation; {remedy}")
 
 
 def check_scalar_or_schedule(name: str, value: object) -> Number:
-    """0 <= number < ∞, which is returned; of a schedule, that at step 0: the others exist only in training."""
+    """Check ``0 <= number < ∞`` and return it; of a schedule, that at step 0.
+
+    Its other values exist only in training.
+    """
     if callable(value):
         return scheduled(name, value, jnp.zeros([], jnp.int32))
     check_nonnegative(name, value)
@@ -123,7 +132,10 @@ def check_scalar_or_schedule(name: str, value: object) -> Number:
 
 
 def scheduled(name: str, value: object, count: Number) -> Number:
-    """The value of a number or a schedule at the step `count`: real, one number, and >= 0 where known."""
+    """Return the value of a number or a schedule at the step `count`.
+
+    It must be one real number, and >= 0 where it is known.
+    """
     if not callable(value):
         return value
     try:

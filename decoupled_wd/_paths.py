@@ -15,7 +15,7 @@ from decoupled_wd._types import KeyPath, PyTree, PyTreeDef
 
 
 def path_name(path: KeyPath) -> str:
-    """A leaf's path in its normal form: words with a slash between them, whatever the keys are.
+    """Write a leaf's path in one form: words with slashes between them.
 
     ``("dense", "kernel")``, the one key ``"dense.kernel"`` and the one key ``("dense", "kernel")``
     are all ``dense/kernel``.
@@ -35,14 +35,17 @@ def _word(key: object) -> str:
 def named_leaves(
     tree: PyTree, is_leaf: Callable[[PyTree], bool] | None = None
 ) -> list[tuple[str, PyTree]]:
-    """Each leaf with its path in one normal form, whichever library made the tree, boxed or not."""
+    """List each leaf with its path, whichever library made the tree."""
     rows = _unboxed_rows(tree, lambda node: is_leaf is not None and is_leaf(node))
     siblings = Counter(path[:-1] for path, _ in rows)
     return [(path_name(_without_wrapper(path, siblings)), leaf) for path, leaf in rows]
 
 
 def _unboxed_rows(tree: PyTree, is_leaf: Callable[[PyTree], bool]) -> list[tuple[KeyPath, PyTree]]:
-    """Leaves with their keys; what is in a box has the box's keys, or the label that the box carries."""
+    """List leaves with their keys; boxes do not count as a level.
+
+    What is in a box has the box's keys, or the label that the box carries.
+    """
     rows: list[tuple[KeyPath, PyTree]] = []
     nodes = jax.tree.leaves_with_path(tree, is_leaf=lambda node: _is_box(node) or is_leaf(node))
     for path, node in nodes:
@@ -58,13 +61,16 @@ def _unboxed_rows(tree: PyTree, is_leaf: Callable[[PyTree], bool]) -> list[tuple
 
 
 def _without_wrapper(path: KeyPath, siblings: Counter[KeyPath]) -> KeyPath:
-    """The path without the number of a node's only child, where the node gives it no name."""
+    """Drop the number of a node's only child, which has no name."""
     alone = path and isinstance(path[-1], FlattenedIndexKey) and siblings[path[:-1]] == 1
     return path[:-1] if alone else path
 
 
 def unbox(tree: PyTree) -> PyTree:
-    """The tree with the contents of boxes in their place: ``a/kernel/value`` becomes ``a/kernel``."""
+    """Put the contents of boxes in their place in the tree.
+
+    So ``a/kernel/value`` becomes ``a/kernel``.
+    """
     return jax.tree.map(lambda n: unbox(_contents(n)) if _is_box(n) else n, tree, is_leaf=_is_box)
 
 
@@ -96,12 +102,15 @@ def _contents(box: PyTree) -> PyTree:
 
 
 def _label(box: PyTree) -> str | None:
-    """The name that penzai gives a parameter; in a tuple of parameters it is the only one."""
+    """Return the name that penzai gives a parameter.
+
+    In a tuple of parameters it is the only one.
+    """
     return box.label if type(box).__module__ == "penzai.core.variables" else None
 
 
 def broadcast_leaves(name: str, prefix: PyTree, params: optax.Params) -> list[PyTree]:
-    """The leaves of `prefix`, each as often as `params` has leaves in its place."""
+    """Repeat each leaf of `prefix` for all that `params` has there."""
     prefix, params = unbox(prefix), unbox(params)
     try:
         tree = jax.tree.broadcast(prefix, params, is_leaf=is_absent)
@@ -111,7 +120,7 @@ def broadcast_leaves(name: str, prefix: PyTree, params: optax.Params) -> list[Py
 
 
 def structure_error(name: str, got: PyTree, wanted: PyTree, *, prefix: bool = True) -> ValueError:
-    """The error that a tree does not fit the params, with the first key at which it differs from them.
+    """Say that a tree does not fit the params, and at which key.
 
     Args:
       name: the argument that holds the tree.
@@ -125,7 +134,7 @@ def structure_error(name: str, got: PyTree, wanted: PyTree, *, prefix: bool = Tr
 
 
 def _first_difference(got: PyTree, wanted: PyTree, prefix: bool, path: KeyPath) -> str | None:
-    """What is wrong at the first place, in the order of the leaves, where `got` does not fit."""
+    """Say what is wrong at the first place where `got` does not fit."""
     if _is_leaf(got) and (prefix or _is_leaf(wanted)):
         return None
     ours, theirs = _children(got), _children(wanted)
@@ -153,18 +162,18 @@ def _article(node: PyTree) -> str:
 
 
 def some(names: Sequence[str], limit: int = 10) -> str:
-    """The first names, and how many more there are."""
+    """List the first names, and say how many more there are."""
     more = f" and {len(names) - limit} more" if len(names) > limit else ""
     return f"{list(names[:limit])}{more}"
 
 
 def _children(node: PyTree) -> dict[KeyPath, PyTree]:
-    """The nodes one level below, by their keys."""
+    """Return the nodes one level below, by their keys."""
     return dict(jax.tree.leaves_with_path(node, is_leaf=lambda child: child is not node))
 
 
 def _level(node: PyTree) -> PyTreeDef:
-    """The structure of one level: the node's type and keys."""
+    """Return the structure of one level: the node's type and keys."""
     return jax.tree.structure(node, is_leaf=lambda child: child is not node)
 
 

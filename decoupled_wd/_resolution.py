@@ -11,7 +11,7 @@ from decoupled_wd.masks import MaskLike, multipliers
 
 
 def check_weight_decay(name: str, strength: WeightDecay) -> None:
-    """A number, a schedule, or a tree whose every leaf is a number that is known."""
+    """Check that λ is a number, a schedule, or a tree of known numbers."""
     if is_shared(strength):
         check_scalar_or_schedule(name, strength)
         return
@@ -27,7 +27,10 @@ def is_shared(strength: WeightDecay) -> bool:
 
 
 def per_leaf(strength: WeightDecay) -> tuple[PyTree, PyTree]:
-    """λ as what all leaves share, a number or a schedule, and the factors, a tree or its prefix."""
+    """Split λ into what all leaves share and their factors.
+
+    The first is a number or a schedule, the second a tree or a prefix of it.
+    """
     if is_shared(strength):
         # a factor of 0 skips the leaf, where 0·θ would be NaN for an infinite θ
         zero = isinstance(strength, int | float) and strength == 0
@@ -36,12 +39,12 @@ def per_leaf(strength: WeightDecay) -> tuple[PyTree, PyTree]:
 
 
 def check_fit(mask: MaskLike, factors: PyTree, params: optax.Params) -> None:
-    """A mask or a tree λ that does not fit the params is refused before training."""
+    """Refuse a mask or a tree λ that does not fit, before training."""
     resolve(mask, factors, params)
 
 
 def resolve(mask: MaskLike, factors: PyTree, params: optax.Params) -> tuple[PyTree, PyTree]:
-    """The multipliers of the mask, and the same times the factors of λ."""
+    """Return the mask's multipliers, and these times the factors of λ."""
     if not jax.tree.leaves(params):  # optax.tree.map_params calls init with an empty stand-in
         return params, params
     if isinstance(mask, bool | jax.Array):

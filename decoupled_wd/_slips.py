@@ -21,7 +21,9 @@ _IF_MEANT = "if it is meant, filter dwd.StrongDecayWarning"
 
 
 class StrongDecayWarning(UserWarning):
-    """A weight decay is so strong that it is most likely another number, or in another unit.
+    """A weight decay is so strong that it is most likely a slip.
+
+    It is another number, such as β1, or one in another unit.
 
     It is given for Python and NumPy numbers and for trees of numbers, once for each place that
     calls. ``warnings.filterwarnings("ignore", category=dwd.StrongDecayWarning)`` silences it.
@@ -34,7 +36,7 @@ def warn_of_strong_decay(
     learning_rate: ScalarOrSchedule | None,
     peak_learning_rate: ArrayLike | None,
 ) -> None:
-    """Warn where a step at the peak removes `STRONG` of a weight or more, as far as that is known."""
+    """Warn where a step at the peak removes `STRONG` of a weight or more."""
     alpha = learning_rate if peak_learning_rate is None else peak_learning_rate
     unit = _known(alpha) if coupling.p else 1.0
     if unit is None or callable(weight_decay) or isinstance(weight_decay, jax.Array):
@@ -55,7 +57,7 @@ def warn_of_strong_decay(
 
 
 def warn_of_strong_l2(l2: WeightDecay, second: str) -> None:
-    """Warn of a number that belongs to what optax's function of that name takes second."""
+    """Warn of a number that is most likely optax's second argument."""
     number = _known(l2)
     if number is not None and number >= STRONG_L2:
         _warn(
@@ -65,7 +67,10 @@ def warn_of_strong_l2(l2: WeightDecay, second: str) -> None:
 
 
 def _known(number: object) -> float | None:
-    """The value of a Python or NumPy number; a JAX array may be that of one step."""
+    """Return the value of a Python or NumPy number.
+
+    A JAX array may be that of one step.
+    """
     return float(number) if isinstance(number, int | float | np.number) else None
 
 
@@ -74,7 +79,10 @@ def _warn(message: str) -> None:
 
 
 def _callers_depth() -> int:
-    """How far up the caller outside this package is: Python shows a warning once for each place."""
+    """Count the frames up to the caller outside this package.
+
+    Python shows a warning once for each place.
+    """
     frame, depth = sys._getframe(1), 1
     while frame.f_back is not None and frame.f_code.co_filename.startswith(_PACKAGE):
         frame, depth = frame.f_back, depth + 1

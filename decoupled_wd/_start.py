@@ -21,6 +21,9 @@ def main() -> None:
 
 
 def _leave(number: int, _: FrameType | None) -> None:
-    """No exception, which the import of a compiled module would turn into another one."""
+    """End at once, without an exception.
+
+    The import of a compiled module would turn one into another.
+    """
     os.write(2, b"decoupled-wd: stopped\n")
     os._exit(128 + number)

@@ -17,27 +17,36 @@ Result = TypeVar("Result")
 
 
 def is_none(leaf: PyTree) -> bool:
-    """Marks None as a leaf, so that absent gradients keep their place in a map over trees."""
+    """Tell that None is a leaf, so that absent gradients keep their place."""
     return leaf is None
 
 
 def is_absent(node: PyTree) -> bool:
-    """Whether nothing is there to train: None, or what ``optax.masked`` and ``optax.partition`` hide."""
+    """Tell whether nothing is there to train.
+
+    It is None, or what ``optax.masked`` and ``optax.partition`` hide.
+    """
     return node is None or isinstance(node, optax.MaskedNode)
 
 
 def dtype_of(leaf: PyTree) -> DType:
-    """The dtype of an array, and the type of anything else: `jnp.issubdtype` takes both."""
+    """Return the dtype of an array, and the type of anything else.
+
+    ``jnp.issubdtype`` takes both.
+    """
     return getattr(leaf, "dtype", type(leaf))
 
 
 def is_inexact(leaf: PyTree) -> bool:
-    """Whether a leaf can be optimised: real or complex floating point, and not None, integer or key."""
+    """Tell whether a leaf is real or complex floating point.
+
+    Only such a leaf can be optimised: no None, integer or key.
+    """
     return leaf is not None and jnp.issubdtype(dtype_of(leaf), jnp.inexact)
 
 
 def wide_dtype(leaf: PyTree) -> jnp.dtype:
-    """The dtype in which arithmetic on a leaf is done: its own, but at least float32."""
+    """Return the dtype for arithmetic on a leaf: its own, but at least float32."""
     dtype = dtype_of(leaf)
     # float8 has no path of promotion
     narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.dtype(dtype).itemsize < 4
@@ -46,12 +55,12 @@ def wide_dtype(leaf: PyTree) -> jnp.dtype:
 
 
 def widen(leaf: PyTree) -> PyTree:
-    """The leaf in float32 or wider; what is not floating point stays as it is."""
+    """Widen a floating-point leaf to float32 or wider."""
     return _as_array(leaf).astype(wide_dtype(leaf)) if is_inexact(leaf) else leaf
 
 
 def cast_like(tree: optax.Updates, like: optax.Updates) -> optax.Updates:
-    """Each floating-point leaf of `tree` in the dtype of its twin in `like`."""
+    """Cast each floating-point leaf to the dtype of its twin in `like`."""
 
     def leaf(new: PyTree, old: PyTree) -> PyTree:
         return (
@@ -65,7 +74,10 @@ def cast_like(tree: optax.Updates, like: optax.Updates) -> optax.Updates:
 
 @jax.custom_jvp
 def root(x: jax.Array) -> jax.Array:
-    """√x, whose derivative at 0 is taken as 0: what is divided or scaled by it has a finite one there."""
+    """Return √x, whose derivative at 0 is taken as 0.
+
+    What is divided or scaled by it then has a finite derivative there.
+    """
     return jnp.sqrt(x)
 
 
@@ -76,12 +88,12 @@ def _root_tangent(primals: tuple[Any], tangents: tuple[Any]) -> tuple[jax.Array,
 
 
 def _as_array(leaf: PyTree) -> PyTree:
-    """A Python number, which optax takes as a weight, as an array; what is one stays as it is."""
+    """Turn a Python number, which optax takes as a weight, into an array."""
     return leaf if hasattr(leaf, "dtype") else jnp.asarray(leaf)
 
 
 def dtype_name(leaf: PyTree) -> str:
-    """The dtype of an array or the type of anything else, in a word."""
+    """Name the dtype of an array, or the type of anything else."""
     dtype = dtype_of(leaf)
     return str(getattr(dtype, "name", None) or dtype.__name__)
 
@@ -89,7 +101,10 @@ def dtype_name(leaf: PyTree) -> str:
 def map_leaves(
     function: Callable[..., tuple[PyTree, ...]], updates: PyTree, *states: PyTree
 ) -> tuple[PyTree, ...]:
-    """Map ``(u, *s) -> (u', *s')`` over the floating-point leaves; the others keep update and state."""
+    """Map ``(u, *s) -> (u', *s')`` over the floating-point leaves.
+
+    The others keep update and state.
+    """
     treedef: PyTreeDef
     leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
     rows = zip(leaves, *map(treedef.flatten_up_to, states), strict=True)
@@ -99,7 +114,7 @@ def map_leaves(
 
 
 def once_per_shape(function: Callable[..., Result]) -> Callable[..., Result]:
-    """The function of one leaf, which a program of many leaves holds once for each of their shapes.
+    """Trace the function of one leaf once for each shape of leaves.
 
     The compiled program is the same, as compilers inline it. Define it where it lives as long as
     the optimiser: what was traced is found again by its identity.
@@ -115,7 +130,7 @@ def once_per_shape(function: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def kind_of(leaf: PyTree) -> str:
-    """What a leaf is that does not train, in a word."""
+    """Name what a leaf is that does not train."""
     kinds = {jnp.integer: "integer", jnp.bool_: "boolean", jax.dtypes.prng_key: "key"}
     found = [word for kind, word in kinds.items() if jnp.issubdtype(dtype_of(leaf), kind)]
     named = {type(None): "None", optax.MaskedNode: "masked out"}
@@ -123,7 +138,7 @@ def kind_of(leaf: PyTree) -> str:
 
 
 def manual_axes(x: object) -> frozenset[str]:
-    """Axes of a ``shard_map`` over which x differs; jax 0.10 has moved them within the type."""
+    """Return the axes of a ``shard_map`` over which x differs."""
     kind = jax.typeof(x)
     kind = getattr(kind, "manual_axis_type", kind)
     found: frozenset[str] = getattr(kind, "varying", getattr(kind, "vma", frozenset()))
@@ -131,5 +146,5 @@ def manual_axes(x: object) -> frozenset[str]:
 
 
 def float_info(dtype: DTypeLike) -> jnp.finfo:
-    """What a floating-point dtype can hold; jax leaves ``jnp.finfo`` without types."""
+    """Return what a floating-point dtype can hold."""
     return jnp.finfo(dtype)  # type: ignore[no-untyped-call]

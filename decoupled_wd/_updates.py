@@ -13,7 +13,9 @@ from decoupled_wd._types import DType, PyTree, PyTreeDef
 
 
 def check_gradients(what: str, updates: PyTree, like: PyTree) -> None:
-    """Each update fits its twin in `like`, the weights or their moments; None stands for an absent one.
+    """Check that each update fits its twin: a weight or its moment.
+
+    None stands for an absent one.
 
     Only structures, shapes and dtypes are compared, and paths are named only where one does not
     fit.
@@ -37,7 +39,10 @@ _PYTHON_NUMBERS = int | float | complex
 
 
 def check_structure(what: str, updates: PyTree, like: PyTree) -> tuple[list[PyTree], list[PyTree]]:
-    """The leaves of `updates`, None among them, and their twins; ValueError where the trees differ."""
+    """Return the leaves of `updates`, None among them, and their twins.
+
+    Trees that differ are a ValueError.
+    """
     treedef: PyTreeDef
     leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
     strange = [
@@ -63,13 +68,19 @@ def _fits(u: PyTree, twin: PyTree) -> bool:
 
 
 def _is_float0(u: PyTree) -> bool:
-    """Whether an update is what ``jax.grad`` gives for an integer, which no optimiser of optax takes."""
+    """Tell whether an update is what ``jax.grad`` gives for an integer.
+
+    No optimiser of optax takes it.
+    """
     return bool(dtype_of(u) == jax.dtypes.float0)
 
 
 @functools.cache
 def _kind_fits(dtype: DType, like: DType) -> bool:
-    """Whether a weight takes an update of this dtype; one that does not train takes any."""
+    """Tell whether a weight takes an update of this dtype.
+
+    One that does not train takes any.
+    """
     kind = jnp.floating if jnp.issubdtype(like, jnp.floating) else jnp.inexact
     return jnp.issubdtype(dtype, kind) or not jnp.issubdtype(like, jnp.inexact)
 
@@ -96,7 +107,7 @@ def _other_structure(what: str, updates: PyTree, like: PyTree) -> ValueError:
 
 
 def check_params(what: str, params: PyTree) -> None:
-    """ValueError where `update` was called without the weights."""
+    """Check that `update` was called with the weights."""
     if params is None:
         raise ValueError(
             f"{what} needs the weights; call update(gradients, state, params), with params"

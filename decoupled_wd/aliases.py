@@ -35,7 +35,9 @@ def sgd(
     momentum_dtype: DTypeLike | None = None,
     mask: MaskLike = everything(),
 ) -> Optimizer:
-    """SGD with momentum and L2 regularisation: ``g ← g + λ'θ``, ``m ← β1·m + lr_t·g``, ``θ ← θ − m``.
+    """Make SGD with momentum and L2 regularisation.
+
+    ``g ← g + λ'θ``, ``m ← β1·m + lr_t·g``, ``θ ← θ − m``
 
     Args:
       learning_rate: lr_t = η_t·α, a number or a schedule, inside the momentum buffer.
@@ -82,7 +84,9 @@ def sgdw(
     mask: MaskLike = everything(),
     rounding: optax.GradientTransformation | None = None,
 ) -> Optimizer:
-    """SGD with momentum and decoupled decay: ``m ← β1·m + lr_t·g``, ``θ ← θ − m − c_t·θ``.
+    """Make SGD with momentum and decoupled decay.
+
+    ``m ← β1·m + lr_t·g``, ``θ ← θ − m − c_t·θ``
 
     In optax and PyTorch the learning rate stands outside the buffer, which differs under a
     schedule. For that form write
@@ -139,7 +143,9 @@ def adam(
     nu_dtype: DTypeLike | None = None,
     mask: MaskLike = everything(),
 ) -> Optimizer:
-    """Adam with L2 regularisation: ``g ← g + λ'θ``, then ``θ ← θ − lr_t·m̂/(√v̂ + ε)``.
+    """Make Adam with L2 regularisation.
+
+    ``g ← g + λ'θ``, then ``θ ← θ − lr_t·m̂/(√v̂ + ε)``
 
     optax's `eps_root` and `nesterov` are left out. To have them write
     ``optax.chain(add_decayed_weights(l2), optax.adam(learning_rate, nesterov=True))``.
@@ -194,7 +200,9 @@ def adamw(
     mask: MaskLike = everything(),
     rounding: optax.GradientTransformation | None = None,
 ) -> Optimizer:
-    """Adam with decoupled decay: ``θ ← θ − lr_t·m̂/(√v̂ + ε) − c_t·θ``.
+    """Make Adam with decoupled decay.
+
+    ``θ ← θ − lr_t·m̂/(√v̂ + ε) − c_t·θ``
 
     With ``coupling=LR`` it is ``optax.adamw(learning_rate, weight_decay=weight_decay)``. optax's
     `eps_root` and `nesterov` are left out. To have them write ``decouple(optax.adam(lr,
@@ -260,7 +268,7 @@ def sgdwr(
     mask: MaskLike = everything(),
     rounding: optax.GradientTransformation | None = None,
 ) -> Optimizer:
-    """`sgdw` with warm restarts and normalised decay.
+    """Make `sgdw` with warm restarts and normalised decay.
 
     ``η_t = 0.5 + 0.5·cos(π·T_cur/T_i)``, ``λ_i = λ_norm·sqrt(b/(B·T_i))``
 
@@ -324,7 +332,7 @@ def adamwr(
     mask: MaskLike = everything(),
     rounding: optax.GradientTransformation | None = None,
 ) -> Optimizer:
-    """`adamw` with warm restarts and normalised decay.
+    """Make `adamw` with warm restarts and normalised decay.
 
     ``η_t = 0.5 + 0.5·cos(π·T_cur/T_i)``, ``λ_i = λ_norm·sqrt(b/(B·T_i))``
 
@@ -375,7 +383,10 @@ def adamwr(
 
 
 def _scale(learning_rate: ScalarOrSchedule) -> optax.GradientTransformation:
-    """optax's link with a count even for a number, so that a checkpoint survives a change to a schedule."""
+    """Scale by the learning rate, with a count even for a number.
+
+    So a checkpoint survives a change to a schedule.
+    """
     check_scalar_or_schedule("learning_rate", learning_rate)
     constant = not callable(learning_rate)
     return optax.scale_by_learning_rate(
@@ -391,7 +402,7 @@ def _restarts(
     first_cycle_epochs: float,
     cycle_factor: float,
 ) -> tuple[Schedule, Schedule]:
-    """The schedules of lr_t and λ_t, with the same restarts."""
+    """Return the schedules of lr_t and λ_t, with the same restarts."""
     weight_decay = normalized_per_cycle(
         normalized_weight_decay,
         batch_size=batch_size,

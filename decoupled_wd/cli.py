@@ -35,7 +35,9 @@ _farewells = ["decoupled-wd: stopped"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; without `arguments` those of the process, which then belongs to the command.
+    """Run a command, by default with the arguments of the process.
+
+    The process then belongs to the command.
 
     Raises:
       SystemExit: the arguments are wrong (2), or as `ends_cleanly` says.
@@ -64,7 +66,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def _missing(command: str, error: ModuleNotFoundError) -> str:
-    """What to install: what a command needs is in the extra of its name."""
+    """Say what to install: each command has an extra of its name."""
     if error.name is None or error.name.startswith("decoupled_wd"):
         return str(error)
     return f"{command} needs {error.name}; install it with: pip install 'decoupled-wd[{command}]'"
@@ -72,7 +74,7 @@ def _missing(command: str, error: ModuleNotFoundError) -> str:
 
 @contextmanager
 def ends_cleanly(command: str = "decoupled-wd", farewell: str = "stopped") -> Iterator[None]:
-    """Let a command print on any stream, and end it in at most one line whatever stops it.
+    """Let a command print on any stream, and end in one line.
 
     Characters that standard output and error cannot encode are spelled out, λ as lambda.
 
@@ -141,7 +143,7 @@ def convert(arguments: Sequence[str]) -> None:
 
 
 def _number(text: str) -> float:
-    """A float, if it is one that can be reckoned with."""
+    """Parse a finite float."""
     try:
         number = float(text)
     except ValueError:
@@ -159,7 +161,7 @@ def _is_negative(text: str) -> bool:
 
 
 def _spell(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Greek letters and signs in ASCII, whatever else as an escape."""
+    """Spell Greek letters and signs in ASCII, and escape whatever else."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end].translate(_SPELLINGS)
@@ -170,7 +172,10 @@ codecs.register_error(_SPELLED, _spell)
 
 
 def _discard_output() -> None:
-    """What is left in the buffers has nowhere to go, and Python would complain of it at its end."""
+    """Discard what is left in the buffers, which has nowhere to go.
+
+    Python would complain of it at its end.
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -182,7 +187,10 @@ def _discard_output() -> None:
 
 
 def _open_closed_streams() -> None:
-    """A file opened later would take the number of a closed stream, and get what is printed."""
+    """Open the closed streams on nothing.
+
+    A file opened later would take the number of a closed stream, and get what is printed.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115

@@ -28,7 +28,7 @@ from decoupled_wd._types import Number, ScalarOrSchedule, Schedule
 
 
 class Rates(NamedTuple):
-    """One step's fraction c_t, λ_t, and lr_t, or None where no learning rate was told."""
+    """One step's fraction c_t, λ_t, and lr_t, None where it was not told."""
 
     fraction: Number
     weight_decay: Number
@@ -63,7 +63,7 @@ class Coupling:
 
     @property
     def formula(self) -> str:
-        """The fraction c_t in symbols, with ``lr = α·η`` taken together where both occur.
+        """Write c_t in symbols, with ``lr = α·η`` where both occur.
 
         Examples:
           >>> CORRECTED.formula, Coupling(2, 2).formula
@@ -80,7 +80,7 @@ class Coupling:
         learning_rate: ScalarOrSchedule | None = None,
         peak_learning_rate: ArrayLike | None = None,
     ) -> Schedule:
-        """The schedule of ``c_t = λ_t · α^p · η_t^s``, from the step count to the fraction removed.
+        """Make the schedule of the fraction removed, ``c_t = λ_t · α^p · η_t^s``.
 
         A learning rate that is a JAX array, traced or not, may be that of one step, as in
         ``optax.inject_hyperparams``, which turns a schedule into an array for every step. So it
@@ -111,7 +111,7 @@ class Coupling:
         learning_rate: ScalarOrSchedule | None = None,
         peak_learning_rate: ArrayLike | None = None,
     ) -> Callable[[Number], Rates]:
-        """The schedule of c_t with the λ_t and lr_t it is made of; everything else is as in `fraction`."""
+        """Make the schedule of c_t with its λ_t and lr_t, as in `fraction`."""
         self.check(weight_decay, learning_rate, peak_learning_rate)
         alpha: Number = peak_learning_rate
         if alpha is None:
@@ -162,7 +162,10 @@ class Coupling:
 
 
 def _check_below_peak(learning_rate: Number, peak: Number) -> None:
-    """ValueError where η_t > 1, as far as both are known; half a unit in float32's sixth digit is rounding."""
+    """Check that ``η_t <= 1``, as far as both are known.
+
+    Half a unit in float32's sixth digit is rounding.
+    """
     if any(isinstance(x, jax.core.Tracer) for x in (learning_rate, peak)):
         return
     if float(learning_rate) > float(peak) * (1 + 1e-5):
@@ -207,14 +210,14 @@ def follow(
     learning_rate: ScalarOrSchedule,
     peak_learning_rate: ArrayLike | None,
 ) -> Schedule:
-    """A number that moves as the learning rate does: ``peak · η_t``."""
+    """Make a schedule that moves as the learning rate does: ``peak · η_t``."""
     return PAPER.fraction(peak, learning_rate, peak_learning_rate)
 
 
 def convert_weight_decay(
     weight_decay: float, *, from_: Coupling | str, to: Coupling | str, learning_rate: float
 ) -> float:
-    """The same decay in another framework's unit: ``λ · α^(p_from − p_to)``.
+    """Convert a decay to another framework's unit: ``λ · α^(p_from − p_to)``.
 
     Exact at the peak learning rate, and at every step where both couplings have the same s.
 
@@ -249,7 +252,9 @@ def convert_weight_decay(
 
 
 def as_coupling(name: str, coupling: Coupling | str) -> Coupling:
-    """The coupling itself, or that of a framework; optimisers' names as ``torch.optim.AdamW`` are understood.
+    """Return the coupling itself, or that of a framework.
+
+    Optimisers' names such as ``torch.optim.AdamW`` are understood.
 
     Raises:
       TypeError: it is neither a `Coupling` nor text.

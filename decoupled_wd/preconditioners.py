@@ -48,7 +48,9 @@ def scale_by_momentum(
     learning_rate: ScalarOrSchedule = 1.0,
     momentum_dtype: DTypeLike | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Momentum with the learning rate inside its buffer: ``m ← β1·m + η_t·α·g``, emitting m.
+    """Emit momentum m with the learning rate inside its buffer.
+
+    ``m ← β1·m + η_t·α·g``
 
     That is Algorithm 1, to be followed by ``optax.scale(-1)``. With the learning rate left at 1 and
     ``optax.scale_by_learning_rate(lr)`` behind, the learning rate stands outside the buffer, as in
@@ -110,7 +112,9 @@ def scale_by_adam(
     mu_dtype: DTypeLike | None = None,
     nu_dtype: DTypeLike | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Adam's direction ``m̂ / (√v̂ + ε)``, with ``m̂ = m/(1−β1^t)`` and ``v̂ = v/(1−β2^t)``.
+    """Emit Adam's direction ``m̂ / (√v̂ + ε)``.
+
+    The moments are corrected for their start: ``m̂ = m/(1−β1^t)`` and ``v̂ = v/(1−β2^t)``.
 
     ``m ← β1·m + (1−β1)·g``, ``v ← β2·v + (1−β2)·g²`` (|g|² for complex g). On float32 it is
     ``optax.scale_by_adam`` bit for bit; on narrower dtypes it computes in float32 where optax does
@@ -177,7 +181,10 @@ def scale_by_adam(
 
 
 def check_storage_dtype(name: str, dtype: DTypeLike | None) -> None:
-    """TypeError unless moments can be stored in `dtype`: None, or real floating point of at least 16 bits."""
+    """Check that moments can be stored in `dtype`.
+
+    That is None, or real floating point of at least 16 bits.
+    """
     try:
         fits = dtype is None or _holds_moments(jnp.dtype(dtype))
     except (TypeError, ValueError):
@@ -203,7 +210,9 @@ def scale_by_adabound(
     mu_dtype: DTypeLike | None = None,
     nu_dtype: DTypeLike | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """AdaBound's step ``clip(lr_t·√(1−β2^t)/(1−β1^t)/(√v + ε), lo, hi) · m``, before the sign flip.
+    """Emit AdaBound's step, before the sign flip.
+
+    ``clip(lr_t·√(1−β2^t)/(1−β1^t)/(√v + ε), lo, hi) · m``
 
     To be followed by ``optax.scale(-1)``: the learning rate is inside, since the bounds are on the
     product. ``lo = f·(1 − 1/(γt + 1))`` and ``hi = f·(1 + 1/(γt))`` close on
@@ -268,7 +277,7 @@ def _holds_moments(dtype: jnp.dtype) -> bool:
 
 
 def _zeros(params: optax.Params, dtype: DTypeLike | None) -> optax.Updates:
-    """A zero per weight, and no state at all for a leaf that is not floating point."""
+    """Make a zero per weight, and no state where nothing trains."""
 
     def leaf(p: PyTree) -> PyTree:
         if not is_inexact(p):

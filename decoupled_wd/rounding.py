@@ -49,7 +49,9 @@ class StochasticRoundingState(NamedTuple):
 
 
 def residual() -> optax.GradientTransformationExtraArgs:
-    """Keep the float32 weight in two halves, parameter and state: training follows float32 bit for bit.
+    """Keep the float32 weight in two halves, parameter and state.
+
+    Training then follows float32 bit for bit.
 
     ``w ← (p, r)``, ``w' = w + u``, ``p' = nearest bfloat16 of w'``, ``r' = low 16 bits of w'``
 
@@ -105,7 +107,9 @@ def residual() -> optax.GradientTransformationExtraArgs:
 
 
 def stochastic_rounding(seed: int) -> optax.GradientTransformationExtraArgs:
-    """Round each weight up or down by chance, so that its expectation is the float32 one.
+    """Round each weight up or down by chance, without bias.
+
+    Its expectation is the float32 weight.
 
     ``p' = floor16(bits(p + u) + dither)``, the dither uniform over 0 … 2^16 − 1: up with the
     probability of the low 16 bits. Without bias, at the price of noise of one unit in the last
@@ -158,7 +162,9 @@ def stochastic_rounding(seed: int) -> optax.GradientTransformationExtraArgs:
 
 
 def weights(state: optax.OptState, params: optax.Params) -> optax.Params:
-    """The weights that an optimiser's state and the params hold together: float32 behind `residual`.
+    """Return the weights that a state and the params hold together.
+
+    Behind `residual` they are in float32.
 
     Decay is taken of these, not of the rounded params, so that it too is the float32 one.
 
@@ -194,31 +200,40 @@ def weights(state: optax.OptState, params: optax.Params) -> optax.Params:
 
 
 def held_weights(state: optax.OptState, params: optax.Params) -> optax.Params:
-    """As `weights`, for the state of any link, without boxes."""
+    """Do as `weights`, for the state of any link, without boxes."""
     for link in _rounding_states(state):
         params = _joined_tree(link.residual, params) if isinstance(link, ResidualState) else params
     return params
 
 
 def round_with(w: jax.Array, dither: jax.Array) -> jax.Array:
-    """The bfloat16 above or below each float32, by a dither in 0 … 2^16 − 1; infinities and NaN stay."""
+    """Round each float32 up or down by a dither in 0 … 2^16 − 1.
+
+    Infinities and NaN stay.
+    """
     bits = jax.lax.bitcast_convert_type(w, jnp.uint32)
     up = ((bits + dither.astype(jnp.uint32)) >> 16).astype(jnp.uint16)
     return jnp.where(jnp.isfinite(w), _from_bits(up), w.astype(jnp.bfloat16))
 
 
 def is_rounding_state(node: PyTree) -> bool:
-    """Whether a part of an optimiser's state belongs to one of these links."""
+    """Tell whether a part of a state belongs to these links."""
     return isinstance(node, ResidualState | StochasticRoundingState)
 
 
 def is_rounding_link(link: optax.GradientTransformation) -> bool:
-    """Whether one of these links is in it, bare or in a chain; told by the state of no weights at all."""
+    """Tell whether one of these links is in it, bare or chained.
+
+    The state of no weights at all tells.
+    """
     return bool(_rounding_states(link.init({})))
 
 
 def check_rounding(rounding: object) -> None:
-    """TypeError unless `rounding` is None or a link; the usual slip is a link that was not called."""
+    """Check that `rounding` is None or a link.
+
+    The usual slip is a link that was not called.
+    """
     if isinstance(rounding, Rule):
         raise TypeError(f"rounding must be a link, got the rule {rounding!r}; pass it as rule=")
     if rounding is not None and not isinstance(rounding, optax.GradientTransformation):
@@ -228,12 +243,12 @@ def check_rounding(rounding: object) -> None:
 
 
 def is_bfloat16(leaf: PyTree) -> bool:
-    """Whether a leaf is one that these links round."""
+    """Tell whether a leaf is one that these links round."""
     return bool(getattr(leaf, "dtype", None) == jnp.bfloat16)
 
 
 def _straight_through(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function, whose (first) result has the derivative of its first argument: it rounds, no more."""
+    """Give a rounding the derivative of its first argument."""
     rounded = jax.custom_jvp(function)
 
     @rounded.defjvp
@@ -252,7 +267,10 @@ def _straight_through(function: Callable[..., Any]) -> Callable[..., Any]:
 @once_per_shape
 @_straight_through
 def _written(u: jax.Array, r: jax.Array, p: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """What to add to p, and the new low half; 0 where apply_updates would miss the nearest bfloat16."""
+    """Return what to add to p, and the new low half.
+
+    The half is 0 where ``optax.apply_updates`` would miss the nearest bfloat16.
+    """
     w = _joined(p, r) + u.astype(jnp.float32)
     nearest, low = _split(w)
     kept = _bits(_landed(p, nearest)) == _bits(nearest)
@@ -264,14 +282,17 @@ def _written(u: jax.Array, r: jax.Array, p: jax.Array) -> tuple[jax.Array, jax.A
 @once_per_shape
 @_straight_through
 def _dithered(u: jax.Array, p: jax.Array, key: jax.Array, number: int) -> jax.Array:
-    """What to add to p to land on the dithered bfloat16."""
+    """Return what to add to p to land on the dithered bfloat16."""
     w = p.astype(jnp.float32) + u.astype(jnp.float32)
     dither = jax.random.bits(jax.random.fold_in(key, number), p.shape, jnp.uint16)
     return _difference(p, round_with(w, dither))
 
 
 def _split(w: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """The nearest bfloat16, ties away from zero, and the low half as a signed number: its distance in bits."""
+    """Split a float32 into the nearest bfloat16 and its distance in bits.
+
+    Ties go away from zero; the distance is the low half, as a signed number.
+    """
     bits = jax.lax.bitcast_convert_type(w, jnp.uint32)
     nearest = _from_bits(((bits + 0x8000) >> 16).astype(jnp.uint16))
     low = jax.lax.bitcast_convert_type(bits.astype(jnp.uint16), jnp.int16)
@@ -282,7 +303,10 @@ def _split(w: jax.Array) -> tuple[jax.Array, jax.Array]:
 @once_per_shape
 @_straight_through
 def _joined(p: jax.Array, low: jax.Array) -> jax.Array:
-    """The float32 weight of two halves. A half that no weight has was left by a change from outside."""
+    """Join the two halves of a float32 weight.
+
+    A half that no weight has was left by a change from outside.
+    """
     size = _bits(p) & 0x7FFF
     stale = ((size == 0) & (low < 0)) | ((size >= 0x7F80) & (low > 0))
     low = jnp.where(stale, 0, low.astype(jnp.int32))
@@ -291,13 +315,19 @@ def _joined(p: jax.Array, low: jax.Array) -> jax.Array:
 
 
 def _difference(p: jax.Array, chosen: jax.Array) -> jax.Array:
-    """What ``optax.apply_updates`` must add to p to land on `chosen`; −0 keeps zeros and infinities too."""
+    """Return what ``optax.apply_updates`` must add to p to land on `chosen`.
+
+    −0 keeps zeros and infinities too.
+    """
     difference = chosen.astype(jnp.float32) - p.astype(jnp.float32)
     return jnp.where(_bits(chosen) == _bits(p), -0.0, difference)
 
 
 def _landed(p: jax.Array, chosen: jax.Array) -> jax.Array:
-    """Where ``optax.apply_updates`` lands: on `chosen`, unless p is more than 2^16 times as large."""
+    """Return where ``optax.apply_updates`` lands.
+
+    That is on `chosen`, unless p is more than 2^16 times as large.
+    """
     return (p.astype(jnp.float32) + _difference(p, chosen)).astype(jnp.bfloat16)
 
 
@@ -310,7 +340,7 @@ def _from_bits(bits: jax.Array) -> jax.Array:
 
 
 def _numbered(tree: PyTree) -> PyTree:
-    """The number of each leaf, in the order of the tree."""
+    """Number the leaves, in the order of the tree."""
     numbers = itertools.count()
     return jax.tree.map(lambda _: next(numbers), tree, is_leaf=is_none)
 
@@ -321,7 +351,10 @@ def _rounding_states(tree: PyTree) -> list[PyTree]:
 
 
 def _is_state(node: PyTree) -> bool:
-    """Whether a node can be an optimiser's state: no bare array, and no container of arrays as params are."""
+    """Tell whether a node can be an optimiser's state.
+
+    A bare array is none, nor is a container of arrays, as params are.
+    """
     if isinstance(node, Mapping):
         return all(map(_is_state, node.values()))
     if isinstance(node, list) or (isinstance(node, tuple) and not hasattr(node, "_fields")):
@@ -330,13 +363,16 @@ def _is_state(node: PyTree) -> bool:
 
 
 def _joined_tree(residuals: PyTree, params: optax.Params) -> optax.Params:
-    """The float32 weights where there is a residual; ``optax.partition`` hides those of other optimisers."""
+    """Return the float32 weights where there is a residual.
+
+    ``optax.partition`` hides those of other optimisers.
+    """
     rows, structure = _pairs(residuals, params)
     return structure.unflatten(p if is_absent(r) else _joined(p, r) for r, p in rows)
 
 
 def _check_residuals(residuals: PyTree, params: optax.Params) -> None:
-    """Every bfloat16 parameter has its residual, and no other."""
+    """Check that every bfloat16 parameter has its residual, and no other."""
     rows, _ = _pairs(residuals, params)
     lacking = [number for number, (r, p) in enumerate(rows) if is_absent(r) and is_bfloat16(p)]
     if lacking:
@@ -349,7 +385,7 @@ def _check_residuals(residuals: PyTree, params: optax.Params) -> None:
 def _pairs(
     residuals: PyTree, params: optax.Params
 ) -> tuple[list[tuple[PyTree, PyTree]], PyTreeDef]:
-    """Each residual, or what stands for none, with what the params have in its place."""
+    """Pair each residual with what the params have in its place."""
     treedef: PyTreeDef
     leaves, treedef = jax.tree.flatten(residuals, is_leaf=is_absent)
     try:
@@ -386,7 +422,10 @@ def _path_of(tree: PyTree, number: int) -> str:
 
 
 def _check_seed(seed: Number) -> None:
-    """A whole number below 2^32; of a traced one only shape and dtype are checked."""
+    """Check that a seed is a whole number below 2^32.
+
+    Of a traced one only shape and dtype are checked.
+    """
     remedy = "pass a Python int, such as 0"
     whole = jnp.issubdtype(dtype_of(seed), jnp.integer) and jnp.shape(seed) == ()
     if not whole or isinstance(seed, bool):
@@ -408,5 +447,5 @@ def _check_dtypes(params: PyTree) -> None:
 
 
 def __dir__() -> list[str]:
-    """The names for users, for tab completion."""
+    """List the names for users, for tab completion."""
     return __all__

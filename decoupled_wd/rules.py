@@ -38,7 +38,9 @@ Axis: TypeAlias = int | tuple[int, ...] | None
 
 
 class Rule(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  # optax carries no types
-    """What the weights decay towards: an optax pair whose updates are the pull, and whose text is its call.
+    """What the weights decay towards.
+
+    It is an optax pair whose updates are the pull, and whose text is its call.
 
     Examples:
       >>> cautious(towards_norm(0.5))
@@ -48,7 +50,7 @@ class Rule(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  # opta
     text = "Rule(...)"
 
     def __repr__(self) -> str:
-        """The call that makes it."""
+        """Write the call that makes it."""
         return self.text
 
 
@@ -59,13 +61,16 @@ class TowardsStartState(NamedTuple):
 
 
 class TowardsNormState(NamedTuple):
-    """The norms at init, kept whatever the radius: a checkpoint survives a change of it."""
+    """The norms at init, whatever the radius is.
+
+    So a checkpoint survives a change of it.
+    """
 
     norm: optax.Params
 
 
 def towards_zero() -> Rule:
-    """Plain weight decay: ``pull(θ) = θ``.
+    """Decay towards zero, as plain weight decay: ``pull(θ) = θ``.
 
     Returns:
       A rule without state.
@@ -83,7 +88,9 @@ def towards_zero() -> Rule:
 
 
 def towards_start() -> Rule:
-    """Decay towards the weights at init, for fine-tuning: ``pull(θ) = θ − θ_0``.
+    """Decay towards the weights at init: ``pull(θ) = θ − θ_0``.
+
+    It is meant for fine-tuning.
 
     Returns:
       A rule whose state holds a copy of each decayed weight, in its own dtype.
@@ -151,7 +158,9 @@ def towards(target: PyTree) -> Rule:
 
 
 def towards_norm(radius: ArrayLike | None = None, axis: Axis = None) -> Rule:
-    """Decay of the norm towards a radius, the direction untouched: ``pull(θ) = (1 − r/||θ||)·θ``.
+    """Decay the norm towards a radius: ``pull(θ) = (1 − r/||θ||)·θ``.
+
+    The direction is untouched.
 
     With a radius of 0 it is `towards_zero`. A norm of 0 has no direction and stays. Under ``jit``
     the norm is that of the whole weight, however sharded. ``jax.shard_map`` shows one shard of it
@@ -207,7 +216,9 @@ def towards_norm(radius: ArrayLike | None = None, axis: Axis = None) -> Rule:
 
 
 def lp(p: PyTree) -> Rule:
-    """Decay by ``||θ||_p^p / p``, stopping at zero: ``pull = sign(z)·min(|z|^(p−1), |z|/c)``, ``z = θ + Δ``.
+    """Decay by the penalty ``||θ||_p^p / p``, stopping at zero.
+
+    ``pull = sign(z)·min(|z|^(p−1), |z|/c)`` with ``z = θ + Δ``
 
     The pull acts on the weight that the optimiser has reached, as proximal steps do. ``p = 1`` is
     the proximal step itself, the soft threshold ``θ' = sign(z)·max(|z| − c, 0)``. ``p = 2`` is
@@ -257,7 +268,9 @@ def lp(p: PyTree) -> Rule:
 
 
 def cautious(rule: Rule) -> Rule:
-    """Another rule's pull, where the step already goes that way: ``pull ⊙ [Δ·pull <= 0]``.
+    """Decay by another rule, where the step already goes that way.
+
+    ``pull ⊙ [Δ·pull <= 0]``
 
     Δ is added and the pull subtracted, so they agree where their signs differ. Ties decay, and so
     does a weight without a gradient, for which Δ = 0. For complex weights the product is
@@ -292,7 +305,9 @@ def cautious(rule: Rule) -> Rule:
 
 
 def as_rule(rule: object) -> Rule:
-    """The rule itself, or a plain optax pair as one: it need not take ``gradients=`` and ``fraction=``.
+    """Return the rule itself, or a plain optax pair as one.
+
+    Such a pair need not take ``gradients=`` and ``fraction=``.
 
     Raises:
       TypeError: `rule` is no optax pair; the usual slip is a rule that was not called.
@@ -307,7 +322,10 @@ def as_rule(rule: object) -> Rule:
 
 
 def _shrinkage(z: jax.Array, c: jax.Array, exponent: jax.Array) -> jax.Array:
-    """``sign(z)·min(|z|^e, |z|/c)`` with the derivatives of the step ``z − c·pull``, finite at z = 0 and c = 0."""
+    """Return ``sign(z)·min(|z|^e, |z|/c)`` with finite derivatives.
+
+    They are those of the step ``z − c·pull``, also at z = 0 and c = 0.
+    """
     limits = jnp.finfo(c.dtype)  # type: ignore[no-untyped-call]
     # roots of |z| are steep at 0, and a derivative that `where` leaves out must be finite all the same
     size = jnp.where(z == 0, limits.tiny, jnp.abs(z))
@@ -326,7 +344,10 @@ def _where_agreed(r: jax.Array, delta: PyTree) -> jax.Array:
 
 
 def _rule(text: str, init: Callable[[PyTree], PyTree], pull: Callable[..., PyTree]) -> Rule:
-    """A rule from ``pull(params, state, *, updates, ...)``, which leaves its state as it is."""
+    """Make a rule from ``pull(params, state, *, updates, ...)``.
+
+    It leaves its state as it is.
+    """
 
     def update(
         updates: PyTree, state: PyTree, params: PyTree = None, **extra: object
@@ -342,7 +363,10 @@ def _with_text(rule: Rule, text: str) -> Rule:
 
 
 def _call(name: str, **arguments: object) -> str:
-    """The call that makes a rule; what is not a number is cut short, since a target may be a whole model."""
+    """Write the call that makes a rule.
+
+    What is not a number is cut short, since a target may be a whole model.
+    """
     shown = {key: x for key, x in arguments.items() if x is not None}
     texts = [
         f"{key}={x!r}" if isinstance(x, int | float | tuple) else f"{key}=..."
@@ -352,7 +376,10 @@ def _call(name: str, **arguments: object) -> str:
 
 
 def _targets(target: PyTree, params: optax.Params) -> PyTree:
-    """The target of each leaf of `params`, and their own None or MaskedNode where there is no leaf."""
+    """Return the target of each leaf of `params`.
+
+    Where there is no leaf it is their own None or MaskedNode.
+    """
     try:
         full = jax.tree.broadcast(target, params, is_leaf=is_absent)
     except ValueError as error:
@@ -382,7 +409,7 @@ def _checked_target(path: KeyPath, p: PyTree, target: PyTree) -> PyTree:
 
 
 def _check_value(path: KeyPath, p: PyTree, target: PyTree) -> None:
-    """ValueError where a target is NaN, infinite, or too large for the dtype of its parameter."""
+    """Check that a target is finite in the dtype of its parameter."""
     if isinstance(target, jax.core.Tracer):
         return
     with jax.ensure_compile_time_eval(), np.errstate(over="ignore"):
@@ -398,7 +425,10 @@ def _check_value(path: KeyPath, p: PyTree, target: PyTree) -> None:
 
 
 def _check_whole(params: optax.Params) -> None:
-    """ValueError where ``jax.shard_map`` shows one shard of a weight only, so far as its types tell."""
+    """Check that weights are whole, and no shards of ``jax.shard_map``.
+
+    Its types do not always tell.
+    """
     axes = [manual_axes(p) for p in jax.tree.leaves(params)]
     if any(axes):
         names = zip(named_leaves(params), axes, strict=True)
@@ -410,7 +440,7 @@ def _check_whole(params: optax.Params) -> None:
 
 
 def _norm(p: jax.Array, axis: Axis) -> jax.Array:
-    """The L2 norm over `axis`, which keeps a length of 1."""
+    """Return the L2 norm over `axis`, which keeps a length of 1."""
     return root(jnp.sum(jnp.square(jnp.abs(widen(p))), axis, keepdims=True))
 
 
@@ -434,5 +464,5 @@ def _checked_norm(path: KeyPath, p: jax.Array, axis: Axis) -> jax.Array:
 
 
 def __dir__() -> list[str]:
-    """The names for users, for tab completion."""
+    """List the names for users, for tab completion."""
     return __all__

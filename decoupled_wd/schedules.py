@@ -25,7 +25,7 @@ _MOST_CYCLES = 2**17
 def warm_restarts(
     peak: ArrayLike, *, first_cycle_steps: int, cycle_factor: float = 2.0, floor: float = 0.0
 ) -> Schedule:
-    """Cosine annealing from `peak` to `floor`, again and again, each cycle longer than the last.
+    """Anneal by cosine from `peak` to `floor`, in ever longer cycles.
 
     ``lr_t = floor + (peak − floor) · (0.5 + 0.5·cos(π · T_cur / T_i))``,
     ``T_{i+1} = cycle_factor · T_i``
@@ -67,7 +67,7 @@ def warm_restarts(
 def cycle(
     step: Number, first_cycle_steps: int, cycle_factor: float
 ) -> tuple[Number, Number, Number]:
-    """Which cycle `step` is in, the steps since its restart, and its length: ``(i, T_cur, T_i)``."""
+    """Return ``(i, T_cur, T_i)``: the cycle, the steps in it, its length."""
     table = cycle_table(first_cycle_steps, cycle_factor)
     if cycle_factor == 1:
         length = int(table[1][0])
@@ -78,7 +78,7 @@ def cycle(
 
 
 def check_cycles(first_cycle_steps: int, cycle_factor: float) -> None:
-    """The lengths of the cycles are known, in range, and few enough for a table of all of them."""
+    """Check that the cycles' lengths are known, in range, and not too many."""
     for name, number in (("first_cycle_steps", first_cycle_steps), ("cycle_factor", cycle_factor)):
         check_at_least_one(name, number)
         check_known(name, number)
@@ -95,7 +95,9 @@ def check_cycles(first_cycle_steps: int, cycle_factor: float) -> None:
 
 
 def cycle_table(first_cycle_steps: int, cycle_factor: float) -> tuple[np.ndarray, np.ndarray]:
-    """First step and length of every cycle that starts within the int32 range of step counts.
+    """Return the first step and the length of every cycle.
+
+    They are those that start within the int32 range of step counts.
 
     A table, and not the closed form with a logarithm, because float32 would miss restarts by a
     step.
@@ -109,11 +111,17 @@ def cycle_table(first_cycle_steps: int, cycle_factor: float) -> tuple[np.ndarray
 
 
 def _cycles(first_cycle_steps: int, cycle_factor: float) -> float:
-    """How many cycles of growing length start before the last step: that many terms of a series."""
+    """Count the cycles of growing length that start before the last step.
+
+    They are the terms of a geometric series.
+    """
     factor = _factor(cycle_factor)
     return math.log1p(_LAST_STEP * (factor - 1) / first_cycle_steps) / math.log(factor)
 
 
 def _factor(cycle_factor: float) -> float:
-    """As a float, since a power of an int may overflow; one cycle that outlasts all is enough."""
+    """Return the factor as a float, as powers of an int may overflow.
+
+    One cycle that outlasts all steps is enough.
+    """
     return min(float(cycle_factor), _LAST_STEP + 1.0)

@@ -15,7 +15,7 @@ from decoupled_wd.schedules import check_cycles, cycle
 def normalized(
     normalized_weight_decay: ArrayLike, *, batch_size: float, dataset_size: float, epochs: float
 ) -> Number:
-    """The paper's normalised decay: ``λ = λ_norm · sqrt(b / (B·T))``.
+    """Compute the paper's normalised decay: ``λ = λ_norm · sqrt(b / (B·T))``.
 
     Args:
       normalized_weight_decay: λ_norm, which stays near its best value when the budget changes.
@@ -50,7 +50,9 @@ def normalized_per_cycle(
     first_cycle_epochs: float,
     cycle_factor: float = 2.0,
 ) -> Schedule:
-    """Normalised decay for warm restarts: ``λ_i = λ_norm · sqrt(b / (B·T_i))``, T_i the current cycle's.
+    """Schedule the normalised decay for warm restarts.
+
+    ``λ_i = λ_norm · sqrt(b / (B·T_i))``, with T_i of the current cycle
 
     Args:
       normalized_weight_decay: λ_norm.
@@ -89,7 +91,7 @@ def normalized_per_cycle(
 
 
 def steps_of(epochs: float, batch_size: float, dataset_size: float) -> int:
-    """The optimiser steps in `epochs`, a batch each: ``T·B/b``, rounded; at least 1."""
+    """Count the optimiser steps in `epochs`: ``T·B/b``, rounded, at least 1."""
     counts = {"batch_size": batch_size, "dataset_size": dataset_size, "first_cycle_epochs": epochs}
     for name, number in counts.items():
         check_positive(name, number)
@@ -98,7 +100,7 @@ def steps_of(epochs: float, batch_size: float, dataset_size: float) -> int:
 
 
 def from_cost_penalty(penalty: float, *, dataset_size: float, learning_rate: float) -> float:
-    """The decay rate of SGD on a cost with an L2 penalty: ``λ = α·penalty / n``.
+    """Turn an L2 penalty into SGD's λ: ``λ = α·penalty / n``.
 
     The cost is ``C = C_0 + penalty/(2n) · Σ w²``, whose gradient step multiplies w by
     ``1 − α·penalty/n``.
@@ -130,7 +132,9 @@ def from_cost_penalty(penalty: float, *, dataset_size: float, learning_rate: flo
 def from_timescale(
     *, steps: float, learning_rate: float | None = None, coupling: Coupling | str = PAPER
 ) -> float:
-    """The λ that forgets in `steps`: ``c · steps = 1`` at the peak, so ``λ = 1 / (steps · α^p)``.
+    """Return the λ that forgets in `steps`: ``λ = 1 / (steps · α^p)``.
+
+    At the peak ``c · steps = 1``.
 
     AdamW averages its past updates with this timescale: after `steps` an update is worth 1/e.
 
@@ -158,7 +162,9 @@ def from_timescale(
 def from_half_life(
     *, steps: float, learning_rate: float | None = None, coupling: Coupling | str = PAPER
 ) -> float:
-    """The λ that halves an idle weight in `steps`: ``(1 − c)^steps = 1/2`` at the peak.
+    """Return the λ that halves an idle weight in `steps`.
+
+    At the peak ``(1 − c)^steps = 1/2``.
 
     Args:
       steps: the half-life in optimiser steps, at least 1.
@@ -190,7 +196,9 @@ def keep_normalized(
     learning_rate_ratio: float = 1.0,
     coupling: Coupling | str = PAPER,
 ) -> float:
-    """A λ for another budget, by the paper's rule: ``λ·sqrt(b/(B·T)) / α^p``, each ratio new over old.
+    """Return λ for another budget, by the paper's rule.
+
+    It is ``λ·sqrt(b/(B·T)) / α^p``, each letter a ratio of new over old.
 
     It assumes that the best *normalised* λ is the same for every budget, so a run of four times the
     steps wants half the decay a step. `keep_timescale` assumes otherwise; where they differ, try
@@ -236,7 +244,9 @@ def keep_timescale(
     learning_rate_ratio: float = 1.0,
     coupling: Coupling | str = PAPER,
 ) -> float:
-    """A λ for another run that forgets over as many epochs: ``λ·b/B / α^p``, each ratio new over old.
+    """Return λ for another run that forgets over as many epochs.
+
+    It is ``λ·b/B / α^p``, each letter a ratio of new over old.
 
     It assumes that the best timescale ``b/(c·B)``, in *epochs*, is the same for every data set and
     batch size, so the number of epochs has no place in it. `keep_normalized` assumes otherwise.
@@ -272,7 +282,7 @@ def _transferred(
 
 
 def _in_unit(amount: float, learning_rate: float | None, coupling: Coupling | str) -> float:
-    """An amount of c, or a ratio of two, as one of λ: ``amount / α^p``."""
+    """Turn an amount of c, or a ratio, into λ: ``amount / α^p``."""
     coupling = as_coupling("coupling", coupling)
     if learning_rate is not None:
         check_positive("learning_rate", learning_rate, "pass the peak learning rate of the run")

@@ -31,7 +31,9 @@ __all__ = [
 
 
 def timescale(fraction: float) -> float:
-    """The steps over which AdamW averages its updates: ``1/c``; after so many an update is worth 1/e.
+    """Return the steps over which AdamW averages its updates: ``1/c``.
+
+    After so many steps an update is worth 1/e.
 
     Args:
       fraction: c >= 0, what a step removes.
@@ -53,7 +55,9 @@ def timescale(fraction: float) -> float:
 
 
 def half_life(fraction: float) -> float:
-    """The steps in which an idle weight halves: ``ln 2 / −ln(1 − c)``.
+    """Return the steps in which an idle weight halves.
+
+    ``ln 2 / −ln(1 − c)``
 
     Args:
       fraction: c >= 0, what a step removes.
@@ -77,7 +81,9 @@ def half_life(fraction: float) -> float:
 
 
 def rotation(fraction: ArrayLike, momentum: float = 0.9) -> Number:
-    """The angle by which AdamW and SGDW turn a weight at each step: ``√(2c·(1−β1)/(1+β1))``.
+    """Return the angle by which AdamW and SGDW turn a weight.
+
+    At each step it is ``√(2c·(1−β1)/(1+β1))``.
 
     It holds for SGD with L2 regularisation too, whose fraction is ``c = lr·λ'/(1−β1)``.
 
@@ -104,7 +110,9 @@ def rotation(fraction: ArrayLike, momentum: float = 0.9) -> Number:
 
 
 def lion_rotation(fraction: ArrayLike, b1: float = 0.9, b2: float = 0.99) -> Number:
-    """The angle by which Lion turns a weight at each step: ``√(πc)·√((1−β1)² + β1²·(1−β2)/(1+β2))``.
+    """Return the angle by which Lion turns a weight at each step.
+
+    ``√(πc)·√((1−β1)² + β1²·(1−β2)/(1+β2))``
 
     For c ≪ 1 − β2 only: simulated, the angle is 3 % larger at c = (1 − β2)/10, and 30 % at c = 1 −
     β2.
@@ -131,7 +139,9 @@ def lion_rotation(fraction: ArrayLike, b1: float = 0.9, b2: float = 0.99) -> Num
 
 
 def adamw_norm(fraction: ArrayLike, *, learning_rate: ArrayLike, size: int) -> Number:
-    """The norm at which AdamW keeps a weight of C coordinates: ``lr·√(C/(2c))``, whatever β1 is.
+    """Return the norm at which AdamW keeps a weight: ``lr·√(C/(2c))``.
+
+    It is the same whatever β1 is.
 
     Args:
       fraction: c > 0, a number or an array.
@@ -162,7 +172,9 @@ def sgdw_norm(
     gradient_norm: ArrayLike,
     momentum: float = 0.9,
 ) -> Number:
-    """The norm at which SGDW keeps a weight: ``(lr·G/(1−β1))^½ / (2c)^¼``.
+    """Return the norm at which SGDW keeps a weight.
+
+    ``(lr·G/(1−β1))^½ / (2c)^¼``
 
     It holds for SGD with L2 regularisation too, whose fraction is ``c = lr·λ'/(1−β1)``.
 
@@ -199,7 +211,9 @@ def lion_norm(
     b1: float = 0.9,
     b2: float = 0.99,
 ) -> Number:
-    """The norm at which Lion keeps a weight of C coordinates: its step ``lr·√C`` over its rotation.
+    """Return the norm at which Lion keeps a weight.
+
+    It is Lion's step ``lr·√C`` over its rotation.
 
     Args:
       fraction: c > 0, a number or an array.
@@ -225,7 +239,7 @@ def lion_norm(
 
 
 def _check_all(check: Callable[[str, Number], None], **arguments: Number) -> None:
-    """Of an array, every entry; of a traced one, nothing."""
+    """Check every entry of an array; of a traced one, nothing."""
     for name, value in arguments.items():
         if isinstance(value, jax.core.Tracer):
             continue
@@ -240,5 +254,5 @@ def _check_all(check: Callable[[str, Number], None], **arguments: Number) -> Non
 
 
 def __dir__() -> list[str]:
-    """The names for users, for tab completion."""
+    """List the names for users, for tab completion."""
     return __all__

@@ -33,7 +33,10 @@ class AddDecayedWeightsState(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """What a `decay_weights` did, known by the count that it left; a rule's pull is that of its leaves."""
+    """What a `decay_weights` did, known by the count that it left.
+
+    A rule's pull is that of its leaves.
+    """
 
     count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as in optax
     weights: optax.Params
@@ -50,7 +53,10 @@ _OBSERVED: ContextVar[list[Applied] | None] = ContextVar("observed", default=Non
 
 @contextlib.contextmanager
 def observed() -> Iterator[list[Applied]]:
-    """Collect what every `decay_weights` does inside, in this thread alone; of nested blocks the inner collects."""
+    """Collect what every `decay_weights` does inside, in this thread alone.
+
+    Of nested blocks the inner collects.
+    """
     found: list[Applied] = []
     token = _OBSERVED.set(found)
     try:
@@ -60,7 +66,7 @@ def observed() -> Iterator[list[Applied]]:
 
 
 class DecayWeightsState(NamedTuple):
-    """Step count, c_t and lr_t of the last step, and the rule's state.
+    """The state of `decay_weights`.
 
     ``fraction`` is what that step removed (of λ = 1 for a tree); ``current_learning_rate`` is what
     the decay was told, 0 where it was told none, and is there to be logged.
@@ -83,7 +89,7 @@ class DecoupleState(NamedTuple):
 def add_decayed_weights(
     weight_decay: WeightDecay, mask: MaskLike = everything()
 ) -> optax.GradientTransformationExtraArgs:
-    """L2 regularisation as a link in optax's place, before the sign flip: ``u + λ_t · m ⊙ θ``.
+    """Add L2 regularisation, before the sign flip: ``u + λ_t · m ⊙ θ``.
 
     First in the chain it is L2 (the preconditioner sees it); between preconditioner and learning
     rate it is optax's lr-coupled decay; for the paper's decay use `decay_weights`, after both.
@@ -142,7 +148,9 @@ def decay_weights(
     rule: Rule = towards_zero(),
     mask: MaskLike = everything(),
 ) -> optax.GradientTransformationExtraArgs:
-    """Decoupled decay as the last link of a chain: ``u − c_t · m ⊙ pull(θ)``, ``c_t = λ_t · α^p · η_t^s``.
+    """Decay weights, decoupled, as the last link of a chain.
+
+    ``u − c_t · m ⊙ pull(θ)`` with ``c_t = λ_t · α^p · η_t^s``
 
     Args:
       weight_decay: λ, a number, a schedule, or a tree of numbers with the structure of the params
@@ -228,7 +236,9 @@ def decouple(
     mask: MaskLike = everything(),
     rounding: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Decoupled weight decay around any finished optimiser: ``Δ_t − c_t · m ⊙ pull(θ)``.
+    """Put decoupled weight decay around any finished optimiser.
+
+    ``Δ_t − c_t · m ⊙ pull(θ)``
 
     Args:
       inner: any optax optimiser, its sign flip included and its own decay off: optax's adamw, lion,
@@ -299,7 +309,10 @@ def decouple(
 
 
 def in_float32(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """Run `inner` in float32 or wider and round its updates once, to the dtype of the incoming gradients."""
+    """Run `inner` in float32 or wider and round its updates once.
+
+    They leave in the dtype of the incoming gradients.
+    """
     inner = optax.with_extra_args_support(inner)
 
     def update(
@@ -312,7 +325,10 @@ def in_float32(inner: optax.GradientTransformation) -> optax.GradientTransformat
 
 
 def _check_inner(state: optax.OptState, told: bool) -> None:
-    """What would decay twice, or be rounded too early; and a schedule that the decay was not told of."""
+    """Refuse what would decay twice, or be rounded too early.
+
+    Warn of a schedule that the decay was not told of.
+    """
     if _holds(is_rounding_state, state):
         raise ValueError(
             "rounding must be the last link; pass it as rounding= instead of inside inner"
@@ -346,7 +362,10 @@ def _is_scheduled(node: PyTree) -> bool:
 def _add(
     updates: optax.Updates, factor: Number, multipliers: PyTree, pull: PyTree
 ) -> optax.Updates:
-    """``u + factor · m ⊙ pull`` in float32 or wider; where m is 0 or u is absent, no value changes."""
+    """Return ``u + factor · m ⊙ pull`` in float32 or wider.
+
+    Where m is 0 or u is absent, no value changes.
+    """
 
     def leaf(m: float, rate: Number, u: PyTree, r: PyTree) -> PyTree:
         return widen(u) if not m or u is None else _step(u, rate, r)
@@ -360,5 +379,8 @@ def _step(u: jax.Array, rate: Number, r: jax.Array) -> PyTree:
 
 
 def _times(factor: Number, multipliers: PyTree) -> PyTree:
-    """``factor · m``, computed once for each distinct m: there are few, and as many m as leaves."""
+    """Return ``factor · m``, computed once for each distinct m.
+
+    There are few of these, and as many m as leaves.
+    """
     return jax.tree.map(functools.cache(lambda m: factor * m), multipliers)

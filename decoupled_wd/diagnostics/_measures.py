@@ -18,7 +18,10 @@ _SMALL = 2**13
 
 
 class Leaf(NamedTuple):
-    """One leaf of a step: θ, what was emitted, θ and Δ as the decay saw them; of each decay pull and m, if any.
+    """What one leaf does in a step.
+
+    It holds θ, what was emitted, θ and Δ as the decay saw them; and of each decay pull and m, if
+    any.
 
     `carried` holds something where a rounding link carries the float32 weight: it is part of the
     tree's structure.
@@ -34,7 +37,10 @@ class Leaf(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What adds up over leaves, for s = θ' − θ and the decay d: Σθ², ΣΔ², Σd², Σθ·s, Σs², and weights counted."""
+    """What adds up over leaves, for s = θ' − θ and the decay d.
+
+    These are Σθ², ΣΔ², Σd², Σθ·s, Σs², and weights that are counted.
+    """
 
     weights: PyTree
     updates: PyTree
@@ -46,7 +52,10 @@ class Sums(NamedTuple):
 
 
 def sums_of_each(leaves: list[Leaf], fractions: list[PyTree]) -> jax.Array:
-    """A row of `Sums` for each leaf. Small leaves of one kind are measured as one array."""
+    """Measure a row of `Sums` for each leaf.
+
+    Small leaves of one kind are measured as one array.
+    """
     alike: dict[object, list[int]] = {}
     for i, leaf in enumerate(leaves):
         kind = jax.tree.structure(leaf), *map(jax.typeof, jax.tree.leaves(leaf))
@@ -66,7 +75,10 @@ def _sums_together(leaves: list[Leaf], fractions: list[PyTree]) -> jax.Array:
 
 @jax.jit
 def _sums(leaf: Leaf, fractions: list[PyTree]) -> jax.Array:
-    """The `Sums` of one leaf as a vector. Traced once for each shape, and one call where nothing is traced."""
+    """Measure the `Sums` of one leaf as a vector.
+
+    It is traced once for each shape, and one call where nothing is traced.
+    """
     leaf, fractions = jax.lax.stop_gradient((leaf, fractions))
     p, w = leaf.param, widen(leaf.weights)
     u, without = (p * 0, w * 0) if leaf.emitted is None else (leaf.emitted, widen(leaf.delta))
@@ -87,7 +99,10 @@ def _sums(leaf: Leaf, fractions: list[PyTree]) -> jax.Array:
 
 
 def _totals(terms: list[jax.Array]) -> jax.Array:
-    """The sum of each term, in one pass over the weights; block by block, and then the sums of the blocks."""
+    """Sum each term, in one pass over the weights.
+
+    Each block is summed, and then the sums of the blocks.
+    """
     shape, pad, axes = _blocked(terms[0].shape)
     blocks = [jnp.pad(x, pad).reshape(shape) if x.ndim else x for x in terms]
     zeros = [jnp.zeros([], x.dtype) for x in blocks]
@@ -98,7 +113,9 @@ def _totals(terms: list[jax.Array]) -> jax.Array:
 def _blocked(
     shape: tuple[int, ...],
 ) -> tuple[tuple[int, ...], list[tuple[int, int]], tuple[int, ...]]:
-    """A shape with its last axes as blocks of at most `_BLOCK` weights: that shape, padding before, and the axes.
+    """Divide the last axes of a shape into blocks of `_BLOCK` weights.
+
+    Returned are that shape, the padding before, and the axes of a block.
 
     Axes are split, never joined, so that weights that are split over devices stay where they are.
     """
@@ -119,13 +136,19 @@ def _blocked(
 
 
 def _rounded(x: jax.Array, dtype: DTypeLike) -> jax.Array:
-    """x as `dtype` holds it, in the dtype of x: XLA may drop a conversion there and back."""
+    """Round x as `dtype` holds it, in the dtype of x.
+
+    XLA may drop a conversion there and back.
+    """
     info = float_info(dtype)
     return x if info.bits >= 32 else jax.lax.reduce_precision(x, info.nexp, info.nmant)
 
 
 def compensated(total: jax.Array, error: jax.Array, term: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Kahan's sum: alone, float32 would stop counting fractions of 1e-7 of a step."""
+    """Add a term by Kahan's sum.
+
+    Alone, float32 would stop counting fractions of 1e-7 of a step.
+    """
     wanted = term - error
     new = total + wanted
     return new, (new - total) - wanted

@@ -22,7 +22,9 @@ from decoupled_wd.theory import half_life
 
 
 class PlannedLeaf(NamedTuple):
-    """One leaf: its parameters, the fraction c of them that a step at the peak removes, and why so.
+    """What is planned for one leaf: the fraction c, and why.
+
+    The fraction is that of a step at the peak.
 
     `trained` is False for what no optimiser trains, such as None or an integer. `doubt` says why
     the leaf may have been meant to be left out, where a mask that goes by names did not find what
@@ -43,7 +45,7 @@ class PlannedLeaf(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Description(Table[PlannedLeaf]):
-    """The rows that `describe` returns; it prints as a table, and shows as one in notebooks.
+    """What `describe` returns; it prints as a table.
 
     What is not trained is counted in one line below.
     """
@@ -101,7 +103,9 @@ def describe(
     coupling: Coupling | str = PAPER,
     mask: masks.MaskLike = masks.everything(),
 ) -> Description:
-    """What `decay_weights` will do with these arguments: ``c = λ·α^p·m`` for each leaf, at the peak.
+    """Show what `decay_weights` will do with these arguments.
+
+    Of each leaf a step at the peak removes ``c = λ·α^p·m``.
 
     Args:
       params: a tree of arrays, or of ``jax.ShapeDtypeStruct`` as ``jax.eval_shape`` makes it.
@@ -158,7 +162,10 @@ def _fraction_of_one(
     learning_rate: ScalarOrSchedule | None,
     peak_learning_rate: ArrayLike | None,
 ) -> float:
-    """``α^p``, the fraction of λ = 1 at the peak, after the checks that training makes too."""
+    """Return ``α^p``, the fraction of λ = 1 at the peak.
+
+    The checks are those that training makes too.
+    """
     coupling.check(1.0, learning_rate, peak_learning_rate)
     alpha: Number = learning_rate if peak_learning_rate is None else peak_learning_rate
     if callable(alpha) and coupling.p != 0:

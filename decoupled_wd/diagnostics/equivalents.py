@@ -14,7 +14,10 @@ from decoupled_wd.theory import half_life, timescale
 
 
 class Equivalent(NamedTuple):
-    """A unit, the value in it, and what it says: of a λ, the fraction c_t that a step removes."""
+    """A unit, the value in it, and what it says.
+
+    Of a λ that is the fraction c_t that a step removes.
+    """
 
     unit: str
     value: float
@@ -23,7 +26,7 @@ class Equivalent(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Equivalents(Table[Equivalent]):
-    """The rows that `equivalents` returns; it prints as a table, and shows as one in notebooks."""
+    """What `equivalents` returns; it prints as a table."""
 
     learning_rate: float
 
@@ -57,7 +60,9 @@ def equivalents(
     dataset_size: float | None = None,
     epochs: float | None = None,
 ) -> Equivalents:
-    """The same decay in the unit of every framework and author: ``c = λ·α^p`` at the peak, solved for each λ.
+    """Show one decay in the unit of every framework and author.
+
+    At the peak it removes ``c = λ·α^p``, which is solved for each λ.
 
     Args:
       weight_decay: λ as `from_` writes it.
@@ -104,7 +109,7 @@ def _budget(
     dataset_size: float | None,
     epochs: float | None,
 ) -> list[Equivalent]:
-    """The rows that need the size of the run."""
+    """Make the rows that need the size of the run."""
     if batch_size is None or dataset_size is None:
         _check_absent(batch_size=batch_size, dataset_size=dataset_size, epochs=epochs)
         return _left(c, steps)

@@ -31,7 +31,10 @@ _SHORT = 16  # significand bits up to which all significands are tried, rather t
 
 
 class CheckedLeaf(NamedTuple):
-    """One leaf: the fraction c that a step removes, the largest c that removes nothing, and what becomes of it."""
+    """What becomes of one leaf in its precision.
+
+    The fraction is what a step removes, the threshold the largest that removes nothing.
+    """
 
     path: str
     dtype: str
@@ -45,7 +48,7 @@ class CheckedLeaf(NamedTuple):
 
 @dataclass(frozen=True, repr=False)
 class Preflight(Table[CheckedLeaf]):
-    """The rows that `preflight` returns; it prints as a table, and shows as one in notebooks."""
+    """What `preflight` returns; it prints as a table."""
 
     header = columns(CheckedLeaf._fields)
 
@@ -75,7 +78,9 @@ def preflight(
     rounding: optax.GradientTransformation | None = None,
     on_loss: OnLoss = "warn",
 ) -> Preflight:
-    """Which weights a decay step moves in their precision: those with ``nearest(p − c·p) ≠ p``, ``c = λ·α^p·m``.
+    """Check which weights a decay step moves in their precision.
+
+    A weight p moves where ``nearest(p − c·p) ≠ p``, with ``c = λ·α^p·m``.
 
     In a real step the optimiser's own update is added before the rounding. Where that is large it
     carries the decay along by chance; where it is small, late in a run, what this check calls lost
@@ -151,7 +156,10 @@ def _checked(plan: PlannedLeaf, leaf: PyTree, end: float | None, rounded: bool) 
 
 
 def _share_moved(leaf: PyTree, c: float, dtype: str) -> float:
-    """Of the weights that can decay at all, if their values are known, else of the significands."""
+    """Return the share of the weights that move, or of the significands.
+
+    The weights are those that can decay at all, if their values are known.
+    """
     if not isinstance(leaf, jax.ShapeDtypeStruct | jax.core.Tracer):
         p = jnp.asarray(leaf, dtype)
         decays = jnp.isfinite(p) & (p != 0)
@@ -162,14 +170,20 @@ def _share_moved(leaf: PyTree, c: float, dtype: str) -> float:
 
 
 def _moves(p: jax.Array, c: float) -> jax.Array:
-    """Whether each weight moves, written as training writes it: the update is rounded, then the sum."""
+    """Tell whether each weight moves, written as training writes it.
+
+    The update is rounded, and then the sum.
+    """
     update = (-c * widen(p)).astype(p.dtype)
     moved: jax.Array = optax.apply_updates(p, update) != p
     return moved
 
 
 def _share_of_significands(c: float, dtype: str) -> float:
-    """Of the significands s in [1, 2), those with ``c·s > eps/2``: a formula where there are too many to try."""
+    """Return the share of the significands s in [1, 2) with ``c·s > eps/2``.
+
+    It is a formula where there are too many to try.
+    """
     info = float_info(dtype)
     if info.nmant <= _SHORT:
         s = 1 + jnp.arange(2**info.nmant) * float(info.eps)

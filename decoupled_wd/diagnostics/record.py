@@ -21,7 +21,10 @@ from decoupled_wd.transforms import Applied, DecayWeightsState, observed
 
 
 class Record(NamedTuple):
-    """One step: numbers in total, or vectors over the leaves. ‖·‖ is the L2 norm, θ the weights before the step."""
+    """What one step did: numbers in total, or vectors over the leaves.
+
+    ‖·‖ is the L2 norm, θ the weights before the step.
+    """
 
     c: jax.Array
     """The fraction c_t·m of the weights that was subtracted; in total that of the leaf with the highest."""
@@ -48,7 +51,10 @@ class Record(NamedTuple):
 
 
 class RecordState(NamedTuple):
-    """Step count, the step recorded, log-shrinkage and the error of its sum, the records, and the inner state."""
+    """The state of `record`: counts, the latest records, and the inner state.
+
+    `shrunk` is the log-shrinkage, and `error` what its sum lost.
+    """
 
     count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as in optax
     step: jax.Array
@@ -70,7 +76,9 @@ class _Rates(NamedTuple):
 def record(
     inner: optax.GradientTransformation, *, every: ArrayLike = 1
 ) -> optax.GradientTransformationExtraArgs:
-    """Keep in the state what `inner` does at each step: c_t, λ_t, lr_t, ‖θ‖, ‖Δ_t‖, ‖decay‖, the angle turned.
+    """Keep in the state what `inner` does at each step.
+
+    That is c_t, λ_t, lr_t, ‖θ‖, ‖Δ_t‖, ‖decay‖, the angle turned, and what rounding took.
 
     The updates are those of `inner`, bit for bit. The state holds the latest `Record` only, so that
     its structure and size never change: a training loop logs it, and `jax.lax.scan` stacks it to a
@@ -170,7 +178,7 @@ def record(
 
 
 def recorded(state: optax.OptState, params: optax.Params) -> dict[str, Record]:
-    """The latest `Record` of each leaf, by its path.
+    """Return the latest `Record` of each leaf, by its path.
 
     Args:
       state: an optimiser's state with a `record` in it.
@@ -204,7 +212,9 @@ def recorded(state: optax.OptState, params: optax.Params) -> dict[str, Record]:
 
 
 def _after(first: jax.Array, updates: optax.Updates) -> optax.Updates:
-    """The updates themselves, which wait for `first` (always true): what follows may then write over what it read.
+    """Make the updates wait for `first`, which is always true.
+
+    What follows may then write over what it read.
 
     Without this order XLA copies weights and moments at every step.
     """
@@ -214,7 +224,10 @@ def _after(first: jax.Array, updates: optax.Updates) -> optax.Updates:
 
 
 def _made_varying(x: jax.Array, like: PyTree) -> jax.Array:
-    """x as one that differs between devices if anything in `like` does: in ``shard_map`` branches must agree."""
+    """Mark x as different between devices if anything in `like` is.
+
+    In ``shard_map`` the branches must agree.
+    """
     axes = frozenset().union(*map(manual_axes, jax.tree.leaves(like))) - manual_axes(x)
     if not axes:
         return x
@@ -235,7 +248,7 @@ def _observe(
     params: optax.Params,
     extra: dict[str, PyTree],
 ) -> tuple[optax.Updates, optax.OptState, list[Applied], list[Leaf]]:
-    """A step of `inner`, what each `decay_weights` in it did, and to which leaf."""
+    """Make a step of `inner`, and collect what its decays did."""
     with observed() as found:
         emitted, after = inner.update(updates, state, params, **extra)
     links = []
@@ -255,7 +268,7 @@ def _observe(
 def _leaves(
     params: optax.Params, emitted: optax.Updates, links: list[Applied], rounded: bool
 ) -> list[Leaf]:
-    """What every `decay_weights` did to each floating-point leaf, put together."""
+    """Put together what every `decay_weights` did to each floating-point leaf."""
     structure: PyTreeDef = jax.tree.structure(params)
     trees = [(link.weights, link.updates, link.pull, link.strengths) for link in links]
     try:
@@ -270,7 +283,7 @@ def _leaves(
 
 
 def _measured(links: list[Applied], leaves: list[Leaf]) -> jax.Array:
-    """A row of `Sums` for each leaf."""
+    """Measure a row of `Sums` for each leaf."""
     return sums_of_each(leaves, [link.fraction for link in links])
 
 
@@ -285,7 +298,7 @@ def _leaf(p: PyTree, u: PyTree, links: list[PyTree], rounded: bool) -> Leaf:
 
 
 def _rates(leaves: list[Leaf], links: list[Applied], dtype: DTypeLike) -> _Rates:
-    """c, λ and lr of each leaf, as vectors: every step computes them."""
+    """Return c, λ and lr of each leaf, as vectors."""
     c = lam = lr = jnp.zeros(len(leaves), dtype)
     for i, link in enumerate(links):
         here = [leaf.multipliers[i] for leaf in leaves]
@@ -302,7 +315,7 @@ def _rates(leaves: list[Leaf], links: list[Applied], dtype: DTypeLike) -> _Rates
 def _records(
     due: Number, count: jax.Array, rates: _Rates, shrunk: jax.Array, table: jax.Array, held: PyTree
 ) -> PyTree:
-    """Step and record, in total and of each leaf: those of this step if it is due, or else those held."""
+    """Return the records of this step if it is due, else those held."""
     highest = _Rates(*(jnp.max(x, initial=0) for x in rates))
     total = _record(highest, jnp.min(shrunk, initial=0), Sums(*table.sum(0)))
     latest = count, total, _record(rates, shrunk, Sums(*table.T))
@@ -310,7 +323,7 @@ def _records(
 
 
 def _record(rates: _Rates, shrunk: jax.Array, sums: Sums) -> Record:
-    """The formulas, of one leaf or of all together."""
+    """Apply the formulas to the sums of one leaf, or of all."""
     weights, updates, decay = map(jnp.sqrt, sums[:3])
     along = sums.along / jnp.where(weights > 0, weights, 1)
     across = jnp.sqrt(jnp.maximum(sums.step - along**2, 0))
@@ -328,7 +341,7 @@ def _record(rates: _Rates, shrunk: jax.Array, sums: Sums) -> Record:
 
 
 def _log_shrinkage(c: Number) -> jax.Array:
-    """log|1 − c|, finite where c = 1 removes the whole weight."""
+    """Return log|1 − c|, finite where c = 1 removes the whole weight."""
     left = jnp.maximum(jnp.abs(1 - c), np.finfo(np.float32).tiny)
     return jnp.where(c < 0.5, jnp.log1p(-jnp.minimum(c, 0.5)), jnp.log(left))
 

@@ -29,5 +29,5 @@ __all__ = ["Mask", "everything", "matching", "matrices", "multipliers", "without
 
 
 def __dir__() -> list[str]:
-    """The names for users, for tab completion."""
+    """List the names for users, for tab completion."""
     return __all__

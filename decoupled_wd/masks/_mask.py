@@ -16,7 +16,10 @@ from decoupled_wd._types import Nested, Number, PyTree
 
 
 class Match(NamedTuple):
-    """What a mask says of one leaf: its multiplier m, the rule that gave it, and what makes it doubtful."""
+    """What a mask says of one leaf.
+
+    That is its multiplier m, the rule that gave it, and what makes it doubtful.
+    """
 
     multiplier: float
     rule: str
@@ -32,7 +35,9 @@ class Tree(NamedTuple):
 
 @dataclass(frozen=True)
 class Mask:
-    """A policy with its arguments: ``policy(tree, *arguments, **options)`` gives each leaf a `Match`.
+    """A policy with its arguments, which gives each leaf a `Match`.
+
+    It is called as ``policy(tree, *arguments, **options)``.
 
     Masks are equal, hashed and printed by what they say. They combine with each other, and with a
     callable or a tree: ``a & b``, ``a | b``, ``~a``, ``0.1 * a``.
@@ -46,27 +51,27 @@ class Mask:
     __array_ufunc__ = None
 
     def __and__(self, other: MaskLike) -> Mask:
-        """The smaller of the two multipliers of each leaf."""
+        """Take the smaller of the two multipliers of each leaf."""
         return Mask(_both, (self, _operand(other)))
 
     def __rand__(self, other: MaskLike) -> Mask:
-        """The smaller of the two multipliers of each leaf."""
+        """Take the smaller of the two multipliers of each leaf."""
         return Mask(_both, (_operand(other), self))
 
     def __or__(self, other: MaskLike) -> Mask:
-        """The larger of the two multipliers of each leaf."""
+        """Take the larger of the two multipliers of each leaf."""
         return Mask(_either, (self, _operand(other)))
 
     def __ror__(self, other: MaskLike) -> Mask:
-        """The larger of the two multipliers of each leaf."""
+        """Take the larger of the two multipliers of each leaf."""
         return Mask(_either, (_operand(other), self))
 
     def __invert__(self) -> Mask:
-        """1 − m, for a mask whose multipliers are all 0 or 1."""
+        """Return ``1 − m``, where all multipliers are 0 or 1."""
         return Mask(_opposite, (self,))
 
     def __mul__(self, factor: Number) -> Mask:
-        """`factor` times each multiplier."""
+        """Multiply each multiplier by `factor`."""
         if isinstance(factor, Mask):
             raise TypeError(
                 f"a mask is multiplied by a number, got {factor!r}; combine two masks with & or |"
@@ -80,7 +85,7 @@ class Mask:
         raise TypeError(f"{self!r} is neither true nor false; combine masks with &, | and ~")
 
     def __repr__(self) -> str:
-        """The same text in every process, as logs and configurations need."""
+        """Write the same text in every process, as configurations need."""
         sign = _SIGNS.get(self.policy)
         words = [_text(argument, sign) for argument in self.arguments]
         if sign:
@@ -93,7 +98,10 @@ MaskLike: TypeAlias = Mask | Callable[[PyTree], PyTree] | Nested | bool | None
 
 
 def as_multiplier(name: str, value: Number) -> float:
-    """A boolean or a number as a float; a string or a sentence would be truthy, so it is refused."""
+    """Turn a boolean or a number into a float.
+
+    A string would be true as well, so it is refused.
+    """
     check_known(name, value, "trace the weight decay, which it multiplies")
     if getattr(value, "ndim", 0) != 0 or not jnp.issubdtype(dtype_of(value), jnp.bool_):
         check_nonnegative(name, value, "use False or 0 for no decay")
@@ -101,7 +109,7 @@ def as_multiplier(name: str, value: Number) -> float:
 
 
 def find(mask: MaskLike, tree: Tree) -> list[Match]:
-    """What any mask, callable or tree says of each leaf."""
+    """Ask any mask, callable or tree what it says of each leaf."""
     if isinstance(mask, Mask):
         return mask.policy(tree, *mask.arguments, **dict(mask.options))
     _check_called(mask)
@@ -170,7 +178,7 @@ _SIGNS = {_both: "&", _either: "|", _opposite: "~", _scaled: "*"}
 
 
 def _operand(mask: MaskLike) -> MaskLike:
-    """What stands beside a mask: another, a callable, or a tree of multipliers."""
+    """Check what stands beside a mask: a mask, callable or tree."""
     _check_called(mask)
     if mask is None or isinstance(mask, str | bytes):
         raise TypeError(
@@ -187,7 +195,10 @@ def _check_called(mask: MaskLike) -> None:
 
 
 def _text(value: object, around: str | None = None) -> str:
-    """A mask, callable or tree as text, in brackets where the sign around it would bind tighter."""
+    """Write a mask, callable or tree as text.
+
+    It is in brackets where the sign around it would bind tighter.
+    """
     if isinstance(value, Mask):
         sign = _SIGNS.get(value.policy)
         return f"({value!r})" if around and sign not in (None, "~", around) else repr(value)
@@ -200,6 +211,6 @@ def _joint_rule(sign: str, a: Match, b: Match) -> str:
 
 
 def _inside(rule: str, sign: str = "") -> str:
-    """The rule, in brackets where it is made of several by another sign."""
+    """Put brackets around a rule that another sign has joined."""
     mixed = any(f" {other} " in rule for other in _SIGNS.values() if other != sign)
     return f"({rule})" if mixed else rule

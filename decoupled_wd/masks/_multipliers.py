@@ -14,7 +14,7 @@ from decoupled_wd.masks._mask import MaskLike, Match, Tree, find
 
 
 def multipliers(mask: MaskLike, params: optax.Params) -> PyTree:
-    """The multiplier of each leaf, as floats in the structure of `params`.
+    """Return the multiplier of each leaf, in the structure of `params`.
 
     Leaves that are not floating point get 0 whatever the mask says.
 
@@ -41,7 +41,10 @@ def multipliers(mask: MaskLike, params: optax.Params) -> PyTree:
 
 
 def matches(mask: MaskLike, params: optax.Params) -> list[tuple[str, PyTree, Match]]:
-    """Path, leaf and `Match` of every leaf, those of None and ``optax.MaskedNode`` included."""
+    """List path, leaf and `Match` of every leaf.
+
+    None and ``optax.MaskedNode`` are included.
+    """
     leaves = named_leaves(params, is_leaf=is_absent)
     found = find(mask, Tree(params, leaves))
     rows = [
@@ -57,5 +60,8 @@ def matches(mask: MaskLike, params: optax.Params) -> list[tuple[str, PyTree, Mat
 
 
 def select(tree: PyTree, multipliers: PyTree) -> PyTree:
-    """The leaves with a multiplier, and ``optax.MaskedNode()`` in place of the others."""
+    """Keep the leaves with a multiplier, and hide the others.
+
+    In their place there is an ``optax.MaskedNode()``.
+    """
     return jax.tree.map(lambda m, leaf: leaf if m else optax.MaskedNode(), multipliers, tree)

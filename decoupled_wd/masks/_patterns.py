@@ -13,7 +13,10 @@ Rules: TypeAlias = Sequence[tuple[str, float]]
 
 
 def check_rule(rule: object) -> tuple[str, Number]:
-    """A pair of a regular expression and a multiplier, from a tuple, a list or another such sequence."""
+    """Check a pair of a regular expression and a multiplier.
+
+    It may be a tuple, a list or another such sequence.
+    """
     pair = tuple(rule) if isinstance(rule, Sequence) and not isinstance(rule, str | bytes) else ()
     if len(pair) != 2 or not isinstance(pair[0], str):
         raise TypeError(
@@ -33,12 +36,15 @@ def check_rule(rule: object) -> tuple[str, Number]:
 
 
 def first_match(path: str, rules: Rules) -> tuple[str, float] | None:
-    """The first rule whose pattern matches the whole path."""
+    """Return the first rule whose pattern matches the whole path."""
     return next((rule for rule in rules if re.fullmatch(rule[0], path)), None)
 
 
 def check_distinct(paths: Sequence[str]) -> None:
-    """ValueError where two parameters have one path, so that no pattern could tell them apart."""
+    """Check that no two parameters have the same path.
+
+    No pattern could tell them apart.
+    """
     twice = [path for path, count in Counter(paths).items() if count > 1]
     if twice:
         raise ValueError(
@@ -49,7 +55,10 @@ def check_distinct(paths: Sequence[str]) -> None:
 
 
 def check_covered(paths: Sequence[str], rules: Rules) -> None:
-    """ValueError where no pattern matches a path: nothing decays, or does not, in silence."""
+    """Check that a pattern matches each path.
+
+    Nothing decays, or does not, in silence.
+    """
     bare = [path for path in paths if not first_match(path, rules)]
     if bare:
         raise ValueError(
@@ -58,7 +67,10 @@ def check_covered(paths: Sequence[str], rules: Rules) -> None:
 
 
 def check_effect(paths: Sequence[str], rules: Rules) -> None:
-    """Every pattern matches a path, and none hides behind one earlier rule with another multiplier."""
+    """Check that every pattern decides the multiplier of some path.
+
+    None hides behind one earlier rule with another multiplier.
+    """
     for index, (pattern, multiplier) in enumerate(rules):
         hits = [path for path in paths if re.fullmatch(pattern, path)]
         if not hits:

@@ -13,7 +13,9 @@ from decoupled_wd.masks._mask import Mask, Match, Tree, as_multiplier
 
 
 def everything() -> Mask:
-    """Every floating-point parameter decays, biases and normalisation scales included: the paper's choice.
+    """Let every floating-point parameter decay: the paper's choice.
+
+    Biases and normalisation scales are included.
 
     Returns:
       A mask, ``m = 1``.
@@ -30,7 +32,9 @@ def everything() -> Mask:
 
 
 def matrices(*, stacked_axes: int = 0) -> Mask:
-    """Parameters with at least two axes decay; biases and normalisation scales do not, whatever their shape.
+    """Let parameters with at least two axes decay.
+
+    Biases and normalisation scales do not decay, whatever their shape.
 
     These two are told by name, as by `without`: biases of shape (heads, features) and scales of
     shape (1, 1, 1, C) have several axes too. An unnamed vector with axes of length 1 around it,
@@ -60,7 +64,7 @@ def matrices(*, stacked_axes: int = 0) -> Mask:
 
 
 def without(*kinds: str, stacked_axes: int = 0) -> Mask:
-    """Every parameter decays but those of the given kinds, which are told by their names.
+    """Let every parameter decay but those of the given kinds.
 
     The name alone leaves one thing open, which the shape tells: a ``weight``, ``kernel`` or ``w``
     of at most one axis belongs to a normalisation layer. So norm scales that a scan has stacked to
@@ -104,7 +108,9 @@ def without(*kinds: str, stacked_axes: int = 0) -> Mask:
 
 
 def matching(*rules: tuple[str, float]) -> Mask:
-    r"""Multipliers by name: each leaf takes the one of the first pattern that matches its whole path.
+    r"""Choose multipliers by name.
+
+    Each leaf takes that of the first pattern that matches its whole path.
 
     Args:
       rules: pairs (pattern, multiplier): a regular expression for paths such as ``Dense_0/kernel``
