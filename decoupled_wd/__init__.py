@@ -1,4 +1,6 @@
-"""Decoupled weight decay for JAX, as pure optax transformations: ``θ' = W(θ + Δ_t − c_t · m ⊙ pull(θ))``.
+"""Decoupled weight decay for JAX, as pure optax transformations.
+
+``θ' = W(θ + Δ_t − c_t · m ⊙ pull(θ))``
 
 The paper: Loshchilov & Hutter, *Decoupled Weight Decay Regularization*, arXiv 1711.05101.
 """

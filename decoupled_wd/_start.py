@@ -1,4 +1,6 @@
-"""Where the console script ``decoupled-wd`` starts: Ctrl-C ends it cleanly before there is anything to import.
+"""Where the console script ``decoupled-wd`` starts.
+
+Ctrl-C ends it cleanly before there is anything to import.
 
 It is installed beside the package, as ``decoupled_wd_command``, since importing anything of
 `decoupled_wd` imports JAX, which takes seconds.

@@ -116,10 +116,14 @@ def ends_cleanly(command: str = "decoupled-wd", farewell: str = "stopped") -> It
 
 
 def convert(arguments: Sequence[str]) -> None:
-    """Print the table of `equivalents` for ``["0.1", "--from", "torch", "--learning-rate", "3e-4"]``."""
+    """Print the table of `equivalents` for the arguments of the command.
+
+    They are such as ``["0.1", "--from", "torch", "--learning-rate", "3e-4"]``.
+    """
     parser = argparse.ArgumentParser(
         prog="decoupled-wd convert",
-        description="Show the same decay in the units of every framework, and as timescale and half-life.",
+        description="Show the same decay in the units of every framework, "
+        "and as timescale and half-life.",
     )
     number: dict[str, Any] = {"type": _number, "metavar": "N"}
     parser.add_argument("weight_decay", type=_number, help="λ as the framework writes it")

@@ -233,8 +233,6 @@ def convert_weight_decay(
     Examples:
       >>> convert_weight_decay(0.1, from_="fastai", to="paper", learning_rate=3e-3)
       0.00030000000000000003
-
-    Source: the one law of this module, applied on both sides.
     """
     check_nonnegative("weight_decay", weight_decay)
     check_positive("learning_rate", learning_rate, "pass the peak learning rate of the run")

@@ -1,4 +1,6 @@
-"""In what precision the weights are written: last links that make bfloat16 weights keep what a step adds.
+"""In what precision the weights are written.
+
+Two last links make bfloat16 weights keep what a step adds.
 
 Rounded to nearest, a bfloat16 weight ignores every change below 2^-9 of itself, and a decay of 1e-4
 a step is such a change. Both links take the exact float32 update, decay included, and emit the
@@ -185,8 +187,6 @@ def weights(state: optax.OptState, params: optax.Params) -> optax.Params:
       >>> updates, state = link.update(jnp.full(1, -0.001), link.init(p), p)
       >>> [float(w[0]) for w in (optax.apply_updates(p, updates), weights(state, p))]
       [1.0, 0.9990000128746033]
-
-    Source: as `residual`.
     """
     check_params("rounding.weights", params)
     order = "call weights(state, params) with the optimiser's whole state"

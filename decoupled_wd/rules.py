@@ -77,8 +77,9 @@ def towards_zero() -> Rule:
 
     Examples:
       >>> import jax.numpy as jnp
-      >>> rule = towards_zero()
-      >>> pull, _ = rule.update(jnp.zeros(1), rule.init(jnp.ones(1)), jnp.array([3.0]), gradients=None)
+      >>> rule, params = towards_zero(), jnp.array([3.0])
+      >>> state = rule.init(params)
+      >>> pull, _ = rule.update(jnp.zeros(1), state, params, gradients=None)
       >>> float(pull[0])
       3.0
 
@@ -96,8 +97,9 @@ def towards_start() -> Rule:
       A rule whose state holds a copy of each decayed weight, in its own dtype.
 
     Examples:
-      >>> rule = towards_start()
-      >>> pull, _ = rule.update(jnp.zeros(1), rule.init(jnp.ones(1)), jnp.array([3.0]), gradients=None)
+      >>> rule, params = towards_start(), jnp.array([3.0])
+      >>> state = rule.init(jnp.ones(1))
+      >>> pull, _ = rule.update(jnp.zeros(1), state, params, gradients=None)
       >>> float(pull[0])
       2.0
 
@@ -133,8 +135,9 @@ def towards(target: PyTree) -> Rule:
         not finite in their dtype; the message names the path.
 
     Examples:
-      >>> rule = towards(1.0)
-      >>> pull, _ = rule.update(jnp.zeros(1), rule.init(jnp.ones(1)), jnp.array([3.0]), gradients=None)
+      >>> rule, params = towards(1.0), jnp.array([3.0])
+      >>> state = rule.init(jnp.ones(1))
+      >>> pull, _ = rule.update(jnp.zeros(1), state, params, gradients=None)
       >>> float(pull[0])
       2.0
 
@@ -202,7 +205,8 @@ def towards_norm(radius: ArrayLike | None = None, axis: Axis = None) -> Rule:
     def leaf(p: jax.Array, norm_0: jax.Array) -> PyTree:
         norm = _norm(p, axis)
         moves = norm > 0
-        # the norm at init of a weight that is still 0 follows it, so that its derivative is that of staying
+        # the norm at init of a weight that is still 0 follows it, so that its derivative is that
+        # of staying
         r = jnp.where(moves, norm_0, 1) if radius is None else jnp.asarray(radius, norm_0.dtype)
         return (1 - r / jnp.where(moves, norm, 1)) * widen(p)
 
@@ -237,7 +241,8 @@ def lp(p: PyTree) -> Rule:
 
     Examples:
       >>> rule, params = lp(1), jnp.array([3.0, -0.25])
-      >>> pull, _ = rule.update(jnp.zeros(2), rule.init(params), params, gradients=None, fraction=0.5)
+      >>> state = rule.init(params)
+      >>> pull, _ = rule.update(jnp.zeros(2), state, params, gradients=None, fraction=0.5)
       >>> (params - 0.5 * pull).tolist()
       [2.5, 0.0]
 
@@ -327,7 +332,8 @@ def _shrinkage(z: jax.Array, c: jax.Array, exponent: jax.Array) -> jax.Array:
     They are those of the step ``z − c·pull``, also at z = 0 and c = 0.
     """
     limits = jnp.finfo(c.dtype)  # type: ignore[no-untyped-call]
-    # roots of |z| are steep at 0, and a derivative that `where` leaves out must be finite all the same
+    # roots of |z| are steep at 0, and `where` multiplies the derivative that it leaves out by 0: it
+    # must be finite all the same
     size = jnp.where(z == 0, limits.tiny, jnp.abs(z))
     power = jnp.minimum(size**exponent, limits.max)
     sign = z / size if jnp.iscomplexobj(z) else jnp.sign(z)

@@ -68,7 +68,8 @@ def normalized_per_cycle(
       TypeError, ValueError: a number is out of range.
 
     Examples:
-      >>> weight_decay = normalized_per_cycle(0.1, batch_size=1, dataset_size=1, first_cycle_epochs=100)
+      >>> budget = {"batch_size": 1, "dataset_size": 1, "first_cycle_epochs": 100}
+      >>> weight_decay = normalized_per_cycle(0.1, **budget)
       >>> [round(float(weight_decay(step)), 5) for step in (0, 99, 100, 300)]
       [0.01, 0.01, 0.00707, 0.005]
 
@@ -180,8 +181,6 @@ def from_half_life(
     Examples:
       >>> from_half_life(steps=1)
       0.5
-
-    Source: the definition of a half-life.
     """
     check_at_least_one("steps", steps)
     return _in_unit(-math.expm1(-math.log(2) / steps), learning_rate, coupling)

@@ -71,8 +71,6 @@ def half_life(fraction: float) -> float:
     Examples:
       >>> half_life(0.5)
       1.0
-
-    Source: the definition of a half-life.
     """
     check_nonnegative("fraction", fraction)
     if fraction == 0:

@@ -157,3 +157,9 @@ def code_lines(path):
 def test_modules_stay_small():
     lengths = {module: code_lines(path) for module, path in MODULES.items()}
     assert {name: n for name, n in lengths.items() if n > 220} == {}
+
+
+@pytest.mark.parametrize("module", CORE)
+def test_lines_end_before_101_characters(module):
+    lines = MODULES[module].read_text().splitlines()
+    assert not [number for number, line in enumerate(lines, 1) if len(line) > 100]

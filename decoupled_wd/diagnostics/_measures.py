@@ -1,4 +1,7 @@
-"""What is measured of one leaf in one step: sums over its weights, from which norms and angles follow."""
+"""What is measured of one leaf in one step.
+
+These are sums over its weights, from which norms and angles follow.
+"""
 
 import math
 from typing import NamedTuple

@@ -81,8 +81,14 @@ class Description(Table[PlannedLeaf]):
     def _remarks(self) -> list[str]:
         trained = [row for row in self.rows if row.trained]
         leaves = sum(row.fraction > 0 for row in trained)
-        totals = f"{self.decayed:,} of {self.total:,} parameters decay, in {leaves} of {len(trained)} leaves"
-        warning = "! fraction >= 1: one step removes the whole weight or overshoots zero; lower weight_decay"
+        totals = (
+            f"{self.decayed:,} of {self.total:,} parameters decay, "
+            f"in {leaves} of {len(trained)} leaves"
+        )
+        warning = (
+            "! fraction >= 1: one step removes the whole weight or overshoots zero; "
+            "lower weight_decay"
+        )
         overshot = [warning] if any(row.fraction >= 1 for row in trained) else []
         doubts = dict.fromkeys(row.doubt for row in trained if row.doubt)
         doubtful = [f"? {doubt}: perhaps these are; see masks.matching" for doubt in doubts]
@@ -135,7 +141,7 @@ def describe(
       bias    (4,)    float32  4           0           0         ∞          not a matrix
       kernel  (3, 4)  float32  12          1           0.001     692.8      matrix
       12 of 16 parameters decay, in 1 of 2 leaves
-      learning_rate is not given: the fractions stay the same, whatever schedule the optimiser follows
+      learning_rate is not given: the fractions stay the same, whatever the schedule
 
     Source: arXiv 1711.05101, Algorithms 1 and 2: an idle weight is ``(1 − c)^t`` of itself after t
       steps.
@@ -150,7 +156,7 @@ def describe(
         "weight_decay is a schedule: the fractions are those of its value at step 0": callable(
             weight_decay
         ),
-        "learning_rate is not given: the fractions stay the same, whatever schedule the optimiser follows": (
+        "learning_rate is not given: the fractions stay the same, whatever the schedule": (
             learning_rate is None and coupling.s != 0
         ),
     }

@@ -1,4 +1,7 @@
-"""One decay in everybody's units: the λ of each framework, the timescale, the half-life, the normalised λ."""
+"""One decay in everybody's units.
+
+They are the λ of each framework, the timescale, the half-life and the normalised λ.
+"""
 
 from __future__ import annotations
 
@@ -85,7 +88,7 @@ def equivalents(
       >>> f"{table['paper']:.4g} {table['torch']:.4g} {table['timescale']:.4g}"
       '0.0003 0.1 3333'
 
-    Source: `FRAMEWORKS`; arXiv 1711.05101, appendix B.1; Wang & Aitchison, arXiv 2405.13698.
+    Source: arXiv 1711.05101, appendix B.1; timescales from arXiv 2405.13698.
     """
 
     def in_unit(to: Coupling | str) -> float:

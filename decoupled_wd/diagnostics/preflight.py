@@ -116,7 +116,8 @@ def preflight(
       body True 0.0 lost
       head True 1.0 kept
       >>> from decoupled_wd.rounding import residual
-      >>> [row.verdict for row in preflight(params, 1e-4, rounding=residual(), on_loss="raise").rows]
+      >>> report = preflight(params, 1e-4, rounding=residual(), on_loss="raise")
+      >>> [row.verdict for row in report.rows]
       ['kept', 'kept']
 
     Source: round-to-nearest, IEEE 754-2019, section 4.3.1; its effect, Zamirai et al., arXiv

@@ -27,7 +27,7 @@ class Record(NamedTuple):
     """
 
     c: jax.Array
-    """The fraction c_t·m of the weights that was subtracted; in total that of the leaf with the highest."""
+    """The fraction c_t·m of the weights that was subtracted; in total the highest of the leaves."""
     lam: jax.Array
     """λ_t·m, likewise."""
     lr: jax.Array
@@ -45,9 +45,9 @@ class Record(NamedTuple):
     angle: jax.Array
     """The angle between θ and θ', in radians; exact to about 3e-4·‖θ' − θ‖/‖θ‖ in float32."""
     log_shrinkage: jax.Array
-    """Σ log|1 − c_t·m| over all steps so far: exp of it is left of an idle weight. In total the lowest."""
+    """Σ log|1 − c_t·m| over all steps: exp of it is left of an idle weight. In total the lowest."""
     lost: jax.Array
-    """Of the weights with decay, the share that landed where they would have without: rounding took it."""
+    """The share of the decayed weights whose decay rounding took: they landed as without it."""
 
 
 class RecordState(NamedTuple):
@@ -114,7 +114,8 @@ def record(
       >>> from decoupled_wd import sgdw
       >>> optimizer, params = record(sgdw(0.5, 0.1)), jnp.array([3.0, 4.0])
       >>> updates, state = optimizer.update(jnp.array([4.0, -3.0]), optimizer.init(params), params)
-      >>> [round(float(x), 4) for x in (state.total.c, state.total.decay_norm, state.total.update_norm)]
+      >>> total = state.total
+      >>> [round(float(x), 4) for x in (total.c, total.decay_norm, total.update_norm)]
       [0.1, 0.5, 2.5]
       >>> round(float(jnp.tan(state.total.angle)), 4)  # 2.5 across, on what is left of 5
       0.5556
@@ -197,8 +198,6 @@ def recorded(state: optax.OptState, params: optax.Params) -> dict[str, Record]:
       >>> _, state = optimizer.update(params, optimizer.init(params), params)
       >>> {path: round(float(row.decay_norm), 4) for path, row in recorded(state, params).items()}
       {'bias': 0.0, 'kernel': 0.2}
-
-    Source: as `record`.
     """
     found = [n for n in jax.tree.leaves(state, is_leaf=_is_record) if _is_record(n)]
     paths = [path for path, leaf in named_leaves(params) if is_inexact(leaf)]

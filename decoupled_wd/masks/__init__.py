@@ -1,4 +1,6 @@
-"""Which parameters decay, and how much each: a multiplier m >= 0 for every leaf, resolved from the params.
+"""Which parameters decay, and how much each.
+
+A mask gives every leaf a multiplier m >= 0, resolved from the params.
 
 A mask is a small frozen value, not a bare callable, so that ``optax.inject_hyperparams`` cannot
 mistake it for a schedule. optax's own habits work too: a callable, called on the *params*, or a
@@ -10,7 +12,8 @@ multipliers of 0 and 1: where both, where either), ``~a`` is 1 − m, and ``0.1 
 
 Examples:
   >>> import jax.numpy as jnp
-  >>> params = {"embed": {"embedding": jnp.ones((9, 2))}, "head": {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}}
+  >>> head = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
+  >>> params = {"embed": {"embedding": jnp.ones((9, 2))}, "head": head}
   >>> multipliers(matrices() & without("embedding"), params)
   {'embed': {'embedding': 0.0}, 'head': {'bias': 0.0, 'kernel': 1.0}}
   >>> multipliers(without("bias", "embedding") | 0.1 * matrices(), params)

@@ -1,11 +1,15 @@
-"""What kind of parameter a leaf is, told by its name, and by its shape where the name alone does not tell."""
+"""What kind of parameter a leaf is.
+
+Its name tells, and its shape where the name alone does not.
+"""
 
 import functools
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# A module that normalises: LayerNorm_0, ln_f, bn1, input_layernorm, norms/0; and one that scales what a layer adds.
+# A module that normalises, as LayerNorm_0, ln_f, bn1, input_layernorm and norms/0 do; and one that
+# scales what a layer adds.
 _NORM = r"(\w*norm(s|ali[sz]ation)?|(\w+_)?[lbg]n|ln_f)\d*(_\d+)?(/\d+)?"
 _LAYER_SCALE = r"(layer_?scale|ls)_?\d*"
 
@@ -24,7 +28,8 @@ def _pattern(path: str, most_axes: float = float("inf")) -> _Pattern:
     return _Pattern(re.compile(rf"(.*/)?({path})", re.IGNORECASE), most_axes)
 
 
-# The names of flax, Equinox, Haiku, penzai, haliax and of models written in them. ``(?-i:D)`` minds the case.
+# The names of flax, Equinox, Haiku, penzai, haliax and of models written in them. Case does not
+# count, but in groups such as ``(?-i:D)``.
 KINDS: dict[str, tuple[_Pattern, ...]] = {
     "bias": (
         _pattern(r"(?-i:b)|beta|offset|(\w+_)?bias(_\w+)?"),

@@ -1,4 +1,7 @@
-"""Regular expressions for whole paths: each must be well formed, cover something, and not hide behind another."""
+"""Regular expressions for whole paths.
+
+Each must be well formed, cover something, and not hide behind another.
+"""
 
 import difflib
 import re

@@ -95,7 +95,8 @@ def without(*kinds: str, stacked_axes: int = 0) -> Mask:
       >>> import jax.numpy as jnp
       >>> from decoupled_wd.masks import multipliers
       >>> shapes = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
-      >>> multipliers(without("bias", "norm"), {"Dense_0": shapes, "LayerNorm_0": {"scale": jnp.ones(2)}})
+      >>> params = {"Dense_0": shapes, "LayerNorm_0": {"scale": jnp.ones(2)}}
+      >>> multipliers(without("bias", "norm"), params)
       {'Dense_0': {'bias': 0.0, 'kernel': 1.0}, 'LayerNorm_0': {'scale': 0.0}}
 
     Source: common practice: He et al., arXiv 1812.01187, section 3.1 (no bias decay).
@@ -133,8 +134,6 @@ def matching(*rules: tuple[str, float]) -> Mask:
       >>> layer = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
       >>> multipliers(mask, {"body": layer, "head": layer})
       {'body': {'bias': 0.0, 'kernel': 1.0}, 'head': {'bias': 0.0, 'kernel': 0.1}}
-
-    Source: the rule lists of big_vision, made strict.
     """
     if not rules:
         raise ValueError("matching needs at least one rule; for all parameters use everything()")
