@@ -21,6 +21,7 @@ def _value(name: str, number: Number) -> float | None:
 
     Anything else is a TypeError.
     """
+    # True is an int to Python, and no strength
     scalar = (
         isinstance(number, _NUMBERS) and not isinstance(number, bool) and np.shape(number) == ()
     )
@@ -28,6 +29,7 @@ def _value(name: str, number: Number) -> float | None:
         remedy = "a schedule has no place here" if callable(number) else "pass a float"
         kind = type(number).__name__
         raise TypeError(f"{name} must be a real number, got {number!r} ({kind}); {remedy}")
+    # float(1j) would be a TypeError without a name
     dtype = getattr(number, "dtype", np.dtype(complex if isinstance(number, complex) else float))
     if not jnp.issubdtype(dtype, jnp.integer) and not jnp.issubdtype(dtype, jnp.floating):
         raise TypeError(
@@ -39,11 +41,13 @@ def _value(name: str, number: Number) -> float | None:
             "bfloat16); pass a Python float, or hyperparam_dtype=jnp.float32 to "
             "optax.inject_hyperparams"
         )
+    # its shape and dtype are known and were checked; its value is not
     if isinstance(number, jax.core.Tracer):
         return None
     try:
         return float(number)
-    except OverflowError:  # a Python int
+    except OverflowError:
+        # an int may be larger than any float
         return math.inf
 
 
@@ -55,6 +59,7 @@ def _require(
         return
     if not (math.isfinite(value) and holds(value)):
         raise ValueError(f"{name} must be {range_}, got {value}; {remedy}")
+    # 1e300 is finite in Python, and infinite in the float32 of a step
     if abs(value) > _largest():
         raise ValueError(
             f"{name} overflows: {value} is infinite in {jnp.result_type(float)}, in which steps "
@@ -140,6 +145,7 @@ def scheduled(name: str, value: object, count: Number) -> Number:
         return value
     try:
         number = value(count)
+    # whatever a user's function raises is told with the name of its argument
     except Exception as error:
         raise TypeError(
             f"{name} is callable, so it was called with the step count {count} as a schedule, and "

@@ -26,6 +26,7 @@ def path_name(path: KeyPath) -> str:
 def _word(key: object) -> str:
     if isinstance(key, DictKey):
         name = key.key
+        # flax's flatten_dict makes tuples of keys
         if isinstance(name, tuple):
             return "/".join(map(str, name))
         return name.replace(".", "/") if isinstance(name, str) else str(name)
@@ -37,6 +38,7 @@ def named_leaves(
 ) -> list[tuple[str, PyTree]]:
     """List each leaf with its path, whichever library made the tree."""
     rows = _unboxed_rows(tree, lambda node: is_leaf is not None and is_leaf(node))
+    # a wrapper without names of its own, around one leaf, adds no level
     siblings = Counter(path[:-1] for path, _ in rows)
     return [(path_name(_without_wrapper(path, siblings)), leaf) for path, leaf in rows]
 
@@ -47,6 +49,7 @@ def _unboxed_rows(tree: PyTree, is_leaf: Callable[[PyTree], bool]) -> list[tuple
     What is in a box has the box's keys, or the label that the box carries.
     """
     rows: list[tuple[KeyPath, PyTree]] = []
+    # stop at boxes, whose metadata would be a level of the path
     nodes = jax.tree.leaves_with_path(tree, is_leaf=lambda node: _is_box(node) or is_leaf(node))
     for path, node in nodes:
         if _is_box(node):
@@ -88,6 +91,7 @@ def _is_box(node: PyTree) -> bool:
     kind: type = type(node)
     if not _may_box(kind):
         return False
+    # the type alone does not tell: a variable may be a leaf of its own, or hold nothing
     children = jax.tree.leaves(node, is_leaf=lambda child: child is not node)
     return bool(children) and children[0] is not node
 
@@ -137,6 +141,7 @@ def _first_difference(got: PyTree, wanted: PyTree, prefix: bool, path: KeyPath) 
     """Say what is wrong at the first place where `got` does not fit."""
     if _is_leaf(got) and (prefix or _is_leaf(wanted)):
         return None
+    # keys first, since a missing key is what users can act on
     ours, theirs = _children(got), _children(wanted)
     alike = type(got) is type(wanted) or ours.keys() & theirs.keys()
     if ours.keys() != theirs.keys() and alike:

@@ -45,7 +45,8 @@ def check_fit(mask: MaskLike, factors: PyTree, params: optax.Params) -> None:
 
 def resolve(mask: MaskLike, factors: PyTree, params: optax.Params) -> tuple[PyTree, PyTree]:
     """Return the mask's multipliers, and these times the factors of λ."""
-    if not jax.tree.leaves(params):  # optax.tree.map_params calls init with an empty stand-in
+    # optax.tree.map_params calls init with an empty stand-in
+    if not jax.tree.leaves(params):
         return params, params
     if isinstance(mask, bool | jax.Array):
         raise TypeError(
@@ -55,6 +56,7 @@ def resolve(mask: MaskLike, factors: PyTree, params: optax.Params) -> tuple[PyTr
     m = multipliers(mask, params)
     structure: PyTreeDef
     leaves, structure = jax.tree.flatten(m, is_leaf=is_absent)
+    # one number may stand for a whole branch of the params
     strengths = broadcast_leaves("weight_decay", factors, m)
     rows = list(zip(leaves, strengths, strict=True))
     if any(is_absent(factor) and not is_absent(x) for x, factor in rows):

@@ -38,6 +38,7 @@ def warn_of_strong_decay(
 ) -> None:
     """Warn where a step at the peak removes `STRONG` of a weight or more."""
     alpha = learning_rate if peak_learning_rate is None else peak_learning_rate
+    # couplings with p = 0 do not look at the learning rate
     unit = _known(alpha) if coupling.p else 1.0
     if unit is None or callable(weight_decay) or isinstance(weight_decay, jax.Array):
         return

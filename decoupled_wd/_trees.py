@@ -50,6 +50,7 @@ def wide_dtype(leaf: PyTree) -> jnp.dtype:
     dtype = dtype_of(leaf)
     # float8 has no path of promotion
     narrow = jnp.issubdtype(dtype, jnp.floating) and jnp.dtype(dtype).itemsize < 4
+    # complex64 and float64 stay; promotion does not know float8
     wide = jnp.dtype(jnp.float32) if narrow else jnp.promote_types(dtype, jnp.float32)
     return jax.dtypes.canonicalize_dtype(wide)
 
@@ -72,6 +73,7 @@ def cast_like(tree: optax.Updates, like: optax.Updates) -> optax.Updates:
     return jax.tree.map(leaf, tree, like)
 
 
+# sqrt's own derivative at 0 is infinite, and times 0 it is NaN: in meta-gradients all is lost
 @jax.custom_jvp
 def root(x: jax.Array) -> jax.Array:
     """Return √x, whose derivative at 0 is taken as 0.
@@ -108,7 +110,9 @@ def map_leaves(
     treedef: PyTreeDef
     leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
     rows = zip(leaves, *map(treedef.flatten_up_to, states), strict=True)
+    # integers and None pass through with the state that they have
     results = [function(*row) if is_inexact(row[0]) else row for row in rows]
+    # an empty tree still has an update and each of its states
     columns = zip(*results, strict=True) if results else [()] * (1 + len(states))
     return tuple(treedef.unflatten(column) for column in columns)
 
@@ -123,8 +127,9 @@ def once_per_shape(function: Callable[..., Result]) -> Callable[..., Result]:
 
     @functools.wraps(function)
     def call(*arguments: PyTree) -> Result:
+        # an eager step calls the function itself, which compiles nothing
         traced = any(isinstance(argument, jax.core.Tracer) for argument in arguments)
-        return shared(*arguments) if traced else function(*arguments)  # eager steps compile nothing
+        return shared(*arguments) if traced else function(*arguments)
 
     return call
 
@@ -140,6 +145,7 @@ def kind_of(leaf: PyTree) -> str:
 def manual_axes(x: object) -> frozenset[str]:
     """Return the axes of a ``shard_map`` over which x differs."""
     kind = jax.typeof(x)
+    # jax 0.10 has moved the axes within the type
     kind = getattr(kind, "manual_axis_type", kind)
     found: frozenset[str] = getattr(kind, "varying", getattr(kind, "vma", frozenset()))
     return found

@@ -25,6 +25,7 @@ def check_gradients(what: str, updates: PyTree, like: PyTree) -> None:
         one.
       ValueError: the trees differ in structure, or an update in shape.
     """
+    # paths cost time, so they are made only where something does not fit
     leaves, twins = check_structure(what, updates, like)
     if not all(map(_fits, leaves, twins)):
         paths = [path for path, _ in jax.tree.leaves_with_path(updates, is_leaf=is_none)]
@@ -57,6 +58,7 @@ def check_structure(what: str, updates: PyTree, like: PyTree) -> tuple[list[PyTr
 
 
 def _fits(u: PyTree, twin: PyTree) -> bool:
+    # None is what partial derivatives and frozen leaves have
     if u is None:
         return is_absent(twin) or jax.tree_util.all_leaves([twin])
     if is_absent(twin):
@@ -75,6 +77,7 @@ def _is_float0(u: PyTree) -> bool:
     return bool(dtype_of(u) == jax.dtypes.float0)
 
 
+# an eager step asks this of every leaf, and there are few pairs of dtypes
 @functools.cache
 def _kind_fits(dtype: DType, like: DType) -> bool:
     """Tell whether a weight takes an update of this dtype.

@@ -66,6 +66,7 @@ def sgd(
 
     Source: arXiv 1711.05101, Algorithm 1 with the term of line 6.
     """
+    # here, since the link would call it weight_decay
     check_weight_decay("l2", l2)
     warn_of_strong_l2(l2, "momentum")
     step = scale_by_momentum(momentum, learning_rate=learning_rate, momentum_dtype=momentum_dtype)
@@ -241,6 +242,7 @@ def adamw(
 
     Source: arXiv 1711.05101, Algorithm 2 with the term of line 12.
     """
+    # the decay stands outside of this chain: neither moments nor learning rate touch it
     step = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return decouple(
         optax.chain(step, _scale(learning_rate)),
@@ -389,6 +391,7 @@ def _scale(learning_rate: ScalarOrSchedule) -> optax.GradientTransformation:
     """
     check_scalar_or_schedule("learning_rate", learning_rate)
     constant = not callable(learning_rate)
+    # a schedule even for a constant: the state then has the same structure
     return optax.scale_by_learning_rate(
         optax.constant_schedule(learning_rate) if constant else learning_rate
     )

@@ -46,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _open_closed_streams()
         _end_on_signals()
         arguments = sys.argv[1:]
+    # whatever stops the command, its user sees at most one line
     with ends_cleanly():
         _run(list(arguments))
 
@@ -59,6 +60,7 @@ def _run(arguments: list[str]) -> None:
     parser.add_argument("command", choices=sorted(commands), help="its own --help says more")
     name = parser.parse_args(arguments[:1]).command
     try:
+        # only the command in use is imported: the study takes seconds
         run = commands[name].load()
     except ModuleNotFoundError as error:
         parser.error(_missing(name, error))
@@ -106,7 +108,8 @@ def ends_cleanly(command: str = "decoupled-wd", farewell: str = "stopped") -> It
         raise SystemExit(128 + signal.SIGINT) from None
     except BrokenPipeError:
         _discard_output()
-        raise SystemExit(128 + 13) from None  # SIGPIPE, which not every system has
+        # SIGPIPE is 13, and not every system has it
+        raise SystemExit(128 + 13) from None
     except OSError as error:
         _discard_output()
         where = error.filename or "standard output"

@@ -69,6 +69,7 @@ class Coupling:
           >>> CORRECTED.formula, Coupling(2, 2).formula
           ('λ·lr·η', 'λ·lr^2')
         """
+        # α^n·η^n is lr^n; what is left over stands apart
         shared = min(self.p, self.s)
         powers = {"lr": shared, "α": self.p - shared, "η": self.s - shared}
         factors = [x if n == 1 else f"{x}^{n:g}" for x, n in powers.items() if n]
@@ -117,6 +118,7 @@ class Coupling:
         if alpha is None:
             # with a schedule p = s here: α^p·(lr_t/α)^s is lr_t^s, and 1 stands in for α
             alpha = 1.0 if learning_rate is None or callable(learning_rate) else learning_rate
+        # η_t = 1 throughout, so that no division by α enters the program
         fixed = learning_rate is None or learning_rate is alpha
 
         def at(count: Number) -> Rates:
@@ -124,6 +126,7 @@ class Coupling:
             lr = scheduled("learning_rate", learning_rate, count)
             if fixed:
                 return Rates(lam * alpha**self.p, lam, lr)
+            # a peak that is too low would make η_t > 1 and decay too much in silence
             if peak_learning_rate is not None:
                 _check_below_peak(lr, alpha)
             return Rates(lam * alpha**self.p * (lr / alpha) ** self.s, lam, lr)
@@ -265,6 +268,7 @@ def as_coupling(name: str, coupling: Coupling | str) -> Coupling:
         raise TypeError(
             f"{name} must be a Coupling or a framework's name, got {coupling!r}; {known}"
         )
+    # "torch.optim.AdamW" is torch's, and "optax.adafactor" is an entry of its own
     framework, _, optimizer = coupling.lower().partition(".")
     if coupling.lower() in FRAMEWORKS:
         return FRAMEWORKS[coupling.lower()]
@@ -280,4 +284,5 @@ def as_coupling(name: str, coupling: Coupling | str) -> Coupling:
     raise ValueError(f"{name}={coupling!r} is not a known framework; {hint}{known}")
 
 
+# AdamW, NAdamW, SGDW and their like: Adam and SGD alone have L2
 _DECOUPLED = re.compile(r"(adam\w*w|sgdw|lion|muon|adan)$")

@@ -155,14 +155,18 @@ def scale_by_adam(
         g: jax.Array, m: jax.Array, v: jax.Array, correction1: jax.Array, correction2: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         g = widen(g)
+        # in optax's order of operations: on float32 the bits are the same
         m_next = (1 - b1) * g + b1 * widen(m)
+        # |g|² is real also for complex g, and so is v
         v_next = (1 - b2) * (g * g.conj()).real + b2 * widen(v)
+        # the corrections are float32; a float64 moment keeps its precision
         m_hat = m_next / correction1.astype(m_next.dtype)
         v_hat = v_next / correction2.astype(v_next.dtype)
         return m_hat / (root(v_hat) + eps), m_next.astype(m.dtype), v_next.astype(v.dtype)
 
     def init(params: optax.Params) -> ScaleByAdamState:
-        nu = jax.tree.map(jnp.real, _zeros(params, nu_dtype))  # |g|² is real
+        # |g|² is real
+        nu = jax.tree.map(jnp.real, _zeros(params, nu_dtype))
         return ScaleByAdamState(jnp.zeros([], jnp.int32), _zeros(params, mu_dtype), nu)
 
     def update(
@@ -170,6 +174,7 @@ def scale_by_adam(
     ) -> tuple[optax.Updates, ScaleByAdamState]:
         del params, extra
         check_gradients("gradients", updates, state.mu)
+        # the first step has t = 1: with t = 0 the corrections would divide by 0
         t = optax.safe_increment(state.count)
         corrections = 1 - b1**t, 1 - b2**t
         updates, mu, nu = map_leaves(
@@ -256,6 +261,7 @@ def scale_by_adabound(
     ) -> tuple[optax.Updates, ScaleByAdamState]:
         del params, extra
         f, lr = final(state.count), scheduled("learning_rate", learning_rate, state.count)
+        # of the directions only the places of absent leaves are used
         directions, state = adam.update(updates, state)
         t = state.count
         rate = lr * jnp.sqrt(1 - b2**t) / (1 - b1**t)
@@ -272,7 +278,8 @@ def scale_by_adabound(
 
 
 def _holds_moments(dtype: jnp.dtype) -> bool:
-    known = jax.dtypes.canonicalize_dtype(dtype) == dtype  # float64 only under jax_enable_x64
+    # float64 only under jax_enable_x64
+    known = jax.dtypes.canonicalize_dtype(dtype) == dtype
     return known and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize in (2, 4, 8)
 
 
@@ -282,9 +289,8 @@ def _zeros(params: optax.Params, dtype: DTypeLike | None) -> optax.Updates:
     def leaf(p: PyTree) -> PyTree:
         if not is_inexact(p):
             return optax.MaskedNode()
-        keeps_own = dtype is None or jnp.iscomplexobj(
-            p
-        )  # a real dtype would drop the imaginary part
+        # a real dtype would drop the imaginary part
+        keeps_own = dtype is None or jnp.iscomplexobj(p)
         return jnp.zeros_like(p, dtype=wide_dtype(p) if keeps_own else dtype)
 
     return jax.tree.map(leaf, params)

@@ -151,6 +151,7 @@ def stochastic_rounding(seed: int) -> optax.GradientTransformationExtraArgs:
         del extra
         _check_dtypes(params)
         check_gradients("updates", updates, params)
+        # each step has a key of its own, and so a dither of its own
         step, following = jax.random.split(jax.random.wrap_key_data(state.key))
         names = _numbered(updates)
 
@@ -195,6 +196,7 @@ def weights(state: optax.OptState, params: optax.Params) -> optax.Params:
     if not _is_state(state):
         raise TypeError(f"state must be an optimiser's, got {type(state).__name__}; {order}")
     held = held_weights(unbox(state), unbox(params))
+    # boxes back in their place, as the params had them
     structure: PyTreeDef = jax.tree.structure(params)
     return structure.unflatten(jax.tree.leaves(held))
 
@@ -271,8 +273,10 @@ def _written(u: jax.Array, r: jax.Array, p: jax.Array) -> tuple[jax.Array, jax.A
 
     The half is 0 where ``optax.apply_updates`` would miss the nearest bfloat16.
     """
+    # the float32 weight exists only here, between two writes
     w = _joined(p, r) + u.astype(jnp.float32)
     nearest, low = _split(w)
+    # p' − p is exact in float32 unless p is far larger than p'
     kept = _bits(_landed(p, nearest)) == _bits(nearest)
     # chosen as float32: XLA writes a choice among integers apart from moments in bfloat16
     low = jnp.where(kept, low.astype(jnp.float32), 0).astype(jnp.int16)
@@ -284,6 +288,7 @@ def _written(u: jax.Array, r: jax.Array, p: jax.Array) -> tuple[jax.Array, jax.A
 def _dithered(u: jax.Array, p: jax.Array, key: jax.Array, number: int) -> jax.Array:
     """Return what to add to p to land on the dithered bfloat16."""
     w = p.astype(jnp.float32) + u.astype(jnp.float32)
+    # 16 random bits, added below the bfloat16: their carry rounds up
     dither = jax.random.bits(jax.random.fold_in(key, number), p.shape, jnp.uint16)
     return _difference(p, round_with(w, dither))
 
@@ -294,8 +299,10 @@ def _split(w: jax.Array) -> tuple[jax.Array, jax.Array]:
     Ties go away from zero; the distance is the low half, as a signed number.
     """
     bits = jax.lax.bitcast_convert_type(w, jnp.uint32)
+    # half a unit in the last place is added, and the low half cut off
     nearest = _from_bits(((bits + 0x8000) >> 16).astype(jnp.uint16))
     low = jax.lax.bitcast_convert_type(bits.astype(jnp.uint16), jnp.int16)
+    # adding to the bits of a NaN could make it a number
     nan = jnp.isnan(w)
     return jnp.where(nan, _NAN, nearest), jnp.where(nan, jnp.int16(0), low)
 
@@ -307,6 +314,7 @@ def _joined(p: jax.Array, low: jax.Array) -> jax.Array:
 
     A half that no weight has was left by a change from outside.
     """
+    # without the sign
     size = _bits(p) & 0x7FFF
     stale = ((size == 0) & (low < 0)) | ((size >= 0x7F80) & (low > 0))
     low = jnp.where(stale, 0, low.astype(jnp.int32))
@@ -320,6 +328,7 @@ def _difference(p: jax.Array, chosen: jax.Array) -> jax.Array:
     −0 keeps zeros and infinities too.
     """
     difference = chosen.astype(jnp.float32) - p.astype(jnp.float32)
+    # x + (−0) is x, for 0 and −0 alike; ∞ − ∞ would be NaN
     return jnp.where(_bits(chosen) == _bits(p), -0.0, difference)
 
 

@@ -107,7 +107,8 @@ def towards_start() -> Rule:
     """
 
     def init(params: optax.Params) -> TowardsStartState:
-        return TowardsStartState(jax.tree.map(jnp.copy, params))  # the params may be donated
+        # a copy, as the params may be donated
+        return TowardsStartState(jax.tree.map(jnp.copy, params))
 
     def pull(params: optax.Params, state: TowardsStartState, **_: object) -> PyTree:
         return jax.tree.map(lambda p, p_0: widen(p) - widen(p_0), params, state.start)
@@ -145,8 +146,9 @@ def towards(target: PyTree) -> Rule:
     """
 
     def init(params: optax.Params) -> optax.EmptyState:
-        if jax.tree.leaves(params):  # none in optax.tree.map_params, which inits with a placeholder
-            # refused here, before training
+        # none in optax.tree.map_params, which inits with a placeholder
+        if jax.tree.leaves(params):
+            # what does not fit is refused here, before training
             full = _targets(target, params)
             jax.tree.map_with_path(_check_value, params, full)
         return optax.EmptyState()
@@ -253,6 +255,7 @@ def lp(p: PyTree) -> Rule:
 
     @once_per_shape
     def leaf(theta: jax.Array, delta: PyTree, fraction: ArrayLike) -> jax.Array:
+        # a weight without a gradient has no step
         z = widen(theta) if delta is None else widen(theta) + widen(delta)
         c, exponent = (jnp.asarray(x, z.real.dtype) for x in (fraction, p - 1))
         return _shrinkage(z, c, exponent)
@@ -338,6 +341,7 @@ def _shrinkage(z: jax.Array, c: jax.Array, exponent: jax.Array) -> jax.Array:
     power = jnp.minimum(size**exponent, limits.max)
     sign = z / size if jnp.iscomplexobj(z) else jnp.sign(z)
     gradient = jnp.where(z == 0, z * limits.tiny ** (exponent - 1), sign * power)
+    # here the step would cross zero, so it stops there
     cut = c * power >= size
     return jnp.where(cut, z / jnp.where(cut, c, 1), gradient)
 
@@ -416,8 +420,10 @@ def _checked_target(path: KeyPath, p: PyTree, target: PyTree) -> PyTree:
 
 def _check_value(path: KeyPath, p: PyTree, target: PyTree) -> None:
     """Check that a target is finite in the dtype of its parameter."""
+    # its values are not known; its shape and dtype were checked
     if isinstance(target, jax.core.Tracer):
         return
+    # inside jit too the target is known, and is checked now
     with jax.ensure_compile_time_eval(), np.errstate(over="ignore"):
         # JAX takes no Python int above 2^63
         wide = jnp.asarray(float(target) if isinstance(target, int) else target, wide_dtype(p))

@@ -69,10 +69,12 @@ def cycle(
 ) -> tuple[Number, Number, Number]:
     """Return ``(i, T_cur, T_i)``: the cycle, the steps in it, its length."""
     table = cycle_table(first_cycle_steps, cycle_factor)
+    # no table: there may be 2^31 cycles
     if cycle_factor == 1:
         length = int(table[1][0])
         return step // length, step % length, length
     starts, lengths = map(jnp.asarray, table)
+    # the restart itself belongs to the new cycle
     index = jnp.searchsorted(starts, step, side="right") - 1
     return index, step - starts[index], lengths[index]
 

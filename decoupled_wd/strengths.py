@@ -97,6 +97,7 @@ def steps_of(epochs: float, batch_size: float, dataset_size: float) -> int:
     for name, number in counts.items():
         check_positive(name, number)
         check_known(name, number)
+    # a cycle shorter than a step would restart within it
     return max(1, round(epochs * dataset_size / batch_size))
 
 
@@ -285,6 +286,7 @@ def _in_unit(amount: float, learning_rate: float | None, coupling: Coupling | st
     coupling = as_coupling("coupling", coupling)
     if learning_rate is not None:
         check_positive("learning_rate", learning_rate, "pass the peak learning rate of the run")
+    # the learning rate plays no part, and need not be told
     if coupling.p == 0:
         return amount
     if learning_rate is None:

@@ -73,8 +73,10 @@ def half_life(fraction: float) -> float:
       1.0
     """
     check_nonnegative("fraction", fraction)
+    # log1p(0) is 0, by which Python refuses to divide
     if fraction == 0:
         return math.inf
+    # one step removes it whole, or makes it swing
     return 0.0 if fraction >= 1 else -math.log(2) / math.log1p(-fraction)
 
 

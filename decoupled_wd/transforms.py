@@ -58,6 +58,7 @@ def observed() -> Iterator[list[Applied]]:
     Of nested blocks the inner collects.
     """
     found: list[Applied] = []
+    # a context variable, since threads may train side by side
     token = _OBSERVED.set(found)
     try:
         yield found
@@ -118,6 +119,7 @@ def add_decayed_weights(
     common, factors = per_leaf(weight_decay)
 
     def init(params: optax.Params) -> AddDecayedWeightsState:
+        # what does not fit is told here, before anything is trained
         check_fit(mask, factors, params)
         return AddDecayedWeightsState(jnp.zeros([], jnp.int32))
 
@@ -190,6 +192,7 @@ def decay_weights(
 
     def init(params: optax.Params) -> DecayWeightsState:
         m, _ = resolve(mask, factors, params)
+        # what the mask leaves out is hidden, so that a rule keeps no state for it
         decayed = select(params, m)
         return DecayWeightsState(
             jnp.zeros([], jnp.int32), jnp.zeros([]), jnp.zeros([]), rule.init(decayed)
@@ -203,12 +206,16 @@ def decay_weights(
         gradients: optax.Updates | None = None,
         **extra: object,
     ) -> tuple[optax.Updates, DecayWeightsState]:
+        # a chain hands every link what it was called with
         del extra
         check_params("decay", params)
         check_gradients("updates", updates, params)
+        # of shapes and paths alone: nothing of it is left in the compiled program
         m, strengths = resolve(mask, factors, params)
         fraction, lam, told = rates(state.count)
+        # a strong type, so that the state is the same whether λ is a number or a schedule
         c = jnp.asarray(fraction, state.fraction.dtype)
+        # held for whoever logs it, though nothing here reads it again
         lr = jnp.asarray(0.0 if told is None else told, state.current_learning_rate.dtype)
         pull, rule_state = rule.update(
             select(updates, m),
@@ -218,6 +225,7 @@ def decay_weights(
             fraction=select(_times(c, strengths), m),
         )
         count = optax.safe_increment(state.count)
+        # only inside `record`; otherwise nothing is kept alive
         if (found := _OBSERVED.get()) is not None:
             found.append(Applied(count, params, updates, pull, strengths, c, lam, told))
         return _add(updates, -c, strengths, pull), DecayWeightsState(count, c, lr, rule_state)
@@ -298,10 +306,15 @@ def decouple(
     ) -> tuple[optax.Updates, DecoupleState]:
         check_params("decay", params)
         check_structure("gradients", updates, params)
+        # Δ first: rules see the step that the optimiser has decided on
         step, inner_state = inner.update(updates, state.inner, params, **extra)
+        # behind `residual` the decay is taken of the float32 weights, not of their
+        # rounded halves
         held = held_weights(state.rounding, params)
         step, decay_state = decay.update(step, state.decay, held, gradients=updates)
         step, last_state = last.update(step, state.rounding, params)
+        # a rounding link emits a float32 difference on purpose; otherwise the sum is
+        # rounded once
         step = cast_like(step, updates) if rounding is None else step
         return step, DecoupleState(inner_state, decay_state, last_state)
 
@@ -353,6 +366,7 @@ def _holds(kind: Callable[[PyTree], bool], state: optax.OptState) -> bool:
 
 
 def _is_scheduled(node: PyTree) -> bool:
+    # inject_hyperparams holds a state for each hyperparameter that it was given as a schedule
     injected = isinstance(node, optax.InjectStatefulHyperparamsState)
     return isinstance(node, optax.ScaleByScheduleState) or bool(
         injected and node.hyperparams_states
@@ -368,11 +382,13 @@ def _add(
     """
 
     def leaf(m: float, rate: Number, u: PyTree, r: PyTree) -> PyTree:
+        # 0·θ would be NaN for an infinite weight, so no decay is no arithmetic
         return widen(u) if not m or u is None else _step(u, rate, r)
 
     return jax.tree.map(leaf, multipliers, _times(factor, multipliers), updates, pull)
 
 
+# a program of a thousand leaves of twelve shapes traces twelve of these
 @once_per_shape
 def _step(u: jax.Array, rate: Number, r: jax.Array) -> PyTree:
     return (widen(u) + rate * widen(r)).astype(wide_dtype(u))

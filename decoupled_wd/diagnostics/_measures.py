@@ -72,6 +72,7 @@ def sums_of_each(leaves: list[Leaf], fractions: list[PyTree]) -> jax.Array:
 def _sums_together(leaves: list[Leaf], fractions: list[PyTree]) -> jax.Array:
     if len(leaves) == 1:
         return jnp.stack([_sums(leaves[0], fractions)])
+    # one kernel for a hundred biases, instead of a hundred
     together = jax.tree.map(lambda *x: jnp.stack(x), *leaves)
     return jnp.asarray(jax.vmap(_sums, (0, None))(together, fractions))
 
@@ -85,6 +86,7 @@ def _sums(leaf: Leaf, fractions: list[PyTree]) -> jax.Array:
     leaf, fractions = jax.lax.stop_gradient((leaf, fractions))
     p, w = leaf.param, widen(leaf.weights)
     u, without = (p * 0, w * 0) if leaf.emitted is None else (leaf.emitted, widen(leaf.delta))
+    # several decays may act on one leaf; what they take adds up
     decay: Number = 0.0
     for c, m, pull in zip(fractions, leaf.multipliers, leaf.pulls, strict=True):
         decay = decay if pull is None else decay + c * m * widen(pull)
@@ -92,6 +94,7 @@ def _sums(leaf: Leaf, fractions: list[PyTree]) -> jax.Array:
         step = without - decay
         same = w + step == w + without
     else:
+        # as optax.apply_updates writes it, with and without the decay
         landed = _rounded(widen(p) + _rounded(widen(u), u.dtype), p.dtype)
         same = landed == _rounded(widen(p) + _rounded(without, u.dtype), p.dtype)
         step = landed - widen(p)

@@ -148,6 +148,7 @@ def describe(
     """
     coupling = as_coupling("coupling", coupling)
     unit = _fraction_of_one(coupling, learning_rate, peak_learning_rate)
+    # the highest value of a schedule is not known
     first = scheduled("weight_decay", weight_decay, 0)
     strengths = broadcast_leaves("weight_decay", first, params)
     found = zip(masks.matches(mask, params), strengths, strict=True)

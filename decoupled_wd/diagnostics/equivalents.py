@@ -94,6 +94,7 @@ def equivalents(
     def in_unit(to: Coupling | str) -> float:
         return convert_weight_decay(weight_decay, from_=from_, to=to, learning_rate=learning_rate)
 
+    # the hub: every other unit is computed from the fraction
     c = in_unit(PAPER)
     lambdas = [Equivalent(name, in_unit(name), p_s.formula) for name, p_s in FRAMEWORKS.items()]
     scales = [
@@ -122,6 +123,7 @@ def _budget(
     if epochs is not None:
         unit = normalized(1.0, **run, epochs=epochs)
         rows.append(Equivalent("normalised λ", c / unit, "λ = λ_norm·√(b/(B·T))"))
+        # unit is √(b/(B·T)), and a run has B·T/b steps
         steps = unit**-2 if steps is None else steps
     return rows + _left(c, steps)
 
@@ -132,7 +134,8 @@ def _left(c: float, steps: float | None) -> list[Equivalent]:
     check_at_least_one("steps", steps)
     try:
         left = abs(1 - c) ** steps
-    except OverflowError:  # c > 2 makes weights grow
+    except OverflowError:
+        # c > 2 makes weights grow
         left = math.inf
     return [Equivalent("left", left, f"of an idle weight after {steps:.0f} steps")]
 

@@ -27,7 +27,8 @@ from decoupled_wd.masks import MaskLike, everything
 from decoupled_wd.rounding import check_rounding, is_bfloat16, is_rounding_link
 
 OnLoss = Literal["raise", "warn", "return"]
-_SHORT = 16  # significand bits up to which all significands are tried, rather than a formula used
+# significand bits up to which all significands are tried, rather than a formula used
+_SHORT = 16
 
 
 class CheckedLeaf(NamedTuple):
@@ -149,6 +150,7 @@ def _checked(plan: PlannedLeaf, leaf: PyTree, end: float | None, rounded: bool) 
     path, dtype, c = plan.path, plan.dtype, plan.fraction
     if c == 0:
         return CheckedLeaf(path, dtype, c, end, 0.0, 0.0, "not decayed", "")
+    # with a link the bfloat16 weight is the upper half of a float32 one
     carrier = "float32" if rounded and is_bfloat16(leaf) else dtype
     moved = _share_moved(leaf, c, carrier)
     verdict = "kept" if moved == 1 else "partly lost" if moved else "lost"
@@ -175,6 +177,7 @@ def _moves(p: jax.Array, c: float) -> jax.Array:
 
     The update is rounded, and then the sum.
     """
+    # optax casts the update to the dtype of the weight before it is added
     update = (-c * widen(p)).astype(p.dtype)
     moved: jax.Array = optax.apply_updates(p, update) != p
     return moved
@@ -187,6 +190,7 @@ def _share_of_significands(c: float, dtype: str) -> float:
     """
     info = float_info(dtype)
     if info.nmant <= _SHORT:
+        # all numbers between two powers of 2: other binades round alike
         s = 1 + jnp.arange(2**info.nmant) * float(info.eps)
         return float(jnp.mean(_moves(s.astype(info.dtype), c)))
     return min(max(2 - float(info.eps) / (2 * c), 0.0), 1.0)

@@ -156,6 +156,7 @@ def record(
         idle = jnp.zeros((len(state.shrunk), len(Sums._fields)), state.shrunk.dtype)
         table = None
         if isinstance(due, jax.core.Tracer):
+            # a derivative must not pass through the second run of `inner`
             given = jax.lax.stop_gradient((updates, state.inner, params))
 
             def again() -> tuple[Number, jax.Array]:
@@ -169,6 +170,7 @@ def record(
         if table is None:
             table = _measured(links, leaves).astype(idle.dtype) if due else idle
         rates = _rates(leaves, links, idle.dtype)
+        # counted at every step, measured or not: it costs a few numbers
         shrunk, error = compensated(state.shrunk, state.error, _log_shrinkage(rates.c))
         held = state.step, state.total, state.leaves
         step, total, each = _records(due, state.count, rates, shrunk, table, held)
@@ -325,6 +327,7 @@ def _record(rates: _Rates, shrunk: jax.Array, sums: Sums) -> Record:
     """Apply the formulas to the sums of one leaf, or of all."""
     weights, updates, decay = map(jnp.sqrt, sums[:3])
     along = sums.along / jnp.where(weights > 0, weights, 1)
+    # Pythagoras; rounding may make the difference slightly negative
     across = jnp.sqrt(jnp.maximum(sums.step - along**2, 0))
     return Record(
         **rates._asdict(),
@@ -333,6 +336,7 @@ def _record(rates: _Rates, shrunk: jax.Array, sums: Sums) -> Record:
         decay_norm=decay,
         ratio=decay / jnp.where(decay > 0, updates, 1),
         growth=along / jnp.where(weights > 0, weights, 1),
+        # atan2 is exact for small angles, where arccos of a cosine is not
         angle=jnp.where(weights > 0, jnp.atan2(across, weights + along), 0),
         log_shrinkage=shrunk,
         lost=sums.lost / jnp.maximum(sums.decayed, 1),
@@ -341,6 +345,7 @@ def _record(rates: _Rates, shrunk: jax.Array, sums: Sums) -> Record:
 
 def _log_shrinkage(c: Number) -> jax.Array:
     """Return log|1 − c|, finite where c = 1 removes the whole weight."""
+    # log(0) would stay −∞ for all later steps
     left = jnp.maximum(jnp.abs(1 - c), np.finfo(np.float32).tiny)
     return jnp.where(c < 0.5, jnp.log1p(-jnp.minimum(c, 0.5)), jnp.log(left))
 

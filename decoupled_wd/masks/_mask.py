@@ -110,10 +110,12 @@ def as_multiplier(name: str, value: Number) -> float:
 
 def find(mask: MaskLike, tree: Tree) -> list[Match]:
     """Ask any mask, callable or tree what it says of each leaf."""
+    # a mask first: it is not callable, so that no library takes it for a schedule
     if isinstance(mask, Mask):
         return mask.policy(tree, *mask.arguments, **dict(mask.options))
     _check_called(mask)
     if callable(mask):
+        # a callable may return a mask as well as a tree
         made, rule = _called(mask, tree.params), f"{_text(mask)}(params)"
         return find(made, tree) if isinstance(made, Mask) else _given(made, tree, rule)
     return _given(True if mask is None else mask, tree, "mask tree")
@@ -149,6 +151,7 @@ def _both(tree: Tree, left: MaskLike, right: MaskLike) -> list[Match]:
 def _either(tree: Tree, left: MaskLike, right: MaskLike) -> list[Match]:
     def larger(a: Match, b: Match) -> Match:
         first, second = (a, b) if a.multiplier > b.multiplier else (b, a)
+        # a doubt counts only where it decides the multiplier
         tie = first.multiplier == second.multiplier
         doubt = first.doubt and (second.doubt if tie else first.doubt)
         return Match(first.multiplier, _joint_rule("|", a, b), doubt)

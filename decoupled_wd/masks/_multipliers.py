@@ -51,6 +51,7 @@ def matches(mask: MaskLike, params: optax.Params) -> list[tuple[str, PyTree, Mat
         (path, leaf, match if is_inexact(leaf) else Match(0.0, f"{kind_of(leaf)}: untouched"))
         for (path, leaf), match in zip(leaves, found, strict=True)
     ]
+    # a mask that selects nothing is a wrong name, and would be silent
     parameters = [path for path, leaf, _ in rows if is_inexact(leaf)]
     if parameters and not any(match.multiplier for *_, match in rows):
         raise ValueError(

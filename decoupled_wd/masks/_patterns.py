@@ -75,6 +75,7 @@ def check_effect(paths: Sequence[str], rules: Rules) -> None:
     None hides behind one earlier rule with another multiplier.
     """
     for index, (pattern, multiplier) in enumerate(rules):
+        # the whole path, so that "bias" does not match "bias_correction"
         hits = [path for path in paths if re.fullmatch(pattern, path)]
         if not hits:
             nearest = difflib.get_close_matches(pattern, paths, n=3, cutoff=0.3) or some(paths)
@@ -84,6 +85,7 @@ def check_effect(paths: Sequence[str], rules: Rules) -> None:
                 "before it), or remove the rule"
             )
         for earlier, other in rules[:index]:
+            # one earlier rule that says the same is no error, nor is a last catch-all
             hidden = all(re.fullmatch(earlier, path) for path in hits)
             if hidden and other != multiplier and len(hits) < len(paths):
                 raise ValueError(

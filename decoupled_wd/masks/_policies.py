@@ -101,6 +101,7 @@ def without(*kinds: str, stacked_axes: int = 0) -> Mask:
 
     Source: common practice: He et al., arXiv 1812.01187, section 3.1 (no bias decay).
     """
+    # a list, since what is asked for may not be hashable
     unknown = [kind for kind in kinds if kind not in list(KINDS)]
     if unknown or not kinds:
         got = f"got {unknown[0]!r}" if unknown else "got none"
@@ -159,6 +160,7 @@ def _without(tree: Tree, *kinds: str, stacked_axes: int) -> list[Match]:
             "of optax.flatten(adamw(...)) write decouple(optax.flatten(optax.adam(...)), "
             "weight_decay, mask=...)"
         )
+    # where params are hidden, a kind may be among those
     absent = [] if _hides(tree) else missing_kinds(kinds, named)
     doubt = f"no parameter is of the kind {' or '.join(map(repr, absent))}" if absent else ""
 
