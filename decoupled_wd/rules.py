@@ -221,7 +221,7 @@ def towards_norm(radius: ArrayLike | None = None, axis: Axis = None) -> Rule:
     return _rule(_call("towards_norm", radius=radius, axis=axis), init, pull)
 
 
-def lp(p: PyTree) -> Rule:
+def lp(p: ArrayLike) -> Rule:
     """Decay by the penalty ``||θ||_p^p / p``, stopping at zero.
 
     ``pull = sign(z)·min(|z|^(p−1), |z|/c)`` with ``z = θ + Δ``

@@ -45,13 +45,13 @@ class Sums(NamedTuple):
     These are Σθ², ΣΔ², Σd², Σθ·s, Σs², and weights that are counted.
     """
 
-    weights: PyTree
-    updates: PyTree
-    decay: Number
-    along: Number
+    weights: jax.Array
+    updates: jax.Array
+    decay: jax.Array
+    along: jax.Array
     step: ArrayLike
-    lost: Number
-    decayed: Number
+    lost: jax.Array
+    decayed: jax.Array
 
 
 def sums_of_each(leaves: list[Leaf], fractions: list[PyTree]) -> jax.Array:
