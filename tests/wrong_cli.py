@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from decoupled_wd import cli, convert
+from decoupled_wd import cli
 from decoupled_wd.study import cli as study
 from decoupled_wd.study.claims import verdicts
 from decoupled_wd.study.report import page as report
@@ -71,27 +71,27 @@ def experiment(claim):
 
 WRONG = [
     # decoupled-wd convert
-    (lambda: refused(convert.main, "-1", *CONVERT[1:]), ValueError, ">= 0, got -1"),
-    (lambda: refused(convert.main, "-1e-3", *CONVERT[1:]), ValueError, ">= 0, got -1e-3"),
-    (lambda: refused(convert.main, "-.5E+2", *CONVERT[1:]), ValueError, ">= 0, got -.5E+2"),
-    (lambda: refused(convert.main, "-inf", *CONVERT[1:]), ValueError, ">= 0, got -inf"),
-    (lambda: refused(convert.main, "-nan", *CONVERT[1:]), ValueError, ">= 0, got -nan"),
-    (lambda: refused(convert.main, "nan", *CONVERT[1:]), ValueError, "a finite number, got 'nan'"),
-    (lambda: refused(convert.main, "inf", *CONVERT[1:]), ValueError, "a finite number, got 'inf'"),
-    (lambda: refused(convert.main, "1e400", *CONVERT[1:]), ValueError, "number, got '1e400'"),
-    (lambda: refused(convert.main, "0,1", *CONVERT[1:]), ValueError, "a number, got '0,1'"),
-    (lambda: refused(convert.main, "", *CONVERT[1:]), ValueError, "a number, got ''"),
-    (lambda: refused(convert.main, *CONVERT[1:]), ValueError, "required: weight_decay"),
-    (lambda: refused(convert.main, *CONVERT[:3]), ValueError, "required: --learning-rate"),
-    (lambda: refused(convert.main, *CONVERT[:4], "0"), ValueError, "must be finite and > 0"),
-    (lambda: refused(convert.main, *CONVERT[:4], "-3e-4"), ValueError, ">= 0, got -3e-4"),
-    (lambda: refused(convert.main, *CONVERT, "--steps", "0"), ValueError, "steps must be"),
-    (lambda: refused(convert.main, *CONVERT, "--steps", "1e999"), ValueError, "got '1e999'"),
-    (lambda: refused(convert.main, *CONVERT, "--steps", "ten"), ValueError, "--steps: must be a"),
-    (lambda: refused(convert.main, *CONVERT, "--epochs", "-1e1"), ValueError, ">= 0, got -1e1"),
-    (lambda: refused(convert.main, *CONVERT, "--batch-size", "8"), ValueError, "together"),
+    (lambda: refused(cli.convert, "-1", *CONVERT[1:]), ValueError, ">= 0, got -1"),
+    (lambda: refused(cli.convert, "-1e-3", *CONVERT[1:]), ValueError, ">= 0, got -1e-3"),
+    (lambda: refused(cli.convert, "-.5E+2", *CONVERT[1:]), ValueError, ">= 0, got -.5E+2"),
+    (lambda: refused(cli.convert, "-inf", *CONVERT[1:]), ValueError, ">= 0, got -inf"),
+    (lambda: refused(cli.convert, "-nan", *CONVERT[1:]), ValueError, ">= 0, got -nan"),
+    (lambda: refused(cli.convert, "nan", *CONVERT[1:]), ValueError, "a finite number, got 'nan'"),
+    (lambda: refused(cli.convert, "inf", *CONVERT[1:]), ValueError, "a finite number, got 'inf'"),
+    (lambda: refused(cli.convert, "1e400", *CONVERT[1:]), ValueError, "number, got '1e400'"),
+    (lambda: refused(cli.convert, "0,1", *CONVERT[1:]), ValueError, "a number, got '0,1'"),
+    (lambda: refused(cli.convert, "", *CONVERT[1:]), ValueError, "a number, got ''"),
+    (lambda: refused(cli.convert, *CONVERT[1:]), ValueError, "required: weight_decay"),
+    (lambda: refused(cli.convert, *CONVERT[:3]), ValueError, "required: --learning-rate"),
+    (lambda: refused(cli.convert, *CONVERT[:4], "0"), ValueError, "must be finite and > 0"),
+    (lambda: refused(cli.convert, *CONVERT[:4], "-3e-4"), ValueError, ">= 0, got -3e-4"),
+    (lambda: refused(cli.convert, *CONVERT, "--steps", "0"), ValueError, "steps must be"),
+    (lambda: refused(cli.convert, *CONVERT, "--steps", "1e999"), ValueError, "got '1e999'"),
+    (lambda: refused(cli.convert, *CONVERT, "--steps", "ten"), ValueError, "--steps: must be a"),
+    (lambda: refused(cli.convert, *CONVERT, "--epochs", "-1e1"), ValueError, ">= 0, got -1e1"),
+    (lambda: refused(cli.convert, *CONVERT, "--batch-size", "8"), ValueError, "together"),
     (
-        lambda: refused(convert.main, "0.1", "--from", "Pytorch", *CONVERT[3:]),
+        lambda: refused(cli.convert, "0.1", "--from", "Pytorch", *CONVERT[3:]),
         ValueError,
         "did you mean 'torch'",
     ),

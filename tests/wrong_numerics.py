@@ -4,10 +4,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from decoupled_wd._adabound import scale_by_adabound
 
 import decoupled_wd as dwd
 from decoupled_wd import theory
+from decoupled_wd.preconditioners import scale_by_adabound
 from decoupled_wd.rounding import check_rounding, weights
 
 PARAMS = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
