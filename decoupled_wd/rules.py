@@ -32,7 +32,15 @@ from decoupled_wd._trees import (
 )
 from decoupled_wd._types import KeyPath, PyTree, PyTreeDef
 
-__all__ = ["Rule", "cautious", "lp", "towards", "towards_norm", "towards_start", "towards_zero"]
+__all__ = [
+    "Rule",
+    "cautious",
+    "lp",
+    "towards",
+    "towards_norm",
+    "towards_start",
+    "towards_zero",
+]
 
 Axis: TypeAlias = int | tuple[int, ...] | None
 

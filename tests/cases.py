@@ -155,7 +155,9 @@ def public_transformations(module):
         for name, function in vars(module).items()
         if inspect.isfunction(function)
         and not name.startswith("_")
+        # annotations may be names, such as that of an alias of optax's type
         and re.search(
-            "GradientTransformation|Rule", str(inspect.signature(function).return_annotation)
+            "GradientTransformation|Rule|Optimizer",
+            str(inspect.signature(function).return_annotation),
         )
     }

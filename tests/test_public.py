@@ -11,22 +11,16 @@ import types
 
 import optax
 import pytest
+from cases import ROUNDED, RULES
 
 import decoupled_wd as dwd
 
 STUDY = importlib.util.find_spec("zarr") is not None
 NAMESPACES = {
     "masks": {"Mask", "everything", "matching", "matrices", "multipliers", "without"},
-    "rules": {
-        "Rule",
-        "cautious",
-        "lp",
-        "towards",
-        "towards_norm",
-        "towards_start",
-        "towards_zero",
-    },
-    "rounding": {"residual", "stochastic_rounding", "weights"},
+    # the table of cases knows them: nothing else is public there
+    "rules": {"Rule"} | {name.partition("-")[0] for name in RULES},
+    "rounding": {"weights"} | {name.removeprefix("adamw-") for name in ROUNDED},
     "theory": {
         "adamw_norm",
         "half_life",

@@ -14,11 +14,12 @@ COPIED = ("decoupled_wd", "tests", "docs", "pyproject.toml", "CHANGELOG.md", "CO
 RECIPES = {  # the most files, and what the battery says of the new thing
     "rule": (
         4,
-        "capped or escapes or names_every",
+        "capped or escapes or names_every or namespace",
         [
             "decoupled_wd/rules.py",
             "tests/test_laws.py",
             "tests/test_rules.py",
+            "tests/test_public.py",
             "tests/test_docs.py",
         ],
     ),
