@@ -1,43 +1,62 @@
 """From a mask, a tree λ and the params to one multiplier per leaf, as the transforms need it."""
 
-from typing import Any
-
 import jax
 import optax
 
 from decoupled_wd._checks import check_known, check_nonnegative, check_scalar_or_schedule
-from decoupled_wd._trees import broadcast_leaves, is_absent, is_none, named_leaves, path_name
+from decoupled_wd._paths import broadcast_leaves, named_leaves, path_name
+from decoupled_wd._trees import is_absent, is_none
+from decoupled_wd._types import PyTree, PyTreeDef, WeightDecay
 from decoupled_wd.masks import MaskLike, multipliers
 
 
-def per_leaf(name: str, strength: Any) -> tuple[Any, Any]:
-    """λ as what all leaves share, a number or a schedule, and the factors, a tree or its prefix."""
-    if callable(strength) or jax.tree_util.all_leaves([strength], is_leaf=is_none):
+def check_weight_decay(name: str, strength: WeightDecay) -> None:
+    """Check that λ is a number, a schedule, or a tree of known numbers."""
+    if is_shared(strength):
         check_scalar_or_schedule(name, strength)
-        zero = isinstance(strength, int | float) and strength == 0
-        return strength, 0.0 if zero else 1.0  # 0·θ would be NaN for infinite θ
-
-    def leaf(path: Any, number: Any) -> float:
+        return
+    for path, number in jax.tree.leaves_with_path(strength):
         at = f"{name} at {path_name(path)!r}"
         check_nonnegative(at, number)
         check_known(at, number, "pass one traced number, and its multiples as mask=")
-        return float(number)
-
-    return 1.0, jax.tree.map_with_path(leaf, strength)
 
 
-def resolve(mask: MaskLike, factors: Any, params: optax.Params) -> tuple[Any, Any]:
-    """The multipliers of the mask, and the same times the factors of λ."""
-    if not jax.tree.leaves(params):  # optax.tree.map_params calls init with an empty stand-in
+def is_shared(strength: WeightDecay) -> bool:
+    """Whether all leaves share one λ, a number or a schedule."""
+    return callable(strength) or jax.tree_util.all_leaves([strength], is_leaf=is_none)
+
+
+def per_leaf(strength: WeightDecay) -> tuple[PyTree, PyTree]:
+    """Split λ into what all leaves share and their factors.
+
+    The first is a number or a schedule, the second a tree or a prefix of it.
+    """
+    if is_shared(strength):
+        # a factor of 0 skips the leaf, where 0·θ would be NaN for an infinite θ
+        zero = isinstance(strength, int | float) and strength == 0
+        return strength, 0.0 if zero else 1.0
+    return 1.0, jax.tree.map(float, strength)
+
+
+def check_fit(mask: MaskLike, factors: PyTree, params: optax.Params) -> None:
+    """Refuse a mask or a tree λ that does not fit, before training."""
+    resolve(mask, factors, params)
+
+
+def resolve(mask: MaskLike, factors: PyTree, params: optax.Params) -> tuple[PyTree, PyTree]:
+    """Return the mask's multipliers, and these times the factors of λ."""
+    # optax.tree.map_params calls init with an empty stand-in
+    if not jax.tree.leaves(params):
         return params, params
     if isinstance(mask, bool | jax.Array):
         raise TypeError(
-            f"mask is {mask} for all; optax.inject_hyperparams turns a callable mask into that: name it in its "
-            "static_args; or leave mask out to decay everything"
+            f"mask is {mask} for all; optax.inject_hyperparams turns a callable mask into that: "
+            "name it in its static_args; or leave mask out to decay everything"
         )
     m = multipliers(mask, params)
-    structure: Any
+    structure: PyTreeDef
     leaves, structure = jax.tree.flatten(m, is_leaf=is_absent)
+    # one number may stand for a whole branch of the params
     strengths = broadcast_leaves("weight_decay", factors, m)
     rows = list(zip(leaves, strengths, strict=True))
     if any(is_absent(factor) and not is_absent(x) for x, factor in rows):

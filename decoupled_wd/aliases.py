@@ -1,18 +1,22 @@
 """The paper's optimisers by name: each is a composition of the pieces, and nothing else.
 
-`sgd` and `adam` put ``l2`` into the gradient; `sgdw` and `adamw` decay beside the step; `sgdwr` and `adamwr`
-add warm restarts with normalised decay. All of them step in float32 and emit the gradients' dtype.
+`sgd` and `adam` put ``l2`` into the gradient; `sgdw` and `adamw` decay beside the step; `sgdwr` and
+`adamwr` add warm restarts with normalised decay. All of them step in float32 and emit the
+gradients' dtype.
 """
 
-import warnings
-from typing import Any, TypeAlias
+from __future__ import annotations
+
+from typing import TypeAlias
 
 import optax
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
 from decoupled_wd._checks import check_positive, check_scalar_or_schedule
-from decoupled_wd._resolution import per_leaf
-from decoupled_wd.coupling import PAPER, Coupling, as_coupling
+from decoupled_wd._resolution import check_weight_decay
+from decoupled_wd._slips import warn_of_strong_l2
+from decoupled_wd._types import ScalarOrSchedule, Schedule, WeightDecay
+from decoupled_wd.coupling import PAPER, Coupling
 from decoupled_wd.masks import MaskLike, everything
 from decoupled_wd.preconditioners import scale_by_adam, scale_by_momentum
 from decoupled_wd.rules import Rule, towards_zero
@@ -24,27 +28,34 @@ Optimizer: TypeAlias = optax.GradientTransformationExtraArgs
 
 
 def sgd(
-    learning_rate: optax.ScalarOrSchedule,
-    l2: optax.ScalarOrSchedule,
+    learning_rate: ScalarOrSchedule,
+    l2: WeightDecay,
     *,
-    momentum: Any = 0.9,
+    momentum: ArrayLike = 0.9,
     momentum_dtype: DTypeLike | None = None,
     mask: MaskLike = everything(),
 ) -> Optimizer:
-    """SGD with momentum and L2 regularisation: ``g ← g + λ'θ``, ``m ← β1·m + lr_t·g``, ``θ ← θ − m``.
+    """Make SGD with momentum and L2 regularisation.
+
+    ``g ← g + λ'θ``, ``m ← β1·m + lr_t·g``, ``θ ← θ − m``
 
     Args:
       learning_rate: lr_t = η_t·α, a number or a schedule, inside the momentum buffer.
-      l2: λ', the coefficient of ½·λ'·||θ||² in the loss, a number, a schedule, or a tree of numbers as in
-        `decay_weights`.
-      momentum, momentum_dtype: as in `scale_by_momentum`.
-      mask: as in `add_decayed_weights`.
+      l2: λ', the coefficient of ½·λ'·||θ||² in the loss: a number, a schedule, or a tree of numbers
+        as in `decay_weights`.
+      momentum: β1 in [0, 1).
+      momentum_dtype: the dtype in which m is kept; by default that of the weights, at least
+        float32.
+      mask: which parameters are penalised, and how much each; see `masks`.
 
     Returns:
       An optimiser.
 
     Raises:
       TypeError, ValueError: an argument is out of range or does not fit the params.
+
+    Warns:
+      StrongDecayWarning: `l2` looks like a momentum, which optax takes second.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -55,34 +66,40 @@ def sgd(
 
     Source: arXiv 1711.05101, Algorithm 1 with the term of line 6.
     """
-    per_leaf("l2", l2)  # only for its checks
-    _warn_of_slip("l2", l2, "momentum")
+    # here, since the link would call it weight_decay
+    check_weight_decay("l2", l2)
+    warn_of_strong_l2(l2, "momentum")
     step = scale_by_momentum(momentum, learning_rate=learning_rate, momentum_dtype=momentum_dtype)
     return in_float32(optax.chain(add_decayed_weights(l2, mask), step, optax.scale(-1)))
 
 
 def sgdw(
-    learning_rate: optax.ScalarOrSchedule,
-    weight_decay: optax.ScalarOrSchedule,
+    learning_rate: ScalarOrSchedule,
+    weight_decay: WeightDecay,
     *,
-    momentum: Any = 0.9,
+    momentum: ArrayLike = 0.9,
     momentum_dtype: DTypeLike | None = None,
-    peak_learning_rate: Any = None,
+    peak_learning_rate: ArrayLike | None = None,
     coupling: Coupling | str = PAPER,
     rule: Rule = towards_zero(),
     mask: MaskLike = everything(),
     rounding: optax.GradientTransformation | None = None,
 ) -> Optimizer:
-    """SGD with momentum and decoupled decay: ``m ← β1·m + lr_t·g``, ``θ ← θ − m − c_t·θ``.
+    """Make SGD with momentum and decoupled decay.
 
-    For the form with the learning rate outside the buffer (optax, PyTorch), which differs under a
-    schedule, write ``decouple(optax.sgd(lr, momentum=0.9), weight_decay, learning_rate=lr, ...)``.
+    ``m ← β1·m + lr_t·g``, ``θ ← θ − m − c_t·θ``
+
+    In optax and PyTorch the learning rate stands outside the buffer, which differs under a
+    schedule. For that form write
+    ``decouple(optax.sgd(lr, momentum=0.9), weight_decay, learning_rate=lr)``.
 
     Args:
       learning_rate: lr_t = η_t·α, a number or a schedule, inside the momentum buffer.
-      weight_decay: λ, a number, a schedule, or a tree of numbers as in `decay_weights`; ``c_t = λ·η_t`` with
-        the default coupling.
-      momentum, momentum_dtype: as in `scale_by_momentum`.
+      weight_decay: λ, a number, a schedule, or a tree of numbers as in `decay_weights`. With the
+        default coupling ``c_t = λ·η_t``: a step at the peak removes the share λ of each weight.
+      momentum: β1 in [0, 1).
+      momentum_dtype: the dtype in which m is kept; by default that of the weights, at least
+        float32.
       peak_learning_rate, coupling, rule, mask, rounding: as in `decouple`.
 
     Returns:
@@ -91,17 +108,18 @@ def sgdw(
     Raises:
       TypeError, ValueError: an argument is out of range or does not fit the params.
 
+    Warns:
+      StrongDecayWarning: a step at the peak removes 5 % or more of a weight.
+
     Examples:
       >>> import jax.numpy as jnp
-      >>> optimizer, params = sgdw(0.5, 0.1), jnp.array([2.0])
+      >>> optimizer, params = sgdw(0.5, 0.01), jnp.array([2.0])
       >>> updates, _ = optimizer.update(jnp.array([1.0]), optimizer.init(params), params)
       >>> round(float(updates[0]), 6)
-      -0.7
+      -0.52
 
     Source: arXiv 1711.05101, Algorithm 1 with the term of line 9.
     """
-    if as_coupling("coupling", coupling).p == 0:
-        _warn_of_slip("weight_decay", weight_decay, "momentum")
     step = scale_by_momentum(momentum, learning_rate=learning_rate, momentum_dtype=momentum_dtype)
     return decouple(
         optax.chain(step, optax.scale(-1)),
@@ -116,30 +134,42 @@ def sgdw(
 
 
 def adam(
-    learning_rate: optax.ScalarOrSchedule,
-    l2: optax.ScalarOrSchedule,
+    learning_rate: ScalarOrSchedule,
+    l2: WeightDecay,
     *,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    eps: ArrayLike = 1e-8,
     mu_dtype: DTypeLike | None = None,
     nu_dtype: DTypeLike | None = None,
     mask: MaskLike = everything(),
 ) -> Optimizer:
-    """Adam with L2 regularisation: ``g ← g + λ'θ``, then ``θ ← θ − lr_t·m̂/(√v̂ + ε)``.
+    """Make Adam with L2 regularisation.
+
+    ``g ← g + λ'θ``, then ``θ ← θ − lr_t·m̂/(√v̂ + ε)``
+
+    optax's `eps_root` and `nesterov` are left out. To have them write
+    ``optax.chain(add_decayed_weights(l2), optax.adam(learning_rate, nesterov=True))``.
 
     Args:
       learning_rate: lr_t = η_t·α, a number or a schedule.
-      l2: λ', the coefficient of ½·λ'·||θ||² in the loss, a number, a schedule, or a tree of numbers as in
-        `decay_weights`.
-      b1, b2, eps, mu_dtype, nu_dtype: as in `scale_by_adam`.
-      mask: as in `add_decayed_weights`.
+      l2: λ', the coefficient of ½·λ'·||θ||² in the loss: a number, a schedule, or a tree of numbers
+        as in `decay_weights`.
+      b1: β1 in [0, 1), of the first moment m.
+      b2: β2 in [0, 1), of the second moment v.
+      eps: ε >= 0, outside the root and after the bias correction.
+      mu_dtype: the dtype in which m is kept; by default that of the weights, at least float32.
+      nu_dtype: the dtype in which v is kept; by default the same.
+      mask: which parameters are penalised, and how much each; see `masks`.
 
     Returns:
       An optimiser.
 
     Raises:
       TypeError, ValueError: an argument is out of range or does not fit the params.
+
+    Warns:
+      StrongDecayWarning: `l2` looks like β1, which optax takes second.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -150,37 +180,49 @@ def adam(
 
     Source: arXiv 1711.05101, Algorithm 2 with the term of line 6.
     """
-    per_leaf("l2", l2)  # only for its checks
-    _warn_of_slip("l2", l2, "b1")
+    check_weight_decay("l2", l2)
+    warn_of_strong_l2(l2, "b1")
     step = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return in_float32(optax.chain(add_decayed_weights(l2, mask), step, _scale(learning_rate)))
 
 
 def adamw(
-    learning_rate: optax.ScalarOrSchedule,
-    weight_decay: optax.ScalarOrSchedule,
+    learning_rate: ScalarOrSchedule,
+    weight_decay: WeightDecay,
     *,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    eps: ArrayLike = 1e-8,
     mu_dtype: DTypeLike | None = None,
     nu_dtype: DTypeLike | None = None,
-    peak_learning_rate: Any = None,
+    peak_learning_rate: ArrayLike | None = None,
     coupling: Coupling | str = PAPER,
     rule: Rule = towards_zero(),
     mask: MaskLike = everything(),
     rounding: optax.GradientTransformation | None = None,
 ) -> Optimizer:
-    """Adam with decoupled decay: ``θ ← θ − lr_t·m̂/(√v̂ + ε) − c_t·θ``.
+    """Make Adam with decoupled decay.
 
-    With ``coupling=LR`` it is ``optax.adamw(learning_rate, weight_decay=weight_decay)``.
+    ``θ ← θ − lr_t·m̂/(√v̂ + ε) − c_t·θ``
+
+    With ``coupling=LR`` it is ``optax.adamw(learning_rate, weight_decay=weight_decay)``. optax's
+    `eps_root` and `nesterov` are left out. To have them write ``decouple(optax.adam(lr,
+    nesterov=True), weight_decay, learning_rate=lr)``.
 
     Args:
       learning_rate: lr_t = η_t·α, a number or a schedule.
-      weight_decay: λ, a number, a schedule, or a tree of numbers as in `decay_weights`; ``c_t = λ·η_t`` with
-        the default coupling.
-      b1, b2, eps, mu_dtype, nu_dtype: as in `scale_by_adam`.
-      peak_learning_rate, coupling, rule, mask, rounding: as in `decouple`.
+      weight_decay: λ, a number, a schedule, or a tree of numbers as in `decay_weights`. With the
+        default coupling ``c_t = λ·η_t``: a step at the peak removes the share λ of each weight.
+      b1: β1 in [0, 1), of the first moment m.
+      b2: β2 in [0, 1), of the second moment v.
+      eps: ε >= 0, outside the root and after the bias correction.
+      mu_dtype: the dtype in which m is kept; by default that of the weights, at least float32.
+      nu_dtype: the dtype in which v is kept; by default the same.
+      peak_learning_rate: α. Needed where the coupling's p ≠ s and `learning_rate` is a schedule.
+      coupling: the unit of λ, a `Coupling` or a framework's name such as "torch".
+      rule: what the weights decay towards; see `rules`.
+      mask: which parameters decay, and how much each; see `masks`.
+      rounding: how bfloat16 weights are written; see `rounding`.
 
     Returns:
       An optimiser.
@@ -188,17 +230,19 @@ def adamw(
     Raises:
       TypeError, ValueError: an argument is out of range or does not fit the params.
 
+    Warns:
+      StrongDecayWarning: a step at the peak removes 5 % or more of a weight.
+
     Examples:
       >>> import jax.numpy as jnp
-      >>> optimizer, params = adamw(0.5, 0.1), jnp.array([2.0])
+      >>> optimizer, params = adamw(0.5, 0.01), jnp.array([2.0])
       >>> updates, _ = optimizer.update(jnp.array([1.0]), optimizer.init(params), params)
       >>> round(float(updates[0]), 4)
-      -0.7
+      -0.52
 
     Source: arXiv 1711.05101, Algorithm 2 with the term of line 12.
     """
-    if as_coupling("coupling", coupling).p == 0:
-        _warn_of_slip("weight_decay", weight_decay, "b1")
+    # the decay stands outside of this chain: neither moments nor learning rate touch it
     step = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return decouple(
         optax.chain(step, _scale(learning_rate)),
@@ -213,26 +257,28 @@ def adamw(
 
 
 def sgdwr(
-    learning_rate: Any,
-    normalized_weight_decay: Any,
+    learning_rate: ArrayLike,
+    normalized_weight_decay: ArrayLike,
     *,
     batch_size: float,
     dataset_size: float,
     first_cycle_epochs: float,
     cycle_factor: float = 2.0,
-    momentum: Any = 0.9,
+    momentum: ArrayLike = 0.9,
     momentum_dtype: DTypeLike | None = None,
     rule: Rule = towards_zero(),
     mask: MaskLike = everything(),
     rounding: optax.GradientTransformation | None = None,
 ) -> Optimizer:
-    """`sgdw` with warm restarts: ``η_t = 0.5 + 0.5·cos(π·T_cur/T_i)``, ``λ_i = λ_norm·sqrt(b/(B·T_i))``.
+    """Make `sgdw` with warm restarts and normalised decay.
+
+    ``η_t = 0.5 + 0.5·cos(π·T_cur/T_i)``, ``λ_i = λ_norm·sqrt(b/(B·T_i))``
 
     Neither the momentum nor the step count is reset at a restart.
 
     Args:
-      learning_rate: α, a number: the peak that every restart returns to. Moved from outside, as by
-        ``optax.inject_hyperparams``, it scales the steps and not the decay, which follows the restarts.
+      learning_rate: α, a number: the peak that every restart returns to. Moved from outside, as
+        by ``optax.inject_hyperparams``, it scales the steps and not the decay.
       normalized_weight_decay: λ_norm, a number.
       batch_size, dataset_size, first_cycle_epochs, cycle_factor: as in `normalized_per_cycle`.
       momentum, momentum_dtype: as in `scale_by_momentum`.
@@ -272,29 +318,31 @@ def sgdwr(
 
 
 def adamwr(
-    learning_rate: Any,
-    normalized_weight_decay: Any,
+    learning_rate: ArrayLike,
+    normalized_weight_decay: ArrayLike,
     *,
     batch_size: float,
     dataset_size: float,
     first_cycle_epochs: float,
     cycle_factor: float = 2.0,
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    eps: ArrayLike = 1e-8,
     mu_dtype: DTypeLike | None = None,
     nu_dtype: DTypeLike | None = None,
     rule: Rule = towards_zero(),
     mask: MaskLike = everything(),
     rounding: optax.GradientTransformation | None = None,
 ) -> Optimizer:
-    """`adamw` with warm restarts: ``η_t = 0.5 + 0.5·cos(π·T_cur/T_i)``, ``λ_i = λ_norm·sqrt(b/(B·T_i))``.
+    """Make `adamw` with warm restarts and normalised decay.
+
+    ``η_t = 0.5 + 0.5·cos(π·T_cur/T_i)``, ``λ_i = λ_norm·sqrt(b/(B·T_i))``
 
     Neither the moments nor the step count of their bias correction is reset at a restart.
 
     Args:
-      learning_rate: α, a number: the peak that every restart returns to. Moved from outside, as by
-        ``optax.inject_hyperparams``, it scales the steps and not the decay, which follows the restarts.
+      learning_rate: α, a number: the peak that every restart returns to. Moved from outside, as
+        by ``optax.inject_hyperparams``, it scales the steps and not the decay.
       normalized_weight_decay: λ_norm, a number.
       batch_size, dataset_size, first_cycle_epochs, cycle_factor: as in `normalized_per_cycle`.
       b1, b2, eps, mu_dtype, nu_dtype: as in `scale_by_adam`.
@@ -336,34 +384,28 @@ def adamwr(
     )
 
 
-def _scale(learning_rate: optax.ScalarOrSchedule) -> optax.GradientTransformation:
-    """optax's link with a count even for a number, so that a checkpoint survives a change to a schedule."""
+def _scale(learning_rate: ScalarOrSchedule) -> optax.GradientTransformation:
+    """Scale by the learning rate, with a count even for a number.
+
+    So a checkpoint survives a change to a schedule.
+    """
     check_scalar_or_schedule("learning_rate", learning_rate)
     constant = not callable(learning_rate)
+    # a schedule even for a constant: the state then has the same structure
     return optax.scale_by_learning_rate(
         optax.constant_schedule(learning_rate) if constant else learning_rate
     )
 
 
-def _warn_of_slip(name: str, strength: Any, second: str) -> None:
-    """Warn of a literal that belongs to what optax's function of that name takes second."""
-    if type(strength) in (int, float) and 0.5 <= strength < 1:
-        warnings.warn(
-            f"{name}={strength} looks like {second}, which stands second in optax; write {second}={strength} by "
-            f"name and the decay second; if so strong a decay is meant, pass it as np.float64({strength})",
-            stacklevel=3,
-        )
-
-
 def _restarts(
-    learning_rate: Any,
-    normalized_weight_decay: Any,
+    learning_rate: ArrayLike,
+    normalized_weight_decay: ArrayLike,
     batch_size: float,
     dataset_size: float,
     first_cycle_epochs: float,
     cycle_factor: float,
-) -> tuple[optax.Schedule, optax.Schedule]:
-    """The schedules of lr_t and λ_t, with the same restarts."""
+) -> tuple[Schedule, Schedule]:
+    """Return the schedules of lr_t and λ_t, with the same restarts."""
     weight_decay = normalized_per_cycle(
         normalized_weight_decay,
         batch_size=batch_size,

@@ -1,7 +1,8 @@
 """The console script ``decoupled-wd``, which hands over to a command, and the command ``convert``.
 
 Each command is an entry point of the group ``decoupled_wd.commands``: a function of the
-arguments behind its name. Only the one in use is imported, so that ``convert`` needs nothing beside JAX and optax.
+arguments behind its name. Only the one in use is imported, so that ``convert`` needs nothing beside
+JAX and optax.
 """
 
 import argparse
@@ -34,7 +35,9 @@ _farewells = ["decoupled-wd: stopped"]
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run a command; without `arguments` those of the process, which then belongs to the command.
+    """Run a command, by default with the arguments of the process.
+
+    The process then belongs to the command.
 
     Raises:
       SystemExit: the arguments are wrong (2), or as `ends_cleanly` says.
@@ -43,6 +46,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _open_closed_streams()
         _end_on_signals()
         arguments = sys.argv[1:]
+    # whatever stops the command, its user sees at most one line
     with ends_cleanly():
         _run(list(arguments))
 
@@ -56,6 +60,7 @@ def _run(arguments: list[str]) -> None:
     parser.add_argument("command", choices=sorted(commands), help="its own --help says more")
     name = parser.parse_args(arguments[:1]).command
     try:
+        # only the command in use is imported: the study takes seconds
         run = commands[name].load()
     except ModuleNotFoundError as error:
         parser.error(_missing(name, error))
@@ -63,7 +68,7 @@ def _run(arguments: list[str]) -> None:
 
 
 def _missing(command: str, error: ModuleNotFoundError) -> str:
-    """What to install: what a command needs is in the extra of its name."""
+    """Say what to install: each command has an extra of its name."""
     if error.name is None or error.name.startswith("decoupled_wd"):
         return str(error)
     return f"{command} needs {error.name}; install it with: pip install 'decoupled-wd[{command}]'"
@@ -71,7 +76,7 @@ def _missing(command: str, error: ModuleNotFoundError) -> str:
 
 @contextmanager
 def ends_cleanly(command: str = "decoupled-wd", farewell: str = "stopped") -> Iterator[None]:
-    """Let a command print on any stream, and end it in at most one line whatever stops it.
+    """Let a command print on any stream, and end in one line.
 
     Characters that standard output and error cannot encode are spelled out, λ as lambda.
 
@@ -80,8 +85,8 @@ def ends_cleanly(command: str = "decoupled-wd", farewell: str = "stopped") -> It
       farewell: what is printed on Ctrl-C: what is kept, and how to go on.
 
     Raises:
-      SystemExit: 130 on Ctrl-C, 141 where nobody reads the output any more, 1 with a line where it, or a
-        file, cannot be written.
+      SystemExit: 130 on Ctrl-C, 141 where nobody reads the output any more, 1 with a line where it,
+        or a file, cannot be written.
 
     Examples:
       >>> with ends_cleanly():
@@ -103,7 +108,8 @@ def ends_cleanly(command: str = "decoupled-wd", farewell: str = "stopped") -> It
         raise SystemExit(128 + signal.SIGINT) from None
     except BrokenPipeError:
         _discard_output()
-        raise SystemExit(128 + 13) from None  # SIGPIPE, which not every system has
+        # SIGPIPE is 13, and not every system has it
+        raise SystemExit(128 + 13) from None
     except OSError as error:
         _discard_output()
         where = error.filename or "standard output"
@@ -113,10 +119,14 @@ def ends_cleanly(command: str = "decoupled-wd", farewell: str = "stopped") -> It
 
 
 def convert(arguments: Sequence[str]) -> None:
-    """Print the table of `equivalents` for ``["0.1", "--from", "torch", "--learning-rate", "3e-4"]``."""
+    """Print the table of `equivalents` for the arguments of the command.
+
+    They are such as ``["0.1", "--from", "torch", "--learning-rate", "3e-4"]``.
+    """
     parser = argparse.ArgumentParser(
         prog="decoupled-wd convert",
-        description="Show the same decay in the units of every framework, and as timescale and half-life.",
+        description="Show the same decay in the units of every framework, "
+        "and as timescale and half-life.",
     )
     number: dict[str, Any] = {"type": _number, "metavar": "N"}
     parser.add_argument("weight_decay", type=_number, help="λ as the framework writes it")
@@ -140,7 +150,7 @@ def convert(arguments: Sequence[str]) -> None:
 
 
 def _number(text: str) -> float:
-    """A float, if it is one that can be reckoned with."""
+    """Parse a finite float."""
     try:
         number = float(text)
     except ValueError:
@@ -158,7 +168,7 @@ def _is_negative(text: str) -> bool:
 
 
 def _spell(error: UnicodeError) -> tuple[str | bytes, int]:
-    """Greek letters and signs in ASCII, whatever else as an escape."""
+    """Spell Greek letters and signs in ASCII, and escape whatever else."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
     text = error.object[error.start : error.end].translate(_SPELLINGS)
@@ -169,7 +179,10 @@ codecs.register_error(_SPELLED, _spell)
 
 
 def _discard_output() -> None:
-    """What is left in the buffers has nowhere to go, and Python would complain of it at its end."""
+    """Discard what is left in the buffers, which has nowhere to go.
+
+    Python would complain of it at its end.
+    """
     nowhere = os.open(os.devnull, os.O_WRONLY)
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -181,7 +194,10 @@ def _discard_output() -> None:
 
 
 def _open_closed_streams() -> None:
-    """A file opened later would take the number of a closed stream, and get what is printed."""
+    """Open the closed streams on nothing.
+
+    A file opened later would take the number of a closed stream, and get what is printed.
+    """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, mode))  # noqa: SIM115
@@ -190,8 +206,9 @@ def _open_closed_streams() -> None:
 def _end_on_signals() -> None:
     """Let Ctrl-C and SIGTERM end the process at once, wherever it is.
 
-    Every file of the package is replaced whole, so that it may end anywhere. An exception instead would wait
-    for XLA, may be lost in a callback, and leaves XLA's threads to an interpreter that shuts down.
+    Every file of the package is replaced whole, so that it may end anywhere. An exception instead
+    would wait for XLA, may be lost in a callback, and leaves XLA's threads to an interpreter that
+    shuts down.
     """
     reader, writer = socket.socketpair()
     writer.setblocking(False)

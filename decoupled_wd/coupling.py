@@ -1,9 +1,11 @@
 """How decay is coupled to the learning rate: ``c_t = λ_t · α^p · η_t^s``.
 
-``c_t`` is the fraction of the weight removed in step t, ``λ_t`` the weight decay, ``α`` the peak learning
-rate and ``η_t = lr_t / α`` the schedule's multiplier, whose peak is 1. Every framework is one pair
-``(p, s)``, so a weight decay λ moves from one to another by ``λ · α^(p_from − p_to)``.
+``c_t`` is the fraction of the weight removed in step t, ``λ_t`` the weight decay, ``α`` the peak
+learning rate and ``η_t = lr_t / α`` the schedule's multiplier, whose peak is 1. Every framework is
+one pair ``(p, s)``, so a weight decay λ moves from one to another by ``λ · α^(p_from − p_to)``.
 """
+
+from __future__ import annotations
 
 import difflib
 import math
@@ -11,9 +13,10 @@ import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
+from jax.typing import ArrayLike
 
 from decoupled_wd._checks import (
     check_nonnegative,
@@ -21,13 +24,11 @@ from decoupled_wd._checks import (
     check_scalar_or_schedule,
     scheduled,
 )
-
-Number = Any  # a float, or a traced or concrete scalar array
-Schedule = Callable[[Any], Number]
+from decoupled_wd._types import Number, ScalarOrSchedule, Schedule
 
 
 class Rates(NamedTuple):
-    """One step's fraction c_t, λ_t, and lr_t, or None where no learning rate was told."""
+    """One step's fraction c_t, λ_t, and lr_t, None where it was not told."""
 
     fraction: Number
     weight_decay: Number
@@ -62,12 +63,13 @@ class Coupling:
 
     @property
     def formula(self) -> str:
-        """The fraction c_t in symbols, with ``lr = α·η`` taken together where both occur.
+        """Write c_t in symbols, with ``lr = α·η`` where both occur.
 
         Examples:
           >>> CORRECTED.formula, Coupling(2, 2).formula
           ('λ·lr·η', 'λ·lr^2')
         """
+        # α^n·η^n is lr^n; what is left over stands apart
         shared = min(self.p, self.s)
         powers = {"lr": shared, "α": self.p - shared, "η": self.s - shared}
         factors = [x if n == 1 else f"{x}^{n:g}" for x, n in powers.items() if n]
@@ -75,26 +77,27 @@ class Coupling:
 
     def fraction(
         self,
-        weight_decay: Number | Schedule,
-        learning_rate: Number | Schedule | None = None,
-        peak_learning_rate: Number | None = None,
+        weight_decay: ScalarOrSchedule,
+        learning_rate: ScalarOrSchedule | None = None,
+        peak_learning_rate: ArrayLike | None = None,
     ) -> Schedule:
-        """The schedule of ``c_t = λ_t · α^p · η_t^s``, from the step count to the fraction removed.
+        """Make the schedule of the fraction removed, ``c_t = λ_t · α^p · η_t^s``.
 
         A learning rate that is a JAX array, traced or not, may be that of one step, as in
-        ``optax.inject_hyperparams``, which turns a schedule into an array for every step. So it stands for
-        the peak as little as a schedule does. Where it is the same at every step, write
+        ``optax.inject_hyperparams``, which turns a schedule into an array for every step. So it
+        stands for the peak as little as a schedule does. Where it is the same at every step, write
         ``peak_learning_rate=learning_rate``.
 
         Args:
           weight_decay: λ, a number or a schedule.
-          learning_rate: a Python or NumPy number (then η_t = 1), a schedule, a JAX array, or None where it
-            plays no part.
-          peak_learning_rate: α. Needed with a schedule or a JAX array where p ≠ s; it is never guessed.
+          learning_rate: a Python or NumPy number (then η_t = 1), a schedule, a JAX array, or None
+            where it plays no part.
+          peak_learning_rate: α. Needed with a schedule or a JAX array where p ≠ s; it is never
+            guessed.
 
         Raises:
-          TypeError, ValueError: a value is not a finite number >= 0, α is needed and missing, or the learning
-            rate is above its peak.
+          TypeError, ValueError: a value is not a finite number >= 0, α is needed and missing, or
+            the learning rate is above its peak.
 
         Examples:
           >>> LR.fraction(0.5, learning_rate=0.25)(0)
@@ -104,28 +107,39 @@ class Coupling:
         return lambda count: rates(count).fraction
 
     def rates(
-        self, weight_decay: Any, learning_rate: Any = None, peak_learning_rate: Any = None
-    ) -> Callable[[Any], Rates]:
-        """The schedule of c_t with the λ_t and lr_t it is made of; everything else is as in `fraction`."""
-        self._check(weight_decay, learning_rate, peak_learning_rate)
-        alpha: Any = peak_learning_rate
+        self,
+        weight_decay: ScalarOrSchedule,
+        learning_rate: ScalarOrSchedule | None = None,
+        peak_learning_rate: ArrayLike | None = None,
+    ) -> Callable[[Number], Rates]:
+        """Make the schedule of c_t with its λ_t and lr_t, as in `fraction`."""
+        self.check(weight_decay, learning_rate, peak_learning_rate)
+        alpha: Number = peak_learning_rate
         if alpha is None:
             # with a schedule p = s here: α^p·(lr_t/α)^s is lr_t^s, and 1 stands in for α
             alpha = 1.0 if learning_rate is None or callable(learning_rate) else learning_rate
+        # η_t = 1 throughout, so that no division by α enters the program
         fixed = learning_rate is None or learning_rate is alpha
 
-        def at(count: Any) -> Rates:
+        def at(count: Number) -> Rates:
             lam = scheduled("weight_decay", weight_decay, count)
             lr = scheduled("learning_rate", learning_rate, count)
             if fixed:
                 return Rates(lam * alpha**self.p, lam, lr)
+            # a peak that is too low would make η_t > 1 and decay too much in silence
             if peak_learning_rate is not None:
                 _check_below_peak(lr, alpha)
             return Rates(lam * alpha**self.p * (lr / alpha) ** self.s, lam, lr)
 
         return at
 
-    def _check(self, weight_decay: Any, learning_rate: Any, peak_learning_rate: Any) -> None:
+    def check(
+        self,
+        weight_decay: ScalarOrSchedule,
+        learning_rate: ScalarOrSchedule | None,
+        peak_learning_rate: ArrayLike | None,
+    ) -> None:
+        """Raise what `fraction` raises, before anything is trained."""
         check_scalar_or_schedule("weight_decay", weight_decay)
         if learning_rate is not None:
             start = check_scalar_or_schedule("learning_rate", learning_rate)
@@ -145,19 +159,22 @@ class Coupling:
             raise ValueError(
                 "learning_rate is a JAX array, which may be that of one step only, as inside "
                 f"optax.inject_hyperparams, and {self} needs its peak to tell α from η_t; pass "
-                "peak_learning_rate=, the highest value that it takes: where it is the same at every step, "
-                "peak_learning_rate=learning_rate"
+                "peak_learning_rate=, the highest value that it takes: where it is the same at "
+                "every step, peak_learning_rate=learning_rate"
             )
 
 
-def _check_below_peak(learning_rate: Any, peak: Any) -> None:
-    """ValueError where η_t > 1, as far as both are known; half a unit in float32's sixth digit is rounding."""
+def _check_below_peak(learning_rate: Number, peak: Number) -> None:
+    """Check that ``η_t <= 1``, as far as both are known.
+
+    Half a unit in float32's sixth digit is rounding.
+    """
     if any(isinstance(x, jax.core.Tracer) for x in (learning_rate, peak)):
         return
     if float(learning_rate) > float(peak) * (1 + 1e-5):
         raise ValueError(
-            f"peak_learning_rate={float(peak):g} is below the learning rate {float(learning_rate):g}, whose "
-            "highest value it must be; pass that"
+            f"peak_learning_rate={float(peak):g} is below the learning rate "
+            f"{float(learning_rate):g}, whose highest value it must be; pass that"
         )
 
 
@@ -191,10 +208,19 @@ FRAMEWORKS: Mapping[str, Coupling] = MappingProxyType(
 """The coupling of each framework's decoupled weight decay."""
 
 
+def follow(
+    peak: ArrayLike,
+    learning_rate: ScalarOrSchedule,
+    peak_learning_rate: ArrayLike | None,
+) -> Schedule:
+    """Make a schedule that moves as the learning rate does: ``peak · η_t``."""
+    return PAPER.fraction(peak, learning_rate, peak_learning_rate)
+
+
 def convert_weight_decay(
     weight_decay: float, *, from_: Coupling | str, to: Coupling | str, learning_rate: float
 ) -> float:
-    """The same decay in another framework's unit: ``λ · α^(p_from − p_to)``.
+    """Convert a decay to another framework's unit: ``λ · α^(p_from − p_to)``.
 
     Exact at the peak learning rate, and at every step where both couplings have the same s.
 
@@ -210,8 +236,6 @@ def convert_weight_decay(
     Examples:
       >>> convert_weight_decay(0.1, from_="fastai", to="paper", learning_rate=3e-3)
       0.00030000000000000003
-
-    Source: the one law of this module, applied on both sides.
     """
     check_nonnegative("weight_decay", weight_decay)
     check_positive("learning_rate", learning_rate, "pass the peak learning rate of the run")
@@ -222,14 +246,16 @@ def convert_weight_decay(
         converted = math.inf
     if not math.isfinite(converted):
         raise ValueError(
-            f"learning_rate={learning_rate} is too small: the converted decay is infinite; pass the peak "
-            "learning rate of the run"
+            f"learning_rate={learning_rate} is too small: the converted decay is infinite; pass "
+            "the peak learning rate of the run"
         )
     return converted
 
 
 def as_coupling(name: str, coupling: Coupling | str) -> Coupling:
-    """The coupling itself, or that of a framework; optimisers' names as ``torch.optim.AdamW`` are understood.
+    """Return the coupling itself, or that of a framework.
+
+    Optimisers' names such as ``torch.optim.AdamW`` are understood.
 
     Raises:
       TypeError: it is neither a `Coupling` nor text.
@@ -242,6 +268,7 @@ def as_coupling(name: str, coupling: Coupling | str) -> Coupling:
         raise TypeError(
             f"{name} must be a Coupling or a framework's name, got {coupling!r}; {known}"
         )
+    # "torch.optim.AdamW" is torch's, and "optax.adafactor" is an entry of its own
     framework, _, optimizer = coupling.lower().partition(".")
     if coupling.lower() in FRAMEWORKS:
         return FRAMEWORKS[coupling.lower()]
@@ -249,12 +276,13 @@ def as_coupling(name: str, coupling: Coupling | str) -> Coupling:
         if _DECOUPLED.search(optimizer):
             return FRAMEWORKS[framework]
         raise ValueError(
-            f"{name}={coupling!r} is not known as an optimiser of decoupled decay, so its λ may be another; if "
-            f"it decays as {framework}'s AdamW does, pass {framework!r}"
+            f"{name}={coupling!r} is not known as an optimiser of decoupled decay, so its λ may "
+            f"be another; if it decays as {framework}'s AdamW does, pass {framework!r}"
         )
     nearest = difflib.get_close_matches(framework, FRAMEWORKS, n=1, cutoff=0.5)
     hint = f"did you mean {nearest[0]!r}? " if nearest and not optimizer else ""
     raise ValueError(f"{name}={coupling!r} is not a known framework; {hint}{known}")
 
 
+# AdamW, NAdamW, SGDW and their like: Adam and SGD alone have L2
 _DECOUPLED = re.compile(r"(adam\w*w|sgdw|lion|muon|adan)$")

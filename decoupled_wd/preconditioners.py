@@ -1,15 +1,18 @@
 """What the optimiser does with the gradient: the paper's momentum and Adam, and AdaBound.
 
-All arithmetic is in float32 or wider whatever the parameters' dtype, and so are the moments unless their
-storage dtype is chosen. The update leaves these links in float32 or wider too: round it once, at the end.
+All arithmetic is in float32 or wider whatever the parameters' dtype, and so are the moments unless
+their storage dtype is chosen. The update leaves these links in float32 or wider too: round it once,
+at the end.
 """
 
-from typing import Any, NamedTuple
+from __future__ import annotations
+
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
-from jax.typing import DTypeLike
+from jax.typing import ArrayLike, DTypeLike
 
 from decoupled_wd._checks import (
     check_averaging_rate,
@@ -18,16 +21,10 @@ from decoupled_wd._checks import (
     check_scalar_or_schedule,
     scheduled,
 )
-from decoupled_wd._trees import (
-    check_gradients,
-    is_inexact,
-    map_leaves,
-    once_per_shape,
-    root,
-    wide_dtype,
-    widen,
-)
-from decoupled_wd.coupling import PAPER
+from decoupled_wd._trees import is_inexact, map_leaves, once_per_shape, root, wide_dtype, widen
+from decoupled_wd._types import Number, PyTree, ScalarOrSchedule
+from decoupled_wd._updates import check_gradients
+from decoupled_wd.coupling import follow
 
 
 class ScaleByMomentumState(NamedTuple):
@@ -46,16 +43,19 @@ class ScaleByAdamState(NamedTuple):
 
 
 def scale_by_momentum(
-    momentum: Any = 0.9,
+    momentum: ArrayLike = 0.9,
     *,
-    learning_rate: optax.ScalarOrSchedule = 1.0,
+    learning_rate: ScalarOrSchedule = 1.0,
     momentum_dtype: DTypeLike | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Momentum with the learning rate inside its buffer: ``m ← β1·m + η_t·α·g``, emitting m.
+    """Emit momentum m with the learning rate inside its buffer.
+
+    ``m ← β1·m + η_t·α·g``
 
     That is Algorithm 1, to be followed by ``optax.scale(-1)``. With the learning rate left at 1 and
-    ``optax.scale_by_learning_rate(lr)`` behind, the learning rate stands outside the buffer, as in the
-    authors' released code, optax and PyTorch: the same steps while it is constant, others when it moves.
+    ``optax.scale_by_learning_rate(lr)`` behind, the learning rate stands outside the buffer, as in
+    the authors' released code, optax and PyTorch: the same steps while it is constant, others when
+    it moves.
 
     Args:
       momentum: β1 in [0, 1).
@@ -66,8 +66,9 @@ def scale_by_momentum(
       A link whose state holds a count and one m per weight.
 
     Raises:
-      TypeError, ValueError: a number is out of range, a storage dtype is not a real floating-point one of at
-        least 16 bits, or, in `update`, a gradient has not the structure, shape or kind of its weight.
+      TypeError, ValueError: a number is out of range, a storage dtype is not a real floating-point
+        one of at least 16 bits, or, in `update`, a gradient has not the structure, shape or kind of
+        its weight.
 
     Examples:
       >>> link = scale_by_momentum(0.5, learning_rate=0.1)
@@ -84,7 +85,7 @@ def scale_by_momentum(
     check_storage_dtype("momentum_dtype", momentum_dtype)
 
     @once_per_shape
-    def momentum_step(g: jax.Array, m: jax.Array, lr: Any) -> tuple[jax.Array, jax.Array]:
+    def momentum_step(g: jax.Array, m: jax.Array, lr: Number) -> tuple[jax.Array, jax.Array]:
         m_next = momentum * widen(m) + lr * widen(g)
         return m_next, m_next.astype(m.dtype)
 
@@ -92,7 +93,7 @@ def scale_by_momentum(
         return ScaleByMomentumState(jnp.zeros([], jnp.int32), _zeros(params, momentum_dtype))
 
     def update(
-        updates: optax.Updates, state: ScaleByMomentumState, params: Any = None, **extra: Any
+        updates: optax.Updates, state: ScaleByMomentumState, params: PyTree = None, **extra: object
     ) -> tuple[optax.Updates, ScaleByMomentumState]:
         del params, extra
         check_gradients("gradients", updates, state.momentum)
@@ -104,31 +105,36 @@ def scale_by_momentum(
 
 
 def scale_by_adam(
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    eps: ArrayLike = 1e-8,
     *,
     mu_dtype: DTypeLike | None = None,
     nu_dtype: DTypeLike | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Adam's direction ``m̂ / (√v̂ + ε)``, with ``m̂ = m/(1−β1^t)`` and ``v̂ = v/(1−β2^t)``.
+    """Emit Adam's direction ``m̂ / (√v̂ + ε)``.
+
+    The moments are corrected for their start: ``m̂ = m/(1−β1^t)`` and ``v̂ = v/(1−β2^t)``.
 
     ``m ← β1·m + (1−β1)·g``, ``v ← β2·v + (1−β2)·g²`` (|g|² for complex g). On float32 it is
-    ``optax.scale_by_adam`` bit for bit; on narrower dtypes it computes in float32 where optax does not.
+    ``optax.scale_by_adam`` bit for bit; on narrower dtypes it computes in float32 where optax does
+    not.
 
     Args:
       b1: β1 in [0, 1).
       b2: β2 in [0, 1).
       eps: ε >= 0, outside the root and after the bias correction.
       mu_dtype: storage dtype of m for real parameters; by default theirs, at least float32.
-      nu_dtype: storage dtype of v; by default the same. In bfloat16 v cannot follow a falling gradient.
+      nu_dtype: storage dtype of v; by default the same. In bfloat16 v cannot follow a falling
+        gradient.
 
     Returns:
       A link whose state holds a count and m and v per weight.
 
     Raises:
-      TypeError, ValueError: a number is out of range, a storage dtype is not a real floating-point one of at
-        least 16 bits, or, in `update`, a gradient has not the structure, shape or kind of its weight.
+      TypeError, ValueError: a number is out of range, a storage dtype is not a real floating-point
+        one of at least 16 bits, or, in `update`, a gradient has not the structure, shape or kind of
+        its weight.
 
     Examples:
       >>> link = scale_by_adam()
@@ -149,21 +155,26 @@ def scale_by_adam(
         g: jax.Array, m: jax.Array, v: jax.Array, correction1: jax.Array, correction2: jax.Array
     ) -> tuple[jax.Array, jax.Array, jax.Array]:
         g = widen(g)
+        # in optax's order of operations: on float32 the bits are the same
         m_next = (1 - b1) * g + b1 * widen(m)
+        # |g|² is real also for complex g, and so is v
         v_next = (1 - b2) * (g * g.conj()).real + b2 * widen(v)
+        # the corrections are float32; a float64 moment keeps its precision
         m_hat = m_next / correction1.astype(m_next.dtype)
         v_hat = v_next / correction2.astype(v_next.dtype)
         return m_hat / (root(v_hat) + eps), m_next.astype(m.dtype), v_next.astype(v.dtype)
 
     def init(params: optax.Params) -> ScaleByAdamState:
-        nu = jax.tree.map(jnp.real, _zeros(params, nu_dtype))  # |g|² is real
+        # |g|² is real
+        nu = jax.tree.map(jnp.real, _zeros(params, nu_dtype))
         return ScaleByAdamState(jnp.zeros([], jnp.int32), _zeros(params, mu_dtype), nu)
 
     def update(
-        updates: optax.Updates, state: ScaleByAdamState, params: Any = None, **extra: Any
+        updates: optax.Updates, state: ScaleByAdamState, params: PyTree = None, **extra: object
     ) -> tuple[optax.Updates, ScaleByAdamState]:
         del params, extra
         check_gradients("gradients", updates, state.mu)
+        # the first step has t = 1: with t = 0 the corrections would divide by 0
         t = optax.safe_increment(state.count)
         corrections = 1 - b1**t, 1 - b2**t
         updates, mu, nu = map_leaves(
@@ -175,7 +186,10 @@ def scale_by_adam(
 
 
 def check_storage_dtype(name: str, dtype: DTypeLike | None) -> None:
-    """TypeError unless moments can be stored in `dtype`: None, or real floating point of at least 16 bits."""
+    """Check that moments can be stored in `dtype`.
+
+    That is None, or real floating point of at least 16 bits.
+    """
     try:
         fits = dtype is None or _holds_moments(jnp.dtype(dtype))
     except (TypeError, ValueError):
@@ -183,28 +197,31 @@ def check_storage_dtype(name: str, dtype: DTypeLike | None) -> None:
     if not fits:
         got = getattr(dtype, "__name__", dtype)
         raise TypeError(
-            f"{name} must be a real floating-point dtype of at least 16 bits, got {got!r}; "
-            "pass jnp.float32 or jnp.bfloat16 (jnp.float64 under jax_enable_x64), or None for at least float32"
+            f"{name} must be a real floating-point dtype of at least 16 bits, got {got!r}; pass "
+            "jnp.float32 or jnp.bfloat16 (jnp.float64 under jax_enable_x64), or None for at "
+            "least float32"
         )
 
 
 def scale_by_adabound(
-    b1: Any = 0.9,
-    b2: Any = 0.999,
-    eps: Any = 1e-8,
+    b1: ArrayLike = 0.9,
+    b2: ArrayLike = 0.999,
+    eps: ArrayLike = 1e-8,
     *,
-    learning_rate: optax.ScalarOrSchedule,
-    peak_learning_rate: Any = None,
-    final_learning_rate: Any = 0.1,
-    gamma: Any = 1e-3,
+    learning_rate: ScalarOrSchedule,
+    peak_learning_rate: ArrayLike | None = None,
+    final_learning_rate: ArrayLike = 0.1,
+    gamma: ArrayLike = 1e-3,
     mu_dtype: DTypeLike | None = None,
     nu_dtype: DTypeLike | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """AdaBound's step ``clip(lr_t·√(1−β2^t)/(1−β1^t)/(√v + ε), lo, hi) · m``, before the sign flip.
+    """Emit AdaBound's step, before the sign flip.
 
-    To be followed by ``optax.scale(-1)``: the learning rate is inside, since the bounds are on the product.
-    ``lo = f·(1 − 1/(γt + 1))`` and ``hi = f·(1 + 1/(γt))`` close on ``f = η_t·final_learning_rate``, the
-    learning rate of SGD with the momentum m.
+    ``clip(lr_t·√(1−β2^t)/(1−β1^t)/(√v + ε), lo, hi) · m``
+
+    To be followed by ``optax.scale(-1)``: the learning rate is inside, since the bounds are on the
+    product. ``lo = f·(1 − 1/(γt + 1))`` and ``hi = f·(1 + 1/(γt))`` close on
+    ``f = η_t·final_learning_rate``, the learning rate of SGD with the momentum m.
 
     Args:
       b1, b2, eps: as in `scale_by_adam`, but ε is added to √v before the bias correction.
@@ -226,7 +243,8 @@ def scale_by_adabound(
       >>> round(float(step[0]), 6)
       0.001
 
-    Source: Luo et al., arXiv 1902.09843, Algorithm 2, with the bounds and bias correction of the authors' code.
+    Source: Luo et al., arXiv 1902.09843, Algorithm 2, with the bounds and bias correction of the
+      authors' code.
     """
     check_scalar_or_schedule("learning_rate", learning_rate)
     if not callable(learning_rate):
@@ -235,20 +253,21 @@ def scale_by_adabound(
         )
     check_positive("final_learning_rate", final_learning_rate)
     check_positive("gamma", gamma, "use scale_by_adam for Adam without bounds")
-    final = PAPER.fraction(final_learning_rate, learning_rate, peak_learning_rate)  # final · η_t
+    final = follow(final_learning_rate, learning_rate, peak_learning_rate)
     adam = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
 
     def update(
-        updates: optax.Updates, state: ScaleByAdamState, params: Any = None, **extra: Any
+        updates: optax.Updates, state: ScaleByAdamState, params: PyTree = None, **extra: object
     ) -> tuple[optax.Updates, ScaleByAdamState]:
         del params, extra
         f, lr = final(state.count), scheduled("learning_rate", learning_rate, state.count)
+        # of the directions only the places of absent leaves are used
         directions, state = adam.update(updates, state)
         t = state.count
         rate = lr * jnp.sqrt(1 - b2**t) / (1 - b1**t)
         lo, hi = f * (gamma * t / (gamma * t + 1)), f * (1 + 1 / (gamma * t))
 
-        def leaf(_: Any, m: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+        def leaf(_: object, m: jax.Array, v: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
             m_wide, v_wide = widen(m), widen(v)
             a, low, high = (jnp.asarray(x, v_wide.dtype) for x in (rate, lo, hi))
             return jnp.clip(a / (root(v_wide) + eps), low, high) * m_wide, m, v
@@ -259,19 +278,19 @@ def scale_by_adabound(
 
 
 def _holds_moments(dtype: jnp.dtype) -> bool:
-    known = jax.dtypes.canonicalize_dtype(dtype) == dtype  # float64 only under jax_enable_x64
+    # float64 only under jax_enable_x64
+    known = jax.dtypes.canonicalize_dtype(dtype) == dtype
     return known and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize in (2, 4, 8)
 
 
 def _zeros(params: optax.Params, dtype: DTypeLike | None) -> optax.Updates:
-    """A zero per weight, and no state at all for a leaf that is not floating point."""
+    """Make a zero per weight, and no state where nothing trains."""
 
-    def leaf(p: Any) -> Any:
+    def leaf(p: PyTree) -> PyTree:
         if not is_inexact(p):
             return optax.MaskedNode()
-        keeps_own = dtype is None or jnp.iscomplexobj(
-            p
-        )  # a real dtype would drop the imaginary part
+        # a real dtype would drop the imaginary part
+        keeps_own = dtype is None or jnp.iscomplexobj(p)
         return jnp.zeros_like(p, dtype=wide_dtype(p) if keeps_own else dtype)
 
     return jax.tree.map(leaf, params)

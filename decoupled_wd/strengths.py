@@ -1,19 +1,21 @@
 """How strong the decay is: weight decays λ from quantities that mean the same in every run."""
 
-import math
-from typing import Any
+from __future__ import annotations
 
-import optax
+import math
+
+from jax.typing import ArrayLike
 
 from decoupled_wd._checks import check_at_least_one, check_known, check_nonnegative, check_positive
+from decoupled_wd._types import Number, Schedule
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
-from decoupled_wd.schedules import cycle, cycle_table
+from decoupled_wd.schedules import check_cycles, cycle
 
 
 def normalized(
-    normalized_weight_decay: Any, *, batch_size: float, dataset_size: float, epochs: float
-) -> Any:
-    """The paper's normalised decay: ``λ = λ_norm · sqrt(b / (B·T))``.
+    normalized_weight_decay: ArrayLike, *, batch_size: float, dataset_size: float, epochs: float
+) -> Number:
+    """Compute the paper's normalised decay: ``λ = λ_norm · sqrt(b / (B·T))``.
 
     Args:
       normalized_weight_decay: λ_norm, which stays near its best value when the budget changes.
@@ -41,14 +43,16 @@ def normalized(
 
 
 def normalized_per_cycle(
-    normalized_weight_decay: Any,
+    normalized_weight_decay: ArrayLike,
     *,
     batch_size: float,
     dataset_size: float,
     first_cycle_epochs: float,
     cycle_factor: float = 2.0,
-) -> optax.Schedule:
-    """Normalised decay for warm restarts: ``λ_i = λ_norm · sqrt(b / (B·T_i))``, T_i the current cycle's.
+) -> Schedule:
+    """Schedule the normalised decay for warm restarts.
+
+    ``λ_i = λ_norm · sqrt(b / (B·T_i))``, with T_i of the current cycle
 
     Args:
       normalized_weight_decay: λ_norm.
@@ -64,7 +68,8 @@ def normalized_per_cycle(
       TypeError, ValueError: a number is out of range.
 
     Examples:
-      >>> weight_decay = normalized_per_cycle(0.1, batch_size=1, dataset_size=1, first_cycle_epochs=100)
+      >>> budget = {"batch_size": 1, "dataset_size": 1, "first_cycle_epochs": 100}
+      >>> weight_decay = normalized_per_cycle(0.1, **budget)
       >>> [round(float(weight_decay(step)), 5) for step in (0, 99, 100, 300)]
       [0.01, 0.01, 0.00707, 0.005]
 
@@ -77,9 +82,9 @@ def normalized_per_cycle(
         dataset_size=dataset_size,
         epochs=first_cycle_epochs,
     )
-    cycle_table(first_cycle_steps, cycle_factor)  # only for its checks
+    check_cycles(first_cycle_steps, cycle_factor)
 
-    def schedule(step: Any) -> Any:
+    def schedule(step: Number) -> Number:
         index, _, _ = cycle(step, first_cycle_steps, cycle_factor)
         return first * float(cycle_factor) ** (-0.5 * index)
 
@@ -87,18 +92,20 @@ def normalized_per_cycle(
 
 
 def steps_of(epochs: float, batch_size: float, dataset_size: float) -> int:
-    """The optimiser steps in `epochs`, a batch each: ``T·B/b``, rounded; at least 1."""
+    """Count the optimiser steps in `epochs`: ``T·B/b``, rounded, at least 1."""
     counts = {"batch_size": batch_size, "dataset_size": dataset_size, "first_cycle_epochs": epochs}
     for name, number in counts.items():
         check_positive(name, number)
         check_known(name, number)
+    # a cycle shorter than a step would restart within it
     return max(1, round(epochs * dataset_size / batch_size))
 
 
 def from_cost_penalty(penalty: float, *, dataset_size: float, learning_rate: float) -> float:
-    """The decay rate of SGD on a cost with an L2 penalty: ``λ = α·penalty / n``.
+    """Turn an L2 penalty into SGD's λ: ``λ = α·penalty / n``.
 
-    The cost is ``C = C_0 + penalty/(2n) · Σ w²``, whose gradient step multiplies w by ``1 − α·penalty/n``.
+    The cost is ``C = C_0 + penalty/(2n) · Σ w²``, whose gradient step multiplies w by
+    ``1 − α·penalty/n``.
 
     Args:
       penalty: the coefficient of the penalty, as textbooks write it.
@@ -115,7 +122,8 @@ def from_cost_penalty(penalty: float, *, dataset_size: float, learning_rate: flo
       >>> from_cost_penalty(5.0, dataset_size=50_000, learning_rate=0.5)
       5e-05
 
-    Source: Nielsen, Neural Networks and Deep Learning, ch. 3, eqs. (87) and (92); arXiv 1711.05101, Proposition 1.
+    Source: Nielsen, Neural Networks and Deep Learning, ch. 3, eqs. (87) and (92); arXiv 1711.05101,
+      Proposition 1.
     """
     check_nonnegative("penalty", penalty)
     check_positive("dataset_size", dataset_size)
@@ -126,7 +134,9 @@ def from_cost_penalty(penalty: float, *, dataset_size: float, learning_rate: flo
 def from_timescale(
     *, steps: float, learning_rate: float | None = None, coupling: Coupling | str = PAPER
 ) -> float:
-    """The λ that forgets in `steps`: ``c · steps = 1`` at the peak, so ``λ = 1 / (steps · α^p)``.
+    """Return the λ that forgets in `steps`: ``λ = 1 / (steps · α^p)``.
+
+    At the peak ``c · steps = 1``.
 
     AdamW averages its past updates with this timescale: after `steps` an update is worth 1/e.
 
@@ -148,13 +158,15 @@ def from_timescale(
     Source: Wang & Aitchison, arXiv 2405.13698.
     """
     check_at_least_one("steps", steps)
-    return _from_fraction(1 / steps, learning_rate, coupling)
+    return _in_unit(1 / steps, learning_rate, coupling)
 
 
 def from_half_life(
     *, steps: float, learning_rate: float | None = None, coupling: Coupling | str = PAPER
 ) -> float:
-    """The λ that halves an idle weight in `steps`: ``(1 − c)^steps = 1/2`` at the peak.
+    """Return the λ that halves an idle weight in `steps`.
+
+    At the peak ``(1 − c)^steps = 1/2``.
 
     Args:
       steps: the half-life in optimiser steps, at least 1.
@@ -170,11 +182,9 @@ def from_half_life(
     Examples:
       >>> from_half_life(steps=1)
       0.5
-
-    Source: the definition of a half-life.
     """
     check_at_least_one("steps", steps)
-    return _from_fraction(-math.expm1(-math.log(2) / steps), learning_rate, coupling)
+    return _in_unit(-math.expm1(-math.log(2) / steps), learning_rate, coupling)
 
 
 def keep_normalized(
@@ -186,10 +196,13 @@ def keep_normalized(
     learning_rate_ratio: float = 1.0,
     coupling: Coupling | str = PAPER,
 ) -> float:
-    """A λ for another budget, by the paper's rule: ``λ·sqrt(b/(B·T)) / α^p``, each ratio new over old.
+    """Return λ for another budget, by the paper's rule.
 
-    It assumes that the best *normalised* λ is the same for every budget, so a run of four times the steps wants
-    half the decay a step. `keep_timescale` assumes otherwise; where they differ, try both.
+    It is ``λ·sqrt(b/(B·T)) / α^p``, each letter a ratio of new over old.
+
+    It assumes that the best *normalised* λ is the same for every budget, so a run of four times the
+    steps wants half the decay a step. `keep_timescale` assumes otherwise; where they differ, try
+    both.
 
     Args:
       weight_decay: λ of the old run, in the unit of `coupling`.
@@ -209,7 +222,8 @@ def keep_normalized(
       >>> keep_normalized(0.02, epochs_ratio=4)
       0.01
 
-    Source: arXiv 1711.05101, appendix B.1, found for AdamW with cosine annealing on CIFAR-10 and ImageNet32x32.
+    Source: arXiv 1711.05101, appendix B.1, found for AdamW with cosine annealing on CIFAR-10 and
+      ImageNet32x32.
     """
     ratios = {
         "batch_ratio": batch_ratio,
@@ -230,13 +244,16 @@ def keep_timescale(
     learning_rate_ratio: float = 1.0,
     coupling: Coupling | str = PAPER,
 ) -> float:
-    """A λ for another run that forgets over as many epochs: ``λ·b/B / α^p``, each ratio new over old.
+    """Return λ for another run that forgets over as many epochs.
 
-    It assumes that the best timescale ``b/(c·B)``, in *epochs*, is the same for every data set and batch size, so
-    the number of epochs has no place in it. `keep_normalized` assumes otherwise.
+    It is ``λ·b/B / α^p``, each letter a ratio of new over old.
+
+    It assumes that the best timescale ``b/(c·B)``, in *epochs*, is the same for every data set and
+    batch size, so the number of epochs has no place in it. `keep_normalized` assumes otherwise.
 
     Args:
-      weight_decay, batch_ratio, dataset_ratio, learning_rate_ratio, coupling: as in `keep_normalized`.
+      weight_decay, batch_ratio, dataset_ratio, learning_rate_ratio, coupling: as in
+        `keep_normalized`.
 
     Returns:
       λ of the new run, a float.
@@ -248,7 +265,8 @@ def keep_timescale(
       >>> keep_timescale(0.02, dataset_ratio=4)
       0.005
 
-    Source: Wang & Aitchison, arXiv 2405.13698, found for AdamW on ResNets, ViTs and language models.
+    Source: Wang & Aitchison, arXiv 2405.13698, found for AdamW on ResNets, ViTs and language
+      models.
     """
     check_positive("batch_ratio", batch_ratio)
     check_positive("dataset_ratio", dataset_ratio)
@@ -260,20 +278,22 @@ def _transferred(
 ) -> float:
     check_nonnegative("weight_decay", weight_decay)
     check_positive("learning_rate_ratio", learning_rate_ratio)
-    return weight_decay * _from_fraction(change, learning_rate_ratio, coupling)
+    return weight_decay * _in_unit(change, learning_rate_ratio, coupling)
 
 
-def _from_fraction(fraction: float, learning_rate: float | None, coupling: Coupling | str) -> float:
+def _in_unit(amount: float, learning_rate: float | None, coupling: Coupling | str) -> float:
+    """Turn an amount of c, or a ratio, into λ: ``amount / α^p``."""
     coupling = as_coupling("coupling", coupling)
     if learning_rate is not None:
         check_positive("learning_rate", learning_rate, "pass the peak learning rate of the run")
+    # the learning rate plays no part, and need not be told
     if coupling.p == 0:
-        return fraction
+        return amount
     if learning_rate is None:
         raise ValueError(
             f"{coupling} multiplies the decay by the learning rate; pass learning_rate="
         )
-    weight_decay: float = fraction / learning_rate**coupling.p
+    weight_decay: float = amount / learning_rate**coupling.p
     check_nonnegative(
         f"the weight decay for learning_rate={learning_rate}",
         weight_decay,

@@ -1,27 +1,25 @@
 """Where decay meets the optimiser: ``θ' = W(θ + Δ_t − c_t · m ⊙ pull(θ))``."""
 
+from __future__ import annotations
+
 import contextlib
 import functools
 import warnings
 from collections.abc import Callable, Iterator
 from contextvars import ContextVar
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from decoupled_wd._checks import check_type, scheduled
-from decoupled_wd._resolution import per_leaf, resolve
-from decoupled_wd._trees import (
-    cast_like,
-    check_gradients,
-    check_params,
-    check_structure,
-    once_per_shape,
-    wide_dtype,
-    widen,
-)
+from decoupled_wd._resolution import check_fit, check_weight_decay, per_leaf, resolve
+from decoupled_wd._slips import warn_of_strong_decay
+from decoupled_wd._trees import cast_like, once_per_shape, wide_dtype, widen
+from decoupled_wd._types import Number, PyTree, ScalarOrSchedule, WeightDecay
+from decoupled_wd._updates import check_gradients, check_params, check_structure
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.masks import MaskLike, everything, select
 from decoupled_wd.rounding import check_rounding, held_weights, is_rounding_state
@@ -35,16 +33,19 @@ class AddDecayedWeightsState(NamedTuple):
 
 
 class Applied(NamedTuple):
-    """What a `decay_weights` did, known by the count that it left; a rule's pull is that of its leaves."""
+    """What a `decay_weights` did, known by the count that it left.
+
+    A rule's pull is that of its leaves.
+    """
 
     count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as in optax
     weights: optax.Params
     updates: optax.Updates
     pull: optax.Updates
-    strengths: Any
+    strengths: PyTree
     fraction: jax.Array
-    weight_decay: Any
-    learning_rate: Any
+    weight_decay: Number
+    learning_rate: Number | None
 
 
 _OBSERVED: ContextVar[list[Applied] | None] = ContextVar("observed", default=None)
@@ -52,8 +53,12 @@ _OBSERVED: ContextVar[list[Applied] | None] = ContextVar("observed", default=Non
 
 @contextlib.contextmanager
 def observed() -> Iterator[list[Applied]]:
-    """Collect what every `decay_weights` does inside, in this thread alone; of nested blocks the inner collects."""
+    """Collect what every `decay_weights` does inside, in this thread alone.
+
+    Of nested blocks the inner collects.
+    """
     found: list[Applied] = []
+    # a context variable, since threads may train side by side
     token = _OBSERVED.set(found)
     try:
         yield found
@@ -62,10 +67,10 @@ def observed() -> Iterator[list[Applied]]:
 
 
 class DecayWeightsState(NamedTuple):
-    """Step count, c_t and lr_t of the last step, and the rule's state.
+    """The state of `decay_weights`.
 
-    ``fraction`` is what that step removed (of λ = 1 for a tree); ``current_learning_rate`` is what the decay was
-    told, 0 where it was told none, and is there to be logged.
+    ``fraction`` is what that step removed (of λ = 1 for a tree); ``current_learning_rate`` is what
+    the decay was told, 0 where it was told none, and is there to be logged.
     """
 
     count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as in optax
@@ -83,12 +88,12 @@ class DecoupleState(NamedTuple):
 
 
 def add_decayed_weights(
-    weight_decay: optax.ScalarOrSchedule, mask: MaskLike = everything()
+    weight_decay: WeightDecay, mask: MaskLike = everything()
 ) -> optax.GradientTransformationExtraArgs:
-    """L2 regularisation as a link in optax's place, before the sign flip: ``u + λ_t · m ⊙ θ``.
+    """Add L2 regularisation, before the sign flip: ``u + λ_t · m ⊙ θ``.
 
-    First in the chain it is L2 (the preconditioner sees it); between preconditioner and learning rate it is
-    optax's lr-coupled decay; for the paper's decay use `decay_weights`, after both.
+    First in the chain it is L2 (the preconditioner sees it); between preconditioner and learning
+    rate it is optax's lr-coupled decay; for the paper's decay use `decay_weights`, after both.
 
     Args:
       weight_decay: λ, a number, a schedule, or a tree of numbers as in `decay_weights`.
@@ -98,7 +103,8 @@ def add_decayed_weights(
       A link that keeps the dtype of its updates, since stateful links of optax may follow.
 
     Raises:
-      TypeError, ValueError: λ is not a finite number >= 0, the mask does not fit, or params are missing.
+      TypeError, ValueError: λ is not a finite number >= 0, the mask does not fit, or params are
+        missing.
 
     Examples:
       >>> link = add_decayed_weights(0.1)
@@ -109,14 +115,19 @@ def add_decayed_weights(
 
     Source: arXiv 1711.05101, Algorithms 1 and 2, line 6 (the L2 variants).
     """
-    common, factors = per_leaf("weight_decay", weight_decay)
+    check_weight_decay("weight_decay", weight_decay)
+    common, factors = per_leaf(weight_decay)
 
     def init(params: optax.Params) -> AddDecayedWeightsState:
-        resolve(mask, factors, params)  # what does not fit is refused here, before training
+        # what does not fit is told here, before anything is trained
+        check_fit(mask, factors, params)
         return AddDecayedWeightsState(jnp.zeros([], jnp.int32))
 
     def update(
-        updates: optax.Updates, state: AddDecayedWeightsState, params: Any = None, **extra: Any
+        updates: optax.Updates,
+        state: AddDecayedWeightsState,
+        params: PyTree = None,
+        **extra: object,
     ) -> tuple[optax.Updates, AddDecayedWeightsState]:
         del extra
         check_params("decay", params)
@@ -131,24 +142,28 @@ def add_decayed_weights(
 
 
 def decay_weights(
-    weight_decay: optax.ScalarOrSchedule,
+    weight_decay: WeightDecay,
     *,
-    learning_rate: optax.ScalarOrSchedule | None = None,
-    peak_learning_rate: Any = None,
+    learning_rate: ScalarOrSchedule | None = None,
+    peak_learning_rate: ArrayLike | None = None,
     coupling: Coupling | str = PAPER,
     rule: Rule = towards_zero(),
     mask: MaskLike = everything(),
 ) -> optax.GradientTransformationExtraArgs:
-    """Decoupled decay as the last link of a chain: ``u − c_t · m ⊙ pull(θ)``, ``c_t = λ_t · α^p · η_t^s``.
+    """Decay weights, decoupled, as the last link of a chain.
+
+    ``u − c_t · m ⊙ pull(θ)`` with ``c_t = λ_t · α^p · η_t^s``
 
     Args:
-      weight_decay: λ, a number, a schedule, or a tree of numbers with the structure of the params or a
-        prefix of it; its unit is set by `coupling`. The number 0 leaves every update bit for bit as it is.
-      learning_rate: what the optimiser uses, a number or a schedule. Where it is left out the decay is λ_t at
-        every step, whatever schedule the optimiser follows.
-      peak_learning_rate: α. Needed where the coupling's p ≠ s and the learning rate is a schedule, or a JAX
-        array, as under ``optax.inject_hyperparams``; it is never guessed.
-      coupling: how λ scales with the learning rate, a `Coupling` or a framework's name; `PAPER` by default.
+      weight_decay: λ, a number, a schedule, or a tree of numbers with the structure of the params
+        or a prefix of it; its unit is set by `coupling`. The number 0 leaves every update bit for
+        bit as it is.
+      learning_rate: what the optimiser uses, a number or a schedule. Where it is left out the decay
+        is λ_t at every step, whatever schedule the optimiser follows.
+      peak_learning_rate: α. Needed where the coupling's p ≠ s and the learning rate is a schedule,
+        or a JAX array, as under ``optax.inject_hyperparams``; it is never guessed.
+      coupling: how λ scales with the learning rate, a `Coupling` or a framework's name; `PAPER` by
+        default.
       rule: towards what; see `rules`.
       mask: which parameters, how much each; see `masks`.
 
@@ -156,7 +171,8 @@ def decay_weights(
       A link that emits float32 or wider. Its state holds a count, c_t and the rule's state.
 
     Raises:
-      TypeError, ValueError: a number is out of range, α is missing, the mask does not fit, or params are missing.
+      TypeError, ValueError: a number is out of range, α is missing, the mask does not fit, or
+        params are missing.
 
     Examples:
       >>> optimizer = optax.chain(optax.sgd(0.5), decay_weights(0.1))
@@ -169,11 +185,14 @@ def decay_weights(
     """
     rule = as_rule(rule)
     coupling = as_coupling("coupling", coupling)
-    common, factors = per_leaf("weight_decay", weight_decay)
+    check_weight_decay("weight_decay", weight_decay)
+    common, factors = per_leaf(weight_decay)
     rates = coupling.rates(common, learning_rate, peak_learning_rate)
+    warn_of_strong_decay(weight_decay, coupling, learning_rate, peak_learning_rate)
 
     def init(params: optax.Params) -> DecayWeightsState:
         m, _ = resolve(mask, factors, params)
+        # what the mask leaves out is hidden, so that a rule keeps no state for it
         decayed = select(params, m)
         return DecayWeightsState(
             jnp.zeros([], jnp.int32), jnp.zeros([]), jnp.zeros([]), rule.init(decayed)
@@ -182,17 +201,21 @@ def decay_weights(
     def update(
         updates: optax.Updates,
         state: DecayWeightsState,
-        params: Any = None,
+        params: PyTree = None,
         *,
         gradients: optax.Updates | None = None,
-        **extra: Any,
+        **extra: object,
     ) -> tuple[optax.Updates, DecayWeightsState]:
+        # a chain hands every link what it was called with
         del extra
         check_params("decay", params)
         check_gradients("updates", updates, params)
+        # of shapes and paths alone: nothing of it is left in the compiled program
         m, strengths = resolve(mask, factors, params)
         fraction, lam, told = rates(state.count)
+        # a strong type, so that the state is the same whether λ is a number or a schedule
         c = jnp.asarray(fraction, state.fraction.dtype)
+        # held for whoever logs it, though nothing here reads it again
         lr = jnp.asarray(0.0 if told is None else told, state.current_learning_rate.dtype)
         pull, rule_state = rule.update(
             select(updates, m),
@@ -202,6 +225,7 @@ def decay_weights(
             fraction=select(_times(c, strengths), m),
         )
         count = optax.safe_increment(state.count)
+        # only inside `record`; otherwise nothing is kept alive
         if (found := _OBSERVED.get()) is not None:
             found.append(Applied(count, params, updates, pull, strengths, c, lam, told))
         return _add(updates, -c, strengths, pull), DecayWeightsState(count, c, lr, rule_state)
@@ -211,26 +235,30 @@ def decay_weights(
 
 def decouple(
     inner: optax.GradientTransformation,
-    weight_decay: optax.ScalarOrSchedule,
+    weight_decay: WeightDecay,
     *,
-    learning_rate: optax.ScalarOrSchedule | None = None,
-    peak_learning_rate: Any = None,
+    learning_rate: ScalarOrSchedule | None = None,
+    peak_learning_rate: ArrayLike | None = None,
     coupling: Coupling | str = PAPER,
     rule: Rule = towards_zero(),
     mask: MaskLike = everything(),
     rounding: optax.GradientTransformation | None = None,
 ) -> optax.GradientTransformationExtraArgs:
-    """Decoupled weight decay around any finished optimiser: ``Δ_t − c_t · m ⊙ pull(θ)``.
+    """Put decoupled weight decay around any finished optimiser.
+
+    ``Δ_t − c_t · m ⊙ pull(θ)``
 
     Args:
-      inner: any optax optimiser, its sign flip included and its own decay off: optax's adamw, lion, lamb and
-        others decay by default, so give them ``weight_decay=0.0``. One that keeps weights of its own takes a
-        decay around it back: write ``schedule_free(decouple(...), ...)``, likewise for sam and mechanize.
-      weight_decay: λ, a number, a schedule, or a tree of numbers with the structure of the params or a
-        prefix of it; its unit is set by `coupling`. The number 0 leaves every update bit for bit as it is.
-      learning_rate: what `inner` uses, a number or a schedule. Where it is left out the decay is λ_t at every
-        step, whatever schedule `inner` follows: a schedule found in its state is warned about, unless the
-        coupling is `CONSTANT`, which says the same.
+      inner: any optax optimiser, its sign flip included and its own decay off: optax's adamw, lion,
+        lamb and others decay by default, so give them ``weight_decay=0.0``. One that keeps weights
+        of its own takes a decay around it back: write ``schedule_free(decouple(...), ...)``,
+        likewise for sam and mechanize.
+      weight_decay: λ, a number, a schedule, or a tree of numbers with the structure of the params
+        or a prefix of it; its unit is set by `coupling`. The number 0 leaves every update bit for
+        bit as it is.
+      learning_rate: what `inner` uses, a number or a schedule. Where it is left out the decay is
+        λ_t at every step, whatever schedule `inner` follows: a schedule found in its state is
+        warned about, unless the coupling is `CONSTANT`, which says the same.
       peak_learning_rate, coupling: as in `decay_weights`.
       rule: towards what; see `rules`.
       mask: which parameters, how much each; see `masks`.
@@ -241,8 +269,8 @@ def decouple(
       An optimiser that passes extra arguments on to `inner`.
 
     Raises:
-      TypeError, ValueError: a number is out of range, α is missing, the mask does not fit, params are missing, or
-        `inner` holds a decay of this package already.
+      TypeError, ValueError: a number is out of range, α is missing, the mask does not fit, params
+        are missing, or `inner` holds a decay of this package already.
 
     Examples:
       >>> optimizer = decouple(optax.lion(1e-4, weight_decay=0.0), 1e-5)
@@ -274,14 +302,19 @@ def decouple(
         return state
 
     def update(
-        updates: optax.Updates, state: DecoupleState, params: Any = None, **extra: Any
+        updates: optax.Updates, state: DecoupleState, params: PyTree = None, **extra: object
     ) -> tuple[optax.Updates, DecoupleState]:
         check_params("decay", params)
         check_structure("gradients", updates, params)
+        # Δ first: rules see the step that the optimiser has decided on
         step, inner_state = inner.update(updates, state.inner, params, **extra)
+        # behind `residual` the decay is taken of the float32 weights, not of their
+        # rounded halves
         held = held_weights(state.rounding, params)
         step, decay_state = decay.update(step, state.decay, held, gradients=updates)
         step, last_state = last.update(step, state.rounding, params)
+        # a rounding link emits a float32 difference on purpose; otherwise the sum is
+        # rounded once
         step = cast_like(step, updates) if rounding is None else step
         return step, DecoupleState(inner_state, decay_state, last_state)
 
@@ -289,10 +322,15 @@ def decouple(
 
 
 def in_float32(inner: optax.GradientTransformation) -> optax.GradientTransformationExtraArgs:
-    """Run `inner` in float32 or wider and round its updates once, to the dtype of the incoming gradients."""
+    """Run `inner` in float32 or wider and round its updates once.
+
+    They leave in the dtype of the incoming gradients.
+    """
     inner = optax.with_extra_args_support(inner)
 
-    def update(updates: Any, state: Any, params: Any = None, **extra: Any) -> tuple[Any, Any]:
+    def update(
+        updates: PyTree, state: PyTree, params: PyTree = None, **extra: object
+    ) -> tuple[PyTree, PyTree]:
         step, state = inner.update(jax.tree.map(widen, updates), state, params, **extra)
         return cast_like(step, updates), state
 
@@ -300,49 +338,65 @@ def in_float32(inner: optax.GradientTransformation) -> optax.GradientTransformat
 
 
 def _check_inner(state: optax.OptState, told: bool) -> None:
-    """What would decay twice, or be rounded too early; and a schedule that the decay was not told of."""
+    """Refuse what would decay twice, or be rounded too early.
+
+    Warn of a schedule that the decay was not told of.
+    """
     if _holds(is_rounding_state, state):
         raise ValueError(
             "rounding must be the last link; pass it as rounding= instead of inside inner"
         )
     if _holds(lambda node: isinstance(node, DecayWeightsState), state):
         raise ValueError(
-            "inner decays already, so that weights would decay twice; give all of the decay to one of the two, "
-            "or chain two decay_weights links behind the optimiser, each with its mask"
+            "inner decays already, so that weights would decay twice; give all of the decay to "
+            "one of the two, or chain two decay_weights links behind the optimiser, each with "
+            "its mask"
         )
     if _holds(_is_scheduled, state) and not told:
         warnings.warn(
-            "inner follows a schedule, and decouple was not told of it: the decay will be the same at every step; "
-            "pass learning_rate= with the schedule, or coupling=CONSTANT if that is meant",
+            "inner follows a schedule, and decouple was not told of it: the decay will be the "
+            "same at every step; pass learning_rate= with the schedule, or coupling=CONSTANT if "
+            "that is meant",
             stacklevel=3,
         )
 
 
-def _holds(kind: Callable[[Any], bool], state: optax.OptState) -> bool:
+def _holds(kind: Callable[[PyTree], bool], state: optax.OptState) -> bool:
     return any(map(kind, jax.tree.leaves(state, is_leaf=kind)))
 
 
-def _is_scheduled(node: Any) -> bool:
+def _is_scheduled(node: PyTree) -> bool:
+    # inject_hyperparams holds a state for each hyperparameter that it was given as a schedule
     injected = isinstance(node, optax.InjectStatefulHyperparamsState)
     return isinstance(node, optax.ScaleByScheduleState) or bool(
         injected and node.hyperparams_states
     )
 
 
-def _add(updates: optax.Updates, factor: Any, multipliers: Any, pull: Any) -> optax.Updates:
-    """``u + factor · m ⊙ pull`` in float32 or wider; where m is 0 or u is absent, no value changes."""
+def _add(
+    updates: optax.Updates, factor: Number, multipliers: PyTree, pull: PyTree
+) -> optax.Updates:
+    """Return ``u + factor · m ⊙ pull`` in float32 or wider.
 
-    def leaf(m: float, rate: Any, u: Any, r: Any) -> Any:
+    Where m is 0 or u is absent, no value changes.
+    """
+
+    def leaf(m: float, rate: Number, u: PyTree, r: PyTree) -> PyTree:
+        # 0·θ would be NaN for an infinite weight, so no decay is no arithmetic
         return widen(u) if not m or u is None else _step(u, rate, r)
 
     return jax.tree.map(leaf, multipliers, _times(factor, multipliers), updates, pull)
 
 
+# a program of a thousand leaves of twelve shapes traces twelve of these
 @once_per_shape
-def _step(u: jax.Array, rate: Any, r: jax.Array) -> Any:
+def _step(u: jax.Array, rate: Number, r: jax.Array) -> PyTree:
     return (widen(u) + rate * widen(r)).astype(wide_dtype(u))
 
 
-def _times(factor: Any, multipliers: Any) -> Any:
-    """``factor · m``, computed once for each distinct m: there are few, and as many m as leaves."""
+def _times(factor: Number, multipliers: PyTree) -> PyTree:
+    """Return ``factor · m``, computed once for each distinct m.
+
+    There are few of these, and as many m as leaves.
+    """
     return jax.tree.map(functools.cache(lambda m: factor * m), multipliers)

@@ -14,7 +14,7 @@ from flax import nnx
 import decoupled_wd as dwd
 from decoupled_wd.study.tasks.data import mnist1d
 
-EPOCHS, BATCH, PEAK = 30, 100, 5e-3
+EPOCHS, BATCH, PEAK = 15, 100, 5e-3
 data = mnist1d()
 steps = EPOCHS * (len(data.y_train) // BATCH)
 

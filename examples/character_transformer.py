@@ -16,7 +16,7 @@ from flax import nnx
 
 import decoupled_wd as dwd
 
-STEPS, BATCH, LENGTH, WIDTH, PEAK = 400, 16, 64, 64, 3e-3
+STEPS, BATCH, LENGTH, WIDTH, PEAK = 300, 16, 32, 32, 1e-2
 
 
 def text():

@@ -28,6 +28,8 @@ parser.add_argument("--seeds", type=int, default=1)
 parser.add_argument("--store", default="cifar10-runs", help="folder of the finished runs")
 options = parser.parse_args()
 smoke = options.smoke or options.file is None
+# a smoke run is over sooner than its program would be optimised
+jax.config.update("jax_disable_most_optimizations", smoke)
 
 
 # %% Data

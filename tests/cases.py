@@ -1,6 +1,7 @@
 """Every public transformation once: a name, and a factory whose keywords can be overridden.
 
-``CASES["adamw"](weight_decay=0.0)`` makes one. A new rule is one line in RULES, a new transformation one in LINKS.
+``CASES["adamw"](weight_decay=0.0)`` makes one. A new rule is one entry in FORMULAS, with which it goes through
+every law and is compared with its formula; a new transformation is one line in LINKS, a new rounding in ROUNDED.
 """
 
 import inspect
@@ -9,6 +10,7 @@ from functools import partial
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 import decoupled_wd as dwd
@@ -20,15 +22,65 @@ PARAMS = {
 ALPHA, LAMBDA = 0.1, 0.02
 RUN = {"batch_size": 1, "dataset_size": 3, "first_cycle_epochs": 1}
 
-RULES = {
-    "towards_zero": dwd.rules.towards_zero(),
-    "towards_start": dwd.rules.towards_start(),
+
+def norm(x, axis=None):
+    """The L2 norm in NumPy, its axes kept."""
+    return np.sqrt(np.sum(np.abs(x) ** 2, axis=axis, keepdims=True))
+
+
+def lp_step(p):
+    """The gradient step on |z|^p/p from z = θ + Δ, cut off at zero, written as a pull."""
+
+    def pull(theta, start, delta, c):
+        z = theta + delta
+        new = np.sign(z) * np.maximum(np.abs(z) - c * np.abs(z) ** (p - 1), 0)
+        return (z - new) / c
+
+    return pull
+
+
+def where_agreed(pull):
+    """The pull where the step Δ goes that way already."""
+
+    def kept(*args):
+        _, _, delta, _ = args
+        return np.where(delta * pull(*args) <= 0, pull(*args), 0)
+
+    return kept
+
+
+# each rule, and its pull in NumPy from θ, θ_0, Δ and the fraction c
+FORMULAS = {
+    "towards_zero": (
+        dwd.rules.towards_zero(),
+        lambda theta, start, delta, c: theta,
+    ),
+    "towards_start": (
+        dwd.rules.towards_start(),
+        lambda theta, start, delta, c: theta - start,
+    ),
+    "towards": (
+        dwd.rules.towards(0.7),
+        lambda theta, start, delta, c: theta - 0.7,
+    ),
+    "towards_norm": (
+        dwd.rules.towards_norm(0.5),
+        lambda theta, start, delta, c: (1 - 0.5 / norm(theta)) * theta,
+    ),
+    "towards_norm-start": (
+        dwd.rules.towards_norm(),
+        lambda theta, start, delta, c: (1 - norm(start) / norm(theta)) * theta,
+    ),
+    "lp": (dwd.rules.lp(1.5), lp_step(1.5)),
+    "lp-1": (dwd.rules.lp(1), lp_step(1)),
+    "cautious": (
+        dwd.rules.cautious(dwd.rules.towards_start()),
+        where_agreed(lambda theta, start, delta, c: theta - start),
+    ),
+}
+# the laws take a target that is a tree, which must fit the params and the mask
+RULES = {name: rule for name, (rule, _) in FORMULAS.items()} | {
     "towards": dwd.rules.towards(jax.tree.map(lambda p: 1.5 * p - 0.1, PARAMS)),
-    "towards_norm": dwd.rules.towards_norm(0.5),
-    "towards_norm-start": dwd.rules.towards_norm(),
-    "lp": dwd.rules.lp(1.5),
-    "lp-1": dwd.rules.lp(1),
-    "cautious": dwd.rules.cautious(dwd.rules.towards_start()),
 }
 LINEAR = {"towards_zero"}  # pull(θ) is θ, whatever Δ and the gradients are
 COUPLINGS = {
@@ -103,7 +155,9 @@ def public_transformations(module):
         for name, function in vars(module).items()
         if inspect.isfunction(function)
         and not name.startswith("_")
+        # annotations may be names, such as that of an alias of optax's type
         and re.search(
-            "GradientTransformation|Rule", str(inspect.signature(function).return_annotation)
+            "GradientTransformation|Rule|Optimizer",
+            str(inspect.signature(function).return_annotation),
         )
     }

@@ -41,40 +41,15 @@ MODULES = {
 }
 NOT_CALLED = {  # what a module shows beside its functions, and what users do not call
     "dwd.masks.Mask": "made by the functions of masks",
-    "dwd.masks.Match": "made by the functions of masks",
-    "dwd.masks.Tree": "made by the functions of masks",
-    "dwd.masks.as_multiplier": "a check of the package",
-    "dwd.masks.matches": "of the package; users call multipliers",
-    "dwd.masks.select": "of the package",
     "dwd.rules.Rule": "the type of a rule",
-    "dwd.rules.TowardsStartState": "a state",
-    "dwd.rules.TowardsNormState": "a state",
-    "dwd.rules.check_rule": "a check of the package",
-    "dwd.rounding.ResidualState": "a state",
-    "dwd.rounding.StochasticRoundingState": "a state",
-    "dwd.rounding.is_rounding_state": "takes any object",
-    "dwd.rounding.is_bfloat16": "takes any object",
-    "dwd.rounding.is_rounding_link": "takes any object",
-    "dwd.rounding.check_rounding": "a check of the package",
-    "dwd.rules.as_rule": "a check of the package",
-    "dwd.rounding.held_weights": "part of the package",
-    "dwd.rounding.round_with": "a kernel of the package",
+    "dwd.StrongDecayWarning": "raised by the package",
 }
 
 
-REEXPORTED = {"multipliers", "select"}  # of masks, from a private module
-
-
 def public(module):
-    """The functions and classes of a module that users call: its own, all that `dwd` shows, and REEXPORTED."""
-    names = getattr(module, "__all__", [name for name in vars(module) if name[0] != "_"])
-    found = {name: getattr(module, name) for name in names}
-    return {
-        name: f
-        for name, f in found.items()
-        if (inspect.isfunction(f) or inspect.isclass(f))
-        and (module is dwd or f.__module__ == module.__name__ or name in REEXPORTED)
-    }
+    """The functions and classes that a module shows its users."""
+    found = {name: getattr(module, name) for name in module.__all__}
+    return {name: f for name, f in found.items() if inspect.isfunction(f) or inspect.isclass(f)}
 
 
 def callables():

@@ -4,12 +4,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import cases
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from cases import lp_step, norm, where_agreed
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -50,49 +52,14 @@ def pull_of(rule, *, start=START, theta=THETA, delta=DELTA, fraction=C, dtype=No
     return pull
 
 
-def norm(x, axis=None):
-    return np.sqrt(np.sum(np.abs(x) ** 2, axis=axis, keepdims=True))
-
-
-def keep_where_agreed(pull):
-    return lambda theta, start, delta: np.where(
-        delta * pull(theta, start, delta) <= 0, pull(theta, start, delta), 0
-    )
-
-
-def lp_step(p):
-    """The gradient step on |z|^p/p from z = θ + Δ, cut off at zero, written as a pull."""
-
-    def pull(theta, start, delta):
-        z = theta + delta
-        new = np.sign(z) * np.maximum(np.abs(z) - C * np.abs(z) ** (p - 1), 0)
-        return (z - new) / C
-
-    return pull
-
-
-FORMULAS = {
-    "towards_zero": (towards_zero(), lambda theta, start, delta: theta),
-    "towards_start": (towards_start(), lambda theta, start, delta: theta - start),
-    "towards-number": (towards(0.7), lambda theta, start, delta: theta - 0.7),
-    "towards_norm": (
-        towards_norm(0.5),
-        lambda theta, start, delta: (1 - 0.5 / norm(theta)) * theta,
-    ),
-    "towards_norm-start": (
-        towards_norm(),
-        lambda theta, start, delta: (1 - norm(start) / norm(theta)) * theta,
-    ),
-    "lp-1": (lp(1), lp_step(1)),
-    "lp-1.5": (lp(1.5), lp_step(1.5)),
-    "lp-2": (lp(2), lambda theta, start, delta: theta + delta),
+FORMULAS = cases.FORMULAS | {
+    "lp-2": (lp(2), lambda theta, start, delta, c: theta + delta),
     "lp-3": (lp(3), lp_step(3)),
-    "cautious": (cautious(towards_zero()), keep_where_agreed(lambda theta, start, delta: theta)),
-    "cautious-start": (
-        cautious(towards_start()),
-        keep_where_agreed(lambda theta, start, delta: theta - start),
+    "cautious-zero": (
+        cautious(towards_zero()),
+        where_agreed(lambda theta, start, delta, c: theta),
     ),
-    "cautious-lp": (cautious(lp(1)), keep_where_agreed(lp_step(1))),
+    "cautious-lp": (cautious(lp(1)), where_agreed(lp_step(1))),
 }
 RULES = {name: rule for name, (rule, _) in FORMULAS.items()}
 
@@ -100,7 +67,7 @@ RULES = {name: rule for name, (rule, _) in FORMULAS.items()}
 @pytest.mark.parametrize("name", FORMULAS)
 def test_the_pull_is_its_formula_in_float64(x64, name):
     rule, formula = FORMULAS[name]
-    expected = jax.tree.map(lambda *x: formula(*x).reshape(np.shape(x[0])), THETA, START, DELTA)
+    expected = jax.tree.map(lambda *x: formula(*x, C).reshape(np.shape(x[0])), THETA, START, DELTA)
     chex.assert_trees_all_close(pull_of(rule), expected, rtol=1e-13, atol=1e-14)
 
 

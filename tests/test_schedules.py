@@ -81,4 +81,4 @@ def test_the_slowest_growth_that_is_taken_is_a_small_table():
     assert len(starts) < 2**17
     assert (np.diff(lengths) >= 0).all()
     with pytest.raises(ValueError, match="pass 1 for cycles of equal length"):
-        schedules.cycle_table(1, 1 + 1e-5)
+        schedules.check_cycles(1, 1 + 1e-5)

@@ -13,13 +13,8 @@ import pytest
 from flax import nnx
 from libraries import LIBRARIES, NNX, TOKENS, Linen, Nnx
 
-from decoupled_wd._trees import (
-    broadcast_leaves,
-    check_gradients,
-    named_leaves,
-    structure_error,
-    unbox,
-)
+from decoupled_wd._paths import broadcast_leaves, named_leaves, structure_error, unbox
+from decoupled_wd._updates import check_gradients
 
 
 def paths(tree, **options):

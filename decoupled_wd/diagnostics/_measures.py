@@ -1,13 +1,18 @@
-"""What is measured of one leaf in one step: sums over its weights, from which norms and angles follow."""
+"""What is measured of one leaf in one step.
+
+These are sums over its weights, from which norms and angles follow.
+"""
 
 import math
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.typing import ArrayLike, DTypeLike
 
-from decoupled_wd._trees import widen
+from decoupled_wd._trees import float_info, widen
+from decoupled_wd._types import Number, PyTree
 
 # weights that are added one after another: float32 cannot count past 2^24
 _BLOCK = 512
@@ -16,64 +21,80 @@ _SMALL = 2**13
 
 
 class Leaf(NamedTuple):
-    """One leaf of a step: θ, what was emitted, θ and Δ as the decay saw them; of each decay pull and m, if any.
+    """What one leaf does in a step.
 
-    `carried` holds something where a rounding link carries the float32 weight: it is part of the tree's structure.
+    It holds θ, what was emitted, θ and Δ as the decay saw them; and of each decay pull and m, if
+    any.
+
+    `carried` holds something where a rounding link carries the float32 weight: it is part of the
+    tree's structure.
     """
 
-    param: Any
-    emitted: Any
-    weights: Any
-    delta: Any
-    pulls: list[Any]
+    param: PyTree
+    emitted: PyTree
+    weights: PyTree
+    delta: PyTree
+    pulls: list[PyTree]
     multipliers: list[float | None]
     carried: tuple[()] | None
 
 
 class Sums(NamedTuple):
-    """What adds up over leaves, for s = θ' − θ and the decay d: Σθ², ΣΔ², Σd², Σθ·s, Σs², and weights counted."""
+    """What adds up over leaves, for s = θ' − θ and the decay d.
 
-    weights: Any
-    updates: Any
-    decay: Any
-    along: Any
-    step: Any
-    lost: Any
-    decayed: Any
+    These are Σθ², ΣΔ², Σd², Σθ·s, Σs², and weights that are counted.
+    """
+
+    weights: jax.Array
+    updates: jax.Array
+    decay: jax.Array
+    along: jax.Array
+    step: ArrayLike
+    lost: jax.Array
+    decayed: jax.Array
 
 
-def sums_of_each(leaves: list[Leaf], fractions: list[Any]) -> jax.Array:
-    """A row of `Sums` for each leaf. Small leaves of one kind are measured as one array."""
-    alike: dict[Any, list[int]] = {}
+def sums_of_each(leaves: list[Leaf], fractions: list[PyTree]) -> jax.Array:
+    """Measure a row of `Sums` for each leaf.
+
+    Small leaves of one kind are measured as one array.
+    """
+    alike: dict[object, list[int]] = {}
     for i, leaf in enumerate(leaves):
         kind = jax.tree.structure(leaf), *map(jax.typeof, jax.tree.leaves(leaf))
         alike.setdefault(kind if leaf.param.size <= _SMALL else i, []).append(i)
-    rows = [_rows([leaves[i] for i in group], fractions) for group in alike.values()]
+    rows = [_sums_together([leaves[i] for i in group], fractions) for group in alike.values()]
     order = np.argsort([i for group in alike.values() for i in group])
     table: jax.Array = jnp.concatenate(rows)[order] if rows else jnp.zeros((0, len(Sums._fields)))
     return table
 
 
-def _rows(leaves: list[Leaf], fractions: list[Any]) -> jax.Array:
+def _sums_together(leaves: list[Leaf], fractions: list[PyTree]) -> jax.Array:
     if len(leaves) == 1:
         return jnp.stack([_sums(leaves[0], fractions)])
+    # one kernel for a hundred biases, instead of a hundred
     together = jax.tree.map(lambda *x: jnp.stack(x), *leaves)
     return jnp.asarray(jax.vmap(_sums, (0, None))(together, fractions))
 
 
 @jax.jit
-def _sums(leaf: Leaf, fractions: list[Any]) -> jax.Array:
-    """The `Sums` of one leaf as a vector. Traced once for each shape, and one call where nothing is traced."""
+def _sums(leaf: Leaf, fractions: list[PyTree]) -> jax.Array:
+    """Measure the `Sums` of one leaf as a vector.
+
+    It is traced once for each shape, and one call where nothing is traced.
+    """
     leaf, fractions = jax.lax.stop_gradient((leaf, fractions))
     p, w = leaf.param, widen(leaf.weights)
     u, without = (p * 0, w * 0) if leaf.emitted is None else (leaf.emitted, widen(leaf.delta))
-    decay: Any = 0.0
+    # several decays may act on one leaf; what they take adds up
+    decay: Number = 0.0
     for c, m, pull in zip(fractions, leaf.multipliers, leaf.pulls, strict=True):
         decay = decay if pull is None else decay + c * m * widen(pull)
     if leaf.carried is not None:
         step = without - decay
         same = w + step == w + without
     else:
+        # as optax.apply_updates writes it, with and without the decay
         landed = _rounded(widen(p) + _rounded(widen(u), u.dtype), p.dtype)
         same = landed == _rounded(widen(p) + _rounded(without, u.dtype), p.dtype)
         step = landed - widen(p)
@@ -84,7 +105,10 @@ def _sums(leaf: Leaf, fractions: list[Any]) -> jax.Array:
 
 
 def _totals(terms: list[jax.Array]) -> jax.Array:
-    """The sum of each term, in one pass over the weights; block by block, and then the sums of the blocks."""
+    """Sum each term, in one pass over the weights.
+
+    Each block is summed, and then the sums of the blocks.
+    """
     shape, pad, axes = _blocked(terms[0].shape)
     blocks = [jnp.pad(x, pad).reshape(shape) if x.ndim else x for x in terms]
     zeros = [jnp.zeros([], x.dtype) for x in blocks]
@@ -92,8 +116,12 @@ def _totals(terms: list[jax.Array]) -> jax.Array:
     return jnp.stack(totals).sum(range(1, 1 + totals[0].ndim))
 
 
-def _blocked(shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any, tuple[int, ...]]:
-    """A shape with its last axes as blocks of at most `_BLOCK` weights: that shape, padding before, and the axes.
+def _blocked(
+    shape: tuple[int, ...],
+) -> tuple[tuple[int, ...], list[tuple[int, int]], tuple[int, ...]]:
+    """Divide the last axes of a shape into blocks of `_BLOCK` weights.
+
+    Returned are that shape, the padding before, and the axes of a block.
 
     Axes are split, never joined, so that weights that are split over devices stay where they are.
     """
@@ -113,26 +141,20 @@ def _blocked(shape: tuple[int, ...]) -> tuple[tuple[int, ...], Any, tuple[int, .
     return blocked, pad, tuple(range(axis, len(blocked)))
 
 
-def _rounded(x: jax.Array, dtype: Any) -> jax.Array:
-    """x as `dtype` holds it, in the dtype of x: XLA may drop a conversion there and back."""
-    info = _info(dtype)
+def _rounded(x: jax.Array, dtype: DTypeLike) -> jax.Array:
+    """Round x as `dtype` holds it, in the dtype of x.
+
+    XLA may drop a conversion there and back.
+    """
+    info = float_info(dtype)
     return x if info.bits >= 32 else jax.lax.reduce_precision(x, info.nexp, info.nmant)
 
 
-def _info(dtype: Any) -> Any:
-    return jnp.finfo(dtype)  # type: ignore[no-untyped-call]
-
-
 def compensated(total: jax.Array, error: jax.Array, term: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Kahan's sum: alone, float32 would stop counting fractions of 1e-7 of a step."""
+    """Add a term by Kahan's sum.
+
+    Alone, float32 would stop counting fractions of 1e-7 of a step.
+    """
     wanted = term - error
     new = total + wanted
     return new, (new - total) - wanted
-
-
-def manual_axes(x: Any) -> frozenset[str]:
-    """Axes of a ``shard_map`` over which x differs; jax 0.10 has moved them within the type."""
-    kind = jax.typeof(x)
-    kind = getattr(kind, "manual_axis_type", kind)
-    found: frozenset[str] = getattr(kind, "varying", getattr(kind, "vma", frozenset()))
-    return found

@@ -1,26 +1,34 @@
 """What will decay, and how fast: one row for every leaf, before anything is trained."""
 
+from __future__ import annotations
+
 import math
 from collections import Counter
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from decoupled_wd import masks
 from decoupled_wd._checks import check_nonnegative, scheduled
-from decoupled_wd._trees import broadcast_leaves, is_absent, is_inexact, kind_of
+from decoupled_wd._paths import broadcast_leaves
+from decoupled_wd._trees import is_absent, is_inexact, kind_of
+from decoupled_wd._types import Number, PyTree, ScalarOrSchedule, WeightDecay
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
-from decoupled_wd.diagnostics._tables import as_html, as_number, as_text
+from decoupled_wd.diagnostics._tables import Cells, Table, as_number, columns
 from decoupled_wd.theory import half_life
 
 
-class Row(NamedTuple):
-    """One leaf: its parameters, the fraction c of them that a step at the peak removes, and why so.
+class PlannedLeaf(NamedTuple):
+    """What is planned for one leaf: the fraction c, and why.
 
-    `trained` is False for what no optimiser trains, such as None or an integer. `doubt` says why the leaf
-    may have been meant to be left out, where a mask that goes by names did not find what it leaves out.
+    The fraction is that of a step at the peak.
+
+    `trained` is False for what no optimiser trains, such as None or an integer. `doubt` says why
+    the leaf may have been meant to be left out, where a mask that goes by names did not find what
+    it leaves out.
     """
 
     path: str
@@ -35,12 +43,16 @@ class Row(NamedTuple):
     doubt: str = ""
 
 
-@dataclass(frozen=True)
-class Description:
-    """The rows that `describe` returns; it prints as a table, and shows as one in notebooks."""
+@dataclass(frozen=True, repr=False)
+class Description(Table[PlannedLeaf]):
+    """What `describe` returns; it prints as a table.
 
-    rows: tuple[Row, ...]
+    What is not trained is counted in one line below.
+    """
+
     notes: tuple[str, ...] = ()
+
+    header = columns(PlannedLeaf._fields[:-2])
 
     @property
     def total(self) -> int:
@@ -52,23 +64,31 @@ class Description:
         """How many of them decay."""
         return sum(row.parameters for row in self.rows if row.fraction)
 
-    def __str__(self) -> str:
-        """Aligned columns, complete however long the model; what is not trained is one line below."""
-        return as_text(_HEADER, self._cells(), self._remarks())
+    def _lines(self) -> list[Cells]:
+        return [self._cells(row) for row in self.rows if row.trained]
 
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return as_html(_HEADER, self._cells(), self._remarks())
-
-    def _cells(self) -> list[tuple[str, ...]]:
-        return [_cells(row) for row in self.rows if row.trained]
+    def _cells(self, row: PlannedLeaf) -> Cells:
+        flag = " !" if row.fraction >= 1 else ""
+        doubt = " ?" if row.doubt else ""
+        numbers = (
+            f"{row.parameters:,}",
+            as_number(row.multiplier),
+            as_number(row.fraction) + flag,
+            as_number(row.half_life),
+        )
+        return (row.path, str(row.shape), row.dtype, *numbers, row.rule + doubt)
 
     def _remarks(self) -> list[str]:
         trained = [row for row in self.rows if row.trained]
         leaves = sum(row.fraction > 0 for row in trained)
-        totals = f"{self.decayed:,} of {self.total:,} parameters decay, in {leaves} of {len(trained)} leaves"
-        warning = "! fraction >= 1: one step removes the whole weight or overshoots zero; lower weight_decay"
+        totals = (
+            f"{self.decayed:,} of {self.total:,} parameters decay, "
+            f"in {leaves} of {len(trained)} leaves"
+        )
+        warning = (
+            "! fraction >= 1: one step removes the whole weight or overshoots zero; "
+            "lower weight_decay"
+        )
         overshot = [warning] if any(row.fraction >= 1 for row in trained) else []
         doubts = dict.fromkeys(row.doubt for row in trained if row.doubt)
         doubtful = [f"? {doubt}: perhaps these are; see masks.matching" for doubt in doubts]
@@ -82,32 +102,37 @@ class Description:
 
 def describe(
     params: optax.Params,
-    weight_decay: Any,
+    weight_decay: WeightDecay,
     *,
-    learning_rate: optax.ScalarOrSchedule | None = None,
-    peak_learning_rate: Any = None,
+    learning_rate: ScalarOrSchedule | None = None,
+    peak_learning_rate: ArrayLike | None = None,
     coupling: Coupling | str = PAPER,
     mask: masks.MaskLike = masks.everything(),
 ) -> Description:
-    """What `decay_weights` will do with these arguments: ``c = λ·α^p·m`` for each leaf, at the peak.
+    """Show what `decay_weights` will do with these arguments.
+
+    Of each leaf a step at the peak removes ``c = λ·α^p·m``.
 
     Args:
       params: a tree of arrays, or of ``jax.ShapeDtypeStruct`` as ``jax.eval_shape`` makes it.
-      weight_decay: λ, a number, a tree of numbers, or a schedule. Of a schedule the value at step 0 is
-        taken, and a note says so: its highest is not known. For another step give the number.
-      learning_rate: a number or a schedule. Left out, the decay is the same at every step, and a note says so.
-      peak_learning_rate: α. Needed with a schedule, unless the coupling is free of it; it is never guessed.
+      weight_decay: λ, a number, a tree of numbers, or a schedule. Of a schedule the value at step 0
+        is taken, and a note says so: its highest is not known. For another step give the number.
+      learning_rate: a number or a schedule. Left out, the decay is the same at every step, and a
+        note says so.
+      peak_learning_rate: α. Needed with a schedule, unless the coupling is free of it; it is never
+        guessed.
       coupling: how λ scales with the learning rate, a `Coupling` or a framework's name.
       mask: which parameters, how much each; see `masks`.
 
     Returns:
-      A `Description` with ``rows``, one for each leaf, and the numbers of parameters ``decayed`` and
-      ``total``. The table shows the leaves that are trained, and counts the others below; it marks with ``?``
-      what a mask that goes by names may have missed. A row's half-life is ``ln 2 / −ln(1 − c)`` steps, ∞ where
-      c = 0, and 0 where c >= 1.
+      A `Description` with ``rows``, one for each leaf, and the numbers of parameters ``decayed``
+      and ``total``. The table shows the leaves that are trained, and counts the others below; it
+      marks with ``?`` what a mask that goes by names may have missed. A row's half-life is
+      ``ln 2 / −ln(1 − c)`` steps, ∞ where c = 0, and 0 where c >= 1.
 
     Raises:
-      TypeError, ValueError: a number is out of range, α is missing, or a tree does not fit the params.
+      TypeError, ValueError: a number is out of range, α is missing, or a tree does not fit the
+        params.
 
     Examples:
       >>> params = {"kernel": jnp.ones((3, 4)), "bias": jnp.ones(4)}
@@ -116,60 +141,57 @@ def describe(
       bias    (4,)    float32  4           0           0         ∞          not a matrix
       kernel  (3, 4)  float32  12          1           0.001     692.8      matrix
       12 of 16 parameters decay, in 1 of 2 leaves
-      learning_rate is not given: the fractions stay the same, whatever schedule the optimiser follows
+      learning_rate is not given: the fractions stay the same, whatever the schedule
 
-    Source: arXiv 1711.05101, Algorithms 1 and 2: an idle weight is ``(1 − c)^t`` of itself after t steps.
+    Source: arXiv 1711.05101, Algorithms 1 and 2: an idle weight is ``(1 − c)^t`` of itself after t
+      steps.
     """
     coupling = as_coupling("coupling", coupling)
     unit = _fraction_of_one(coupling, learning_rate, peak_learning_rate)
+    # the highest value of a schedule is not known
     first = scheduled("weight_decay", weight_decay, 0)
     strengths = broadcast_leaves("weight_decay", first, params)
     found = zip(masks.matches(mask, params), strengths, strict=True)
-    rows = tuple(_row(path, leaf, match, lam, unit) for (path, leaf, match), lam in found)
+    rows = tuple(_planned(path, leaf, match, lam, unit) for (path, leaf, match), lam in found)
     notes = {
         "weight_decay is a schedule: the fractions are those of its value at step 0": callable(
             weight_decay
         ),
-        "learning_rate is not given: the fractions stay the same, whatever schedule the optimiser follows": (
+        "learning_rate is not given: the fractions stay the same, whatever the schedule": (
             learning_rate is None and coupling.s != 0
         ),
     }
     return Description(rows, tuple(note for note, holds in notes.items() if holds))
 
 
-def _fraction_of_one(coupling: Coupling, learning_rate: Any, peak_learning_rate: Any) -> float:
-    """``α^p``, the fraction of λ = 1 at the peak, after the checks that training makes too."""
-    coupling.fraction(1.0, learning_rate, peak_learning_rate)
-    alpha = learning_rate if peak_learning_rate is None else peak_learning_rate
+def _fraction_of_one(
+    coupling: Coupling,
+    learning_rate: ScalarOrSchedule | None,
+    peak_learning_rate: ArrayLike | None,
+) -> float:
+    """Return ``α^p``, the fraction of λ = 1 at the peak.
+
+    The checks are those that training makes too.
+    """
+    coupling.check(1.0, learning_rate, peak_learning_rate)
+    alpha: Number = learning_rate if peak_learning_rate is None else peak_learning_rate
     if callable(alpha) and coupling.p != 0:
         raise ValueError(
-            f"learning_rate is a schedule, and {coupling} multiplies by its peak; pass peak_learning_rate="
+            f"learning_rate is a schedule, and {coupling} multiplies by its peak; pass "
+            "peak_learning_rate="
         )
     return float(alpha**coupling.p) if coupling.p else 1.0
 
 
-def _row(path: str, leaf: Any, match: masks.Match, weight_decay: Any, unit: float) -> Row:
+def _planned(
+    path: str, leaf: PyTree, match: masks.Match, weight_decay: Number, unit: float
+) -> PlannedLeaf:
     shape = tuple(getattr(leaf, "shape", ()))
     if not is_inexact(leaf):
         dtype = "" if is_absent(leaf) else str(getattr(leaf, "dtype", kind_of(leaf)))
-        return Row(path, shape, dtype, 0, 0.0, 0.0, math.inf, match.rule, trained=False)
+        return PlannedLeaf(path, shape, dtype, 0, 0.0, 0.0, math.inf, match.rule, trained=False)
     check_nonnegative(f"weight_decay at {path!r}", weight_decay)
     c = float(weight_decay) * unit * match.multiplier
     dtype, doubt = str(jnp.result_type(leaf)), match.doubt if c else ""
     numbers = (math.prod(shape), match.multiplier, c, half_life(c))
-    return Row(path, shape, dtype, *numbers, match.rule, doubt=doubt)
-
-
-_HEADER = tuple(field.replace("_", "-") for field in Row._fields[:-2])
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    flag = " !" if row.fraction >= 1 else ""
-    doubt = " ?" if row.doubt else ""
-    numbers = (
-        f"{row.parameters:,}",
-        as_number(row.multiplier),
-        as_number(row.fraction) + flag,
-        as_number(row.half_life),
-    )
-    return (row.path, str(row.shape), row.dtype, *numbers, row.rule + doubt)
+    return PlannedLeaf(path, shape, dtype, *numbers, match.rule, doubt=doubt)

@@ -1,4 +1,9 @@
-"""One decay in everybody's units: the λ of each framework, the timescale, the half-life, the normalised λ."""
+"""One decay in everybody's units.
+
+They are the λ of each framework, the timescale, the half-life and the normalised λ.
+"""
+
+from __future__ import annotations
 
 import math
 from dataclasses import dataclass
@@ -6,25 +11,29 @@ from typing import NamedTuple
 
 from decoupled_wd._checks import check_at_least_one
 from decoupled_wd.coupling import FRAMEWORKS, PAPER, Coupling, convert_weight_decay
-from decoupled_wd.diagnostics._tables import as_html, as_number, as_text
+from decoupled_wd.diagnostics._tables import Cells, Table, as_number
 from decoupled_wd.strengths import normalized
 from decoupled_wd.theory import half_life, timescale
 
 
-class Row(NamedTuple):
-    """A unit, the value in it, and what it says: of a λ, the fraction c_t that a step removes."""
+class Equivalent(NamedTuple):
+    """A unit, the value in it, and what it says.
+
+    Of a λ that is the fraction c_t that a step removes.
+    """
 
     unit: str
     value: float
     meaning: str
 
 
-@dataclass(frozen=True)
-class Equivalents:
-    """The rows that `equivalents` returns; it prints as a table, and shows as one in notebooks."""
+@dataclass(frozen=True, repr=False)
+class Equivalents(Table[Equivalent]):
+    """What `equivalents` returns; it prints as a table."""
 
-    rows: tuple[Row, ...]
     learning_rate: float
+
+    header = ("unit", "value", "meaning (of a λ: the fraction c_t)")
 
     def __getitem__(self, unit: str) -> float:
         """The value in a unit, as its row names it."""
@@ -33,19 +42,14 @@ class Equivalents:
             raise KeyError(f"{unit!r} is not a row of this table; it has {sorted(values)}")
         return values[unit]
 
-    def __str__(self) -> str:
-        """Aligned columns."""
-        return as_text(_HEADER, map(_cells, self.rows), self._remarks())
-
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return as_html(_HEADER, map(_cells, self.rows), self._remarks())
+    def _cells(self, row: Equivalent) -> Cells:
+        return (row.unit, as_number(row.value), row.meaning)
 
     def _remarks(self) -> list[str]:
         peak = as_number(self.learning_rate)
         return [
-            f"all at the peak learning rate α = {peak}; away from it lr = η·α, and c_t follows its formula"
+            f"all at the peak learning rate α = {peak}; away from it lr = η·α, and c_t follows "
+            "its formula"
         ]
 
 
@@ -59,7 +63,9 @@ def equivalents(
     dataset_size: float | None = None,
     epochs: float | None = None,
 ) -> Equivalents:
-    """The same decay in the unit of every framework and author: ``c = λ·α^p`` at the peak, solved for each λ.
+    """Show one decay in the unit of every framework and author.
+
+    At the peak it removes ``c = λ·α^p``, which is solved for each λ.
 
     Args:
       weight_decay: λ as `from_` writes it.
@@ -70,28 +76,31 @@ def equivalents(
       epochs: T, for the paper's normalised λ; with b and B it gives `steps` too.
 
     Returns:
-      An `Equivalents` with ``rows``, which prints as a table; ``equivalents(...)["torch"]`` is one of its values.
+      An `Equivalents` with ``rows``, which prints as a table; ``equivalents(...)["torch"]`` is one
+      of its values.
 
     Raises:
-      TypeError, ValueError: a number is out of range, a framework is unknown, or of b, B and T one is missing.
+      TypeError, ValueError: a number is out of range, a framework is unknown, or of b, B and T one
+        is missing.
 
     Examples:
       >>> table = equivalents(0.1, from_="fastai", learning_rate=3e-3)
       >>> f"{table['paper']:.4g} {table['torch']:.4g} {table['timescale']:.4g}"
       '0.0003 0.1 3333'
 
-    Source: `FRAMEWORKS`; arXiv 1711.05101, appendix B.1; Wang & Aitchison, arXiv 2405.13698.
+    Source: arXiv 1711.05101, appendix B.1; timescales from arXiv 2405.13698.
     """
 
     def in_unit(to: Coupling | str) -> float:
         return convert_weight_decay(weight_decay, from_=from_, to=to, learning_rate=learning_rate)
 
+    # the hub: every other unit is computed from the fraction
     c = in_unit(PAPER)
-    lambdas = [Row(name, in_unit(name), p_s.formula) for name, p_s in FRAMEWORKS.items()]
+    lambdas = [Equivalent(name, in_unit(name), p_s.formula) for name, p_s in FRAMEWORKS.items()]
     scales = [
-        Row("fraction", c, "removed by a step"),
-        Row("timescale", timescale(c), "steps, 1/c"),
-        Row("half-life", half_life(c), "steps, ln 2/−ln(1 − c)"),
+        Equivalent("fraction", c, "removed by a step"),
+        Equivalent("timescale", timescale(c), "steps, 1/c"),
+        Equivalent("half-life", half_life(c), "steps, ln 2/−ln(1 − c)"),
     ]
     rows = [*lambdas, *scales, *_budget(c, steps, batch_size, dataset_size, epochs)]
     return Equivalents(tuple(rows), learning_rate)
@@ -103,30 +112,32 @@ def _budget(
     batch_size: float | None,
     dataset_size: float | None,
     epochs: float | None,
-) -> list[Row]:
-    """The rows that need the size of the run."""
+) -> list[Equivalent]:
+    """Make the rows that need the size of the run."""
     if batch_size is None or dataset_size is None:
         _check_absent(batch_size=batch_size, dataset_size=dataset_size, epochs=epochs)
         return _left(c, steps)
     run = {"batch_size": batch_size, "dataset_size": dataset_size}
     in_epochs = timescale(c) * normalized(1.0, **run, epochs=1) ** 2
-    rows = [Row("timescale in epochs", in_epochs, "b/(c·B)")]
+    rows = [Equivalent("timescale in epochs", in_epochs, "b/(c·B)")]
     if epochs is not None:
         unit = normalized(1.0, **run, epochs=epochs)
-        rows.append(Row("normalised λ", c / unit, "λ = λ_norm·√(b/(B·T))"))
+        rows.append(Equivalent("normalised λ", c / unit, "λ = λ_norm·√(b/(B·T))"))
+        # unit is √(b/(B·T)), and a run has B·T/b steps
         steps = unit**-2 if steps is None else steps
     return rows + _left(c, steps)
 
 
-def _left(c: float, steps: float | None) -> list[Row]:
+def _left(c: float, steps: float | None) -> list[Equivalent]:
     if steps is None:
         return []
     check_at_least_one("steps", steps)
     try:
         left = abs(1 - c) ** steps
-    except OverflowError:  # c > 2 makes weights grow
+    except OverflowError:
+        # c > 2 makes weights grow
         left = math.inf
-    return [Row("left", left, f"of an idle weight after {steps:.0f} steps")]
+    return [Equivalent("left", left, f"of an idle weight after {steps:.0f} steps")]
 
 
 def _check_absent(**run: float | None) -> None:
@@ -135,10 +146,3 @@ def _check_absent(**run: float | None) -> None:
         raise ValueError(
             f"{got}: pass batch_size and dataset_size together, and epochs beside them"
         )
-
-
-_HEADER = ("unit", "value", "meaning (of a λ: the fraction c_t)")
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    return (row.unit, as_number(row.value), row.meaning)

@@ -1,32 +1,41 @@
 """Whether the decay will be there at all: a check of precision, before anything is trained.
 
-Rounded to nearest, a weight that a step changes by less than half the distance to its neighbour does not
-change, however many steps follow. So a dtype of relative spacing eps has a threshold: at ``c <= eps/4`` no weight
-decays, and from ``c = eps/2`` on every weight does.
+Rounded to nearest, a weight that a step changes by less than half the distance to its neighbour
+does not change, however many steps follow. So a dtype of relative spacing eps has a threshold: at
+``c <= eps/4`` no weight decays, and from ``c = eps/2`` on every weight does.
 """
+
+from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple, get_args
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax.typing import ArrayLike
 
 from decoupled_wd._checks import check_at_least_one, scheduled
-from decoupled_wd._trees import is_absent, named_leaves, widen
+from decoupled_wd._paths import named_leaves
+from decoupled_wd._trees import float_info, is_absent, widen
+from decoupled_wd._types import Number, PyTree, ScalarOrSchedule, WeightDecay
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
-from decoupled_wd.diagnostics._tables import as_html, as_number, as_text
-from decoupled_wd.diagnostics.describe import describe
+from decoupled_wd.diagnostics._tables import Cells, Table, as_number, columns
+from decoupled_wd.diagnostics.describe import PlannedLeaf, describe
 from decoupled_wd.masks import MaskLike, everything
 from decoupled_wd.rounding import check_rounding, is_bfloat16, is_rounding_link
 
 OnLoss = Literal["raise", "warn", "return"]
-_SHORT = 16  # significand bits up to which all significands are tried, rather than a formula used
+# significand bits up to which all significands are tried, rather than a formula used
+_SHORT = 16
 
 
-class Row(NamedTuple):
-    """One leaf: the fraction c that a step removes, the largest c that removes nothing, and what becomes of it."""
+class CheckedLeaf(NamedTuple):
+    """What becomes of one leaf in its precision.
+
+    The fraction is what a step removes, the threshold the largest that removes nothing.
+    """
 
     path: str
     dtype: str
@@ -38,65 +47,68 @@ class Row(NamedTuple):
     remedy: str
 
 
-@dataclass(frozen=True)
-class Preflight:
-    """The rows that `preflight` returns; it prints as a table, and shows as one in notebooks."""
+@dataclass(frozen=True, repr=False)
+class Preflight(Table[CheckedLeaf]):
+    """What `preflight` returns; it prints as a table."""
 
-    rows: tuple[Row, ...]
+    header = columns(CheckedLeaf._fields)
 
     @property
-    def losses(self) -> tuple[Row, ...]:
+    def losses(self) -> tuple[CheckedLeaf, ...]:
         """The rows in which decay is lost, wholly or partly."""
         return tuple(row for row in self.rows if row.verdict.endswith("lost"))
 
-    def __str__(self) -> str:
-        """Aligned columns, complete however long the model."""
-        return as_text(_HEADER, map(_cells, self.rows), [self._summary()])
+    def _cells(self, row: CheckedLeaf) -> Cells:
+        return [as_number(x) if isinstance(x, float) else "–" if x is None else x for x in row]
 
-    __repr__ = __str__
-
-    def _repr_html_(self) -> str:
-        return as_html(_HEADER, map(_cells, self.rows), [self._summary()])
-
-    def _summary(self) -> str:
+    def _remarks(self) -> list[str]:
         decayed = sum(row.verdict != "not decayed" for row in self.rows)
-        return f"decay is lost, wholly or partly, in {len(self.losses)} of {decayed} decayed leaves"
+        lost = f"in {len(self.losses)} of {decayed} decayed leaves"
+        return [f"decay is lost, wholly or partly, {lost}"]
 
 
 def preflight(
     params: optax.Params,
-    weight_decay: Any,
+    weight_decay: WeightDecay,
     *,
     steps: int | None = None,
-    learning_rate: optax.ScalarOrSchedule | None = None,
-    peak_learning_rate: Any = None,
+    learning_rate: ScalarOrSchedule | None = None,
+    peak_learning_rate: ArrayLike | None = None,
     coupling: Coupling | str = PAPER,
     mask: MaskLike = everything(),
     rounding: optax.GradientTransformation | None = None,
     on_loss: OnLoss = "warn",
 ) -> Preflight:
-    """Which weights a decay step moves in their precision: those with ``nearest(p − c·p) ≠ p``, ``c = λ·α^p·m``.
+    """Check which weights a decay step moves in their precision.
 
-    In a real step the optimiser's own update is added before the rounding. Where that is large it carries the decay
-    along by chance; where it is small, late in a run, what this check calls lost is lost.
+    A weight p moves where ``nearest(p − c·p) ≠ p``, with ``c = λ·α^p·m``.
+
+    In a real step the optimiser's own update is added before the rounding. Where that is large it
+    carries the decay along by chance; where it is small, late in a run, what this check calls lost
+    is lost.
 
     Args:
       params: a tree of arrays, whose finite weights other than 0 are counted one by one; or of
-        ``jax.ShapeDtypeStruct``, for which, as for an array without such a weight, all significands count alike.
-      weight_decay: λ, a number, a tree of numbers, or a schedule, of which the value at step 0 counts.
-      steps: how many steps training takes; with it, rows hold the fraction of the last step of a schedule too.
+        ``jax.ShapeDtypeStruct``, for which, as for an array without such a weight, all significands
+        count alike.
+      weight_decay: λ, a number, a tree of numbers, or a schedule, of which the value at step 0
+        counts.
+      steps: how many steps training takes; with it, rows hold the fraction of the last step of a
+        schedule too.
       learning_rate, peak_learning_rate, coupling, mask: as in `describe`.
-      rounding: the link in use: behind one of `rounding` a bfloat16 weight decays as a float32 weight does.
+      rounding: the link in use: behind one of `rounding` a bfloat16 weight decays as a float32
+        weight does.
       on_loss: what to do if decay is lost anywhere: "raise", "warn", or only "return" the rows.
 
     Returns:
-      A `Preflight` with ``rows``, one for each leaf, and its ``losses``. A row's threshold is eps/4 of the dtype
-      that carries the weight: at and below it nothing moves. Its verdict is "kept" if every weight moves, "partly
-      lost", "lost", or "not decayed".
+      A `Preflight` with ``rows``, one for each leaf, and its ``losses``. A row's threshold is eps/4
+      of the dtype that carries the weight: at and below it nothing moves. Its verdict is "kept" if
+      every weight moves, "partly lost", "lost", or "not decayed".
 
     Raises:
       ValueError: decay is lost and `on_loss` is "raise".
-      TypeError, ValueError: an argument is out of range, α is missing, or a tree does not fit the params.
+      TypeError, ValueError: an argument is out of range, α is missing, or a tree does not fit the
+        params.
 
     Examples:
       >>> params = {"head": jnp.ones((3, 4)), "body": jnp.ones((3, 4), jnp.bfloat16)}
@@ -105,14 +117,19 @@ def preflight(
       body True 0.0 lost
       head True 1.0 kept
       >>> from decoupled_wd.rounding import residual
-      >>> [row.verdict for row in preflight(params, 1e-4, rounding=residual(), on_loss="raise").rows]
+      >>> report = preflight(params, 1e-4, rounding=residual(), on_loss="raise")
+      >>> [row.verdict for row in report.rows]
       ['kept', 'kept']
 
-    Source: round-to-nearest, IEEE 754-2019, section 4.3.1; its effect, Zamirai et al., arXiv 2010.06192, section 3.
+    Source: round-to-nearest, IEEE 754-2019, section 4.3.1; its effect, Zamirai et al., arXiv
+      2010.06192, section 3.
     """
-    _check(steps, rounding, on_loss)
+    _check_options(steps, rounding, on_loss)
     rounded = rounding is not None and is_rounding_link(rounding)
-    options = {"learning_rate": learning_rate, "peak_learning_rate": peak_learning_rate}
+    options: dict[str, Number] = {
+        "learning_rate": learning_rate,
+        "peak_learning_rate": peak_learning_rate,
+    }
     with jax.ensure_compile_time_eval():  # inside jit too the schedules and dtypes are known
         plans = describe(params, weight_decay, coupling=coupling, mask=mask, **options).rows
         ends: list[float | None] = [None] * len(plans)
@@ -125,23 +142,27 @@ def preflight(
             ends = [unit * row.fraction for row in last]
         leaves = [leaf for _, leaf in named_leaves(params, is_leaf=is_absent)]
         found = zip(plans, leaves, ends, strict=True)
-        rows = tuple(_row(plan, leaf, end, rounded) for plan, leaf, end in found)
+        rows = tuple(_checked(plan, leaf, end, rounded) for plan, leaf, end in found)
     return _reported(Preflight(rows), on_loss)
 
 
-def _row(plan: Any, leaf: Any, end: float | None, rounded: bool) -> Row:
+def _checked(plan: PlannedLeaf, leaf: PyTree, end: float | None, rounded: bool) -> CheckedLeaf:
     path, dtype, c = plan.path, plan.dtype, plan.fraction
     if c == 0:
-        return Row(path, dtype, c, end, 0.0, 0.0, "not decayed", "")
+        return CheckedLeaf(path, dtype, c, end, 0.0, 0.0, "not decayed", "")
+    # with a link the bfloat16 weight is the upper half of a float32 one
     carrier = "float32" if rounded and is_bfloat16(leaf) else dtype
     moved = _share_moved(leaf, c, carrier)
     verdict = "kept" if moved == 1 else "partly lost" if moved else "lost"
-    threshold = float(_info(carrier).eps) / 4
-    return Row(path, dtype, c, end, threshold, moved, verdict, _remedy(carrier, verdict))
+    threshold = float(float_info(carrier).eps) / 4
+    return CheckedLeaf(path, dtype, c, end, threshold, moved, verdict, _remedy(carrier, verdict))
 
 
-def _share_moved(leaf: Any, c: float, dtype: str) -> float:
-    """Of the weights that can decay at all, if their values are known, else of the significands."""
+def _share_moved(leaf: PyTree, c: float, dtype: str) -> float:
+    """Return the share of the weights that move, or of the significands.
+
+    The weights are those that can decay at all, if their values are known.
+    """
     if not isinstance(leaf, jax.ShapeDtypeStruct | jax.core.Tracer):
         p = jnp.asarray(leaf, dtype)
         decays = jnp.isfinite(p) & (p != 0)
@@ -152,16 +173,24 @@ def _share_moved(leaf: Any, c: float, dtype: str) -> float:
 
 
 def _moves(p: jax.Array, c: float) -> jax.Array:
-    """Whether each weight moves, written as training writes it: the update is rounded, then the sum."""
+    """Tell whether each weight moves, written as training writes it.
+
+    The update is rounded, and then the sum.
+    """
+    # optax casts the update to the dtype of the weight before it is added
     update = (-c * widen(p)).astype(p.dtype)
     moved: jax.Array = optax.apply_updates(p, update) != p
     return moved
 
 
 def _share_of_significands(c: float, dtype: str) -> float:
-    """Of the significands s in [1, 2), those with ``c·s > eps/2``: a formula where there are too many to try."""
-    info = _info(dtype)
+    """Return the share of the significands s in [1, 2) with ``c·s > eps/2``.
+
+    It is a formula where there are too many to try.
+    """
+    info = float_info(dtype)
     if info.nmant <= _SHORT:
+        # all numbers between two powers of 2: other binades round alike
         s = 1 + jnp.arange(2**info.nmant) * float(info.eps)
         return float(jnp.mean(_moves(s.astype(info.dtype), c)))
     return min(max(2 - float(info.eps) / (2 * c), 0.0), 1.0)
@@ -184,7 +213,7 @@ def _reported(report: Preflight, on_loss: OnLoss) -> Preflight:
     return report
 
 
-def _check(steps: int | None, rounding: Any, on_loss: str) -> None:
+def _check_options(steps: int | None, rounding: object, on_loss: str) -> None:
     if steps is not None:
         check_at_least_one("steps", steps)
     check_rounding(rounding)
@@ -192,14 +221,3 @@ def _check(steps: int | None, rounding: Any, on_loss: str) -> None:
         raise ValueError(
             f"on_loss must be one of {get_args(OnLoss)}, got {on_loss!r}; pass one of them"
         )
-
-
-def _info(dtype: str) -> Any:
-    return jnp.finfo(dtype)  # type: ignore[no-untyped-call]
-
-
-_HEADER = tuple(field.replace("_", "-") for field in Row._fields)
-
-
-def _cells(row: Row) -> tuple[str, ...]:
-    return tuple(as_number(x) if isinstance(x, float) else "–" if x is None else x for x in row)

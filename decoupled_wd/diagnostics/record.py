@@ -1,24 +1,33 @@
 """What the decay does during training: a record in the optimiser's state, of what was applied."""
 
+from __future__ import annotations
+
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.typing import ArrayLike, DTypeLike
 
 from decoupled_wd._checks import check_at_least_one, check_type
-from decoupled_wd._trees import check_params, is_absent, is_inexact, named_leaves, wide_dtype
-from decoupled_wd.diagnostics._measures import Leaf, Sums, compensated, manual_axes, sums_of_each
+from decoupled_wd._paths import named_leaves
+from decoupled_wd._trees import is_absent, is_inexact, manual_axes, wide_dtype
+from decoupled_wd._types import Number, PyTree, PyTreeDef
+from decoupled_wd._updates import check_params
+from decoupled_wd.diagnostics._measures import Leaf, Sums, compensated, sums_of_each
 from decoupled_wd.rounding import is_bfloat16, is_rounding_state
 from decoupled_wd.transforms import Applied, DecayWeightsState, observed
 
 
 class Record(NamedTuple):
-    """One step: numbers in total, or vectors over the leaves. ‖·‖ is the L2 norm, θ the weights before the step."""
+    """What one step did: numbers in total, or vectors over the leaves.
+
+    ‖·‖ is the L2 norm, θ the weights before the step.
+    """
 
     c: jax.Array
-    """The fraction c_t·m of the weights that was subtracted; in total that of the leaf with the highest."""
+    """The fraction c_t·m of the weights that was subtracted; in total the highest of the leaves."""
     lam: jax.Array
     """λ_t·m, likewise."""
     lr: jax.Array
@@ -36,13 +45,16 @@ class Record(NamedTuple):
     angle: jax.Array
     """The angle between θ and θ', in radians; exact to about 3e-4·‖θ' − θ‖/‖θ‖ in float32."""
     log_shrinkage: jax.Array
-    """Σ log|1 − c_t·m| over all steps so far: exp of it is left of an idle weight. In total the lowest."""
+    """Σ log|1 − c_t·m| over all steps: exp of it is left of an idle weight. In total the lowest."""
     lost: jax.Array
-    """Of the weights with decay, the share that landed where they would have without: rounding took it."""
+    """The share of the decayed weights whose decay rounding took: they landed as without it."""
 
 
 class RecordState(NamedTuple):
-    """Step count, the step recorded, log-shrinkage and the error of its sum, the records, and the inner state."""
+    """The state of `record`: counts, the latest records, and the inner state.
+
+    `shrunk` is the log-shrinkage, and `error` what its sum lost.
+    """
 
     count: jax.Array  # type: ignore[assignment]  # hides tuple.count, as in optax
     step: jax.Array
@@ -62,41 +74,48 @@ class _Rates(NamedTuple):
 
 
 def record(
-    inner: optax.GradientTransformation, *, every: Any = 1
+    inner: optax.GradientTransformation, *, every: ArrayLike = 1
 ) -> optax.GradientTransformationExtraArgs:
-    """Keep in the state what `inner` does at each step: c_t, λ_t, lr_t, ‖θ‖, ‖Δ_t‖, ‖decay‖, the angle turned.
+    """Keep in the state what `inner` does at each step.
 
-    The updates are those of `inner`, bit for bit. The state holds the latest `Record` only, so that its structure
-    and size never change: a training loop logs it, and `jax.lax.scan` stacks it to a history. ``state.total`` (or
-    ``optax.tree.get(state, "total")`` from anywhere above) is that of all weights together, ``state.leaves`` has
-    a vector over the leaves in place of each number, and `recorded` gives it by path.
+    That is c_t, λ_t, lr_t, ‖θ‖, ‖Δ_t‖, ‖decay‖, the angle turned, and what rounding took.
 
-    Update and decay are measured as the optimiser made them, in float32 or wider; angle, shrinkage and share lost
-    as the weights landed in their precision. Behind a rounding link they are those of the float32 weights that
-    it carries.
+    The updates are those of `inner`, bit for bit. The state holds the latest `Record` only, so that
+    its structure and size never change: a training loop logs it, and `jax.lax.scan` stacks it to a
+    history. ``state.total`` (or ``optax.tree.get(state, "total")`` from anywhere above) is that of
+    all weights together, ``state.leaves`` has a vector over the leaves in place of each number, and
+    `recorded` gives it by path.
 
-    A derivative through training is that of `inner` alone: the record is a constant to it, and costs nothing.
+    Update and decay are measured as the optimiser made them, in float32 or wider; angle, shrinkage
+    and share lost as the weights landed in their precision. Behind a rounding link they are those
+    of the float32 weights that it carries.
+
+    A derivative through training is that of `inner` alone: the record is a constant to it, and
+    costs nothing.
 
     Args:
-      inner: an optimiser with a `decay_weights` inside: an alias, `decouple`, or a chain. Wrappers that hold steps
-        back take the record inside them: ``optax.MultiSteps(record(...), 4)``, likewise ``apply_if_finite``.
-      every: measure at the steps 0, `every`, 2·`every`, … and hold the record in between, which then costs next to
-        nothing. The log-shrinkage counts every step whatever `every` is. Inside ``jit`` a measured step computes
-        `inner` twice, once for the record.
+      inner: an optimiser with a `decay_weights` inside: an alias, `decouple`, or a chain. Wrappers
+        that hold steps back take the record inside them: ``optax.MultiSteps(record(...), 4)``,
+        likewise ``apply_if_finite``.
+      every: measure at the steps 0, `every`, 2·`every`, … and hold the record in between, which
+        then costs next to nothing. The log-shrinkage counts every step whatever `every` is. Inside
+        ``jit`` a measured step computes `inner` twice, once for the record.
 
     Returns:
       An optimiser that passes extra arguments on to `inner`.
 
     Raises:
       TypeError: `inner` is not an optimiser, or `every` is not a number.
-      ValueError: `every` is below 1 or no whole number; at init, there is no `decay_weights` in `inner`; at update,
-        params are missing, or one is inside ``jit``, ``cond`` or ``vmap`` of `inner`, where no record reaches.
+      ValueError: `every` is below 1 or no whole number; at init, there is no `decay_weights` in
+        `inner`; at update, params are missing, or one is inside ``jit``, ``cond`` or ``vmap`` of
+        `inner`, where no record reaches.
 
     Examples:
       >>> from decoupled_wd import sgdw
       >>> optimizer, params = record(sgdw(0.5, 0.1)), jnp.array([3.0, 4.0])
       >>> updates, state = optimizer.update(jnp.array([4.0, -3.0]), optimizer.init(params), params)
-      >>> [round(float(x), 4) for x in (state.total.c, state.total.decay_norm, state.total.update_norm)]
+      >>> total = state.total
+      >>> [round(float(x), 4) for x in (total.c, total.decay_norm, total.update_norm)]
       [0.1, 0.5, 2.5]
       >>> round(float(jnp.tan(state.total.angle)), 4)  # 2.5 across, on what is left of 5
       0.5556
@@ -110,7 +129,7 @@ def record(
 
     def init(params: optax.Params) -> RecordState:
         state = inner.init(params)
-        _check_inner(state)
+        _check_decays(state)
         leaves = [p for p in jax.tree.leaves(params) if is_inexact(p)]
         dtype = jnp.result_type(jnp.float32, *(wide_dtype(p.real) for p in leaves))
 
@@ -128,7 +147,7 @@ def record(
         )
 
     def update(
-        updates: optax.Updates, state: RecordState, params: Any = None, **extra: Any
+        updates: optax.Updates, state: RecordState, params: PyTree = None, **extra: object
     ) -> tuple[optax.Updates, RecordState]:
         check_params("record", params)
 
@@ -137,19 +156,21 @@ def record(
         idle = jnp.zeros((len(state.shrunk), len(Sums._fields)), state.shrunk.dtype)
         table = None
         if isinstance(due, jax.core.Tracer):
+            # a derivative must not pass through the second run of `inner`
             given = jax.lax.stop_gradient((updates, state.inner, params))
 
-            def again() -> tuple[Any, jax.Array]:
+            def again() -> tuple[Number, jax.Array]:
                 # the step itself would have to write what it gave this branch to memory, due or not
                 *_, links, leaves = _observe(inner, *given, extra)
-                return True, _varying(_measured(links, leaves).astype(idle.dtype), given)
+                return True, _made_varying(_measured(links, leaves).astype(idle.dtype), given)
 
-            first, table = jax.lax.cond(due, again, lambda: (True, _varying(idle, given)))
+            first, table = jax.lax.cond(due, again, lambda: (True, _made_varying(idle, given)))
             updates = _after(first, updates)
         emitted, after, links, leaves = _observe(inner, updates, state.inner, params, extra)
         if table is None:
             table = _measured(links, leaves).astype(idle.dtype) if due else idle
         rates = _rates(leaves, links, idle.dtype)
+        # counted at every step, measured or not: it costs a few numbers
         shrunk, error = compensated(state.shrunk, state.error, _log_shrinkage(rates.c))
         held = state.step, state.total, state.leaves
         step, total, each = _records(due, state.count, rates, shrunk, table, held)
@@ -160,7 +181,7 @@ def record(
 
 
 def recorded(state: optax.OptState, params: optax.Params) -> dict[str, Record]:
-    """The latest `Record` of each leaf, by its path.
+    """Return the latest `Record` of each leaf, by its path.
 
     Args:
       state: an optimiser's state with a `record` in it.
@@ -179,8 +200,6 @@ def recorded(state: optax.OptState, params: optax.Params) -> dict[str, Record]:
       >>> _, state = optimizer.update(params, optimizer.init(params), params)
       >>> {path: round(float(row.decay_norm), 4) for path, row in recorded(state, params).items()}
       {'bias': 0.0, 'kernel': 0.2}
-
-    Source: as `record`.
     """
     found = [n for n in jax.tree.leaves(state, is_leaf=_is_record) if _is_record(n)]
     paths = [path for path, leaf in named_leaves(params) if is_inexact(leaf)]
@@ -194,7 +213,9 @@ def recorded(state: optax.OptState, params: optax.Params) -> dict[str, Record]:
 
 
 def _after(first: jax.Array, updates: optax.Updates) -> optax.Updates:
-    """The updates themselves, which wait for `first` (always true): what follows may then write over what it read.
+    """Make the updates wait for `first`, which is always true.
+
+    What follows may then write over what it read.
 
     Without this order XLA copies weights and moments at every step.
     """
@@ -203,8 +224,11 @@ def _after(first: jax.Array, updates: optax.Updates) -> optax.Updates:
     )
 
 
-def _varying(x: jax.Array, like: Any) -> jax.Array:
-    """x as one that differs between devices if anything in `like` does: in ``shard_map`` branches must agree."""
+def _made_varying(x: jax.Array, like: PyTree) -> jax.Array:
+    """Mark x as different between devices if anything in `like` is.
+
+    In ``shard_map`` the branches must agree.
+    """
     axes = frozenset().union(*map(manual_axes, jax.tree.leaves(like))) - manual_axes(x)
     if not axes:
         return x
@@ -223,9 +247,9 @@ def _observe(
     updates: optax.Updates,
     state: optax.OptState,
     params: optax.Params,
-    extra: dict[str, Any],
+    extra: dict[str, PyTree],
 ) -> tuple[optax.Updates, optax.OptState, list[Applied], list[Leaf]]:
-    """A step of `inner`, what each `decay_weights` in it did, and to which leaf."""
+    """Make a step of `inner`, and collect what its decays did."""
     with observed() as found:
         emitted, after = inner.update(updates, state, params, **extra)
     links = []
@@ -234,8 +258,9 @@ def _observe(
         same = [applied for applied in found if applied.count is node.count]
         if not same:
             raise ValueError(
-                "record saw nothing of a decay_weights in inner, which ran it inside jit, cond, scan or vmap, or "
-                "not at all; put the record inside that wrapper, as in optax.MultiSteps(record(...), 4)"
+                "record saw nothing of a decay_weights in inner, which ran it inside jit, cond, "
+                "scan or vmap, or not at all; put the record inside that wrapper, as in "
+                "optax.MultiSteps(record(...), 4)"
             )
         links.append(same[-1])
     return emitted, after, links, _leaves(params, emitted, links, _is_rounded(after))
@@ -244,26 +269,26 @@ def _observe(
 def _leaves(
     params: optax.Params, emitted: optax.Updates, links: list[Applied], rounded: bool
 ) -> list[Leaf]:
-    """What every `decay_weights` did to each floating-point leaf, put together."""
-    structure: Any = jax.tree.structure(params)
+    """Put together what every `decay_weights` did to each floating-point leaf."""
+    structure: PyTreeDef = jax.tree.structure(params)
     trees = [(link.weights, link.updates, link.pull, link.strengths) for link in links]
     try:
         columns = [zip(*map(structure.flatten_up_to, each), strict=True) for each in trees]
     except ValueError as error:
         raise ValueError(
-            "record needs a decay_weights that sees the params in their own structure; put the record inside what "
-            "changes it, as in optax.flatten(record(...))"
+            "record needs a decay_weights that sees the params in their own structure; put the "
+            "record inside what changes it, as in optax.flatten(record(...))"
         ) from error
     rows = zip(jax.tree.leaves(params), structure.flatten_up_to(emitted), *columns, strict=True)
     return [_leaf(p, u, each, rounded) for p, u, *each in rows if is_inexact(p)]
 
 
 def _measured(links: list[Applied], leaves: list[Leaf]) -> jax.Array:
-    """A row of `Sums` for each leaf."""
+    """Measure a row of `Sums` for each leaf."""
     return sums_of_each(leaves, [link.fraction for link in links])
 
 
-def _leaf(p: Any, u: Any, links: list[Any], rounded: bool) -> Leaf:
+def _leaf(p: PyTree, u: PyTree, links: list[PyTree], rounded: bool) -> Leaf:
     # no gradient, no decay
     here = [None if u is None or is_absent(m) else m for *_, m in links]
     # before any rounding, if a link saw them
@@ -273,8 +298,8 @@ def _leaf(p: Any, u: Any, links: list[Any], rounded: bool) -> Leaf:
     return Leaf(p, u, *(seen[0] if seen else (p, u)), pulls, here, carried)
 
 
-def _rates(leaves: list[Leaf], links: list[Applied], dtype: Any) -> _Rates:
-    """c, λ and lr of each leaf, as vectors: every step computes them."""
+def _rates(leaves: list[Leaf], links: list[Applied], dtype: DTypeLike) -> _Rates:
+    """Return c, λ and lr of each leaf, as vectors."""
     c = lam = lr = jnp.zeros(len(leaves), dtype)
     for i, link in enumerate(links):
         here = [leaf.multipliers[i] for leaf in leaves]
@@ -289,9 +314,9 @@ def _rates(leaves: list[Leaf], links: list[Applied], dtype: Any) -> _Rates:
 
 @jax.jit
 def _records(
-    due: Any, count: jax.Array, rates: _Rates, shrunk: jax.Array, table: jax.Array, held: Any
-) -> Any:
-    """Step and record, in total and of each leaf: those of this step if it is due, or else those held."""
+    due: Number, count: jax.Array, rates: _Rates, shrunk: jax.Array, table: jax.Array, held: PyTree
+) -> PyTree:
+    """Return the records of this step if it is due, else those held."""
     highest = _Rates(*(jnp.max(x, initial=0) for x in rates))
     total = _record(highest, jnp.min(shrunk, initial=0), Sums(*table.sum(0)))
     latest = count, total, _record(rates, shrunk, Sums(*table.T))
@@ -299,9 +324,10 @@ def _records(
 
 
 def _record(rates: _Rates, shrunk: jax.Array, sums: Sums) -> Record:
-    """The formulas, of one leaf or of all together."""
+    """Apply the formulas to the sums of one leaf, or of all."""
     weights, updates, decay = map(jnp.sqrt, sums[:3])
     along = sums.along / jnp.where(weights > 0, weights, 1)
+    # Pythagoras; rounding may make the difference slightly negative
     across = jnp.sqrt(jnp.maximum(sums.step - along**2, 0))
     return Record(
         **rates._asdict(),
@@ -310,23 +336,25 @@ def _record(rates: _Rates, shrunk: jax.Array, sums: Sums) -> Record:
         decay_norm=decay,
         ratio=decay / jnp.where(decay > 0, updates, 1),
         growth=along / jnp.where(weights > 0, weights, 1),
+        # atan2 is exact for small angles, where arccos of a cosine is not
         angle=jnp.where(weights > 0, jnp.atan2(across, weights + along), 0),
         log_shrinkage=shrunk,
         lost=sums.lost / jnp.maximum(sums.decayed, 1),
     )
 
 
-def _log_shrinkage(c: Any) -> jax.Array:
-    """log|1 − c|, finite where c = 1 removes the whole weight."""
+def _log_shrinkage(c: Number) -> jax.Array:
+    """Return log|1 − c|, finite where c = 1 removes the whole weight."""
+    # log(0) would stay −∞ for all later steps
     left = jnp.maximum(jnp.abs(1 - c), np.finfo(np.float32).tiny)
     return jnp.where(c < 0.5, jnp.log1p(-jnp.minimum(c, 0.5)), jnp.log(left))
 
 
-def _is_decay(node: Any) -> bool:
+def _is_decay(node: PyTree) -> bool:
     return isinstance(node, DecayWeightsState)
 
 
-def _is_record(node: Any) -> bool:
+def _is_record(node: PyTree) -> bool:
     return isinstance(node, RecordState)
 
 
@@ -334,17 +362,18 @@ def _is_rounded(state: optax.OptState) -> bool:
     return any(map(is_rounding_state, jax.tree.leaves(state, is_leaf=is_rounding_state)))
 
 
-def _check_every(every: Any) -> None:
+def _check_every(every: Number) -> None:
     check_at_least_one("every", every)
     if not isinstance(every, jax.core.Tracer) and every != int(every):
         raise ValueError(f"every must be a whole number of steps, got {every}; pass {int(every)}")
 
 
-def _check_inner(state: optax.OptState) -> None:
+def _check_decays(state: optax.OptState) -> None:
     parts = jax.tree.leaves(state, is_leaf=lambda n: _is_decay(n) or _is_record(n))
     if any(map(_is_record, parts)):
         raise ValueError("inner holds a record already; record once, around the whole optimiser")
     if not any(map(_is_decay, parts)):
         raise ValueError(
-            "inner holds no decay_weights of this package; pass an alias, or decouple(inner, 0.0) for no decay"
+            "inner holds no decay_weights of this package; pass an alias, or decouple(inner, "
+            "0.0) for no decay"
         )

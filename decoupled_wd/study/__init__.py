@@ -14,11 +14,15 @@ _EXTRA = {
 }
 
 try:
-    from decoupled_wd.study.grid.sweep import sweep as sweep
+    from decoupled_wd.study.grid.sweep import sweep
 except ModuleNotFoundError as error:
-    if str(error.name).partition(".")[0] not in _EXTRA:
+    # a module that is missing inside the study, or inside an installed package, is a defect
+    if error.name not in _EXTRA:
         raise
     raise ModuleNotFoundError(
-        f"decoupled_wd.study needs {error.name}; install it with: pip install 'decoupled-wd[study]'",
+        f"decoupled_wd.study needs {error.name}; install it with: pip install "
+        "'decoupled-wd[study]'",
         name=error.name,
     ) from error
+
+__all__ = ["sweep"]

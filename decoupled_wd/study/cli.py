@@ -21,6 +21,7 @@ from rich.text import Text
 
 from decoupled_wd.cli import ends_cleanly
 from decoupled_wd.study.grid.groups import check_groups, index
+from decoupled_wd.study.grid.layout import lock_of, store_of
 from decoupled_wd.study.grid.locks import locked
 from decoupled_wd.study.profiles import CLAIMS, PROFILES, Experiment
 from decoupled_wd.study.report.page import PAGES, duration, write
@@ -29,7 +30,7 @@ from decoupled_wd.study.tasks.task import Run, runner, task
 
 
 def main(arguments: Sequence[str]) -> None:
-    """The command's arguments, then the study."""
+    """Reads the command's arguments, then runs the study."""
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
@@ -44,7 +45,7 @@ def main(arguments: Sequence[str]) -> None:
         f"stopped; finished runs are kept in {options.out}, and the same command goes on from there"
     )
     alone = (
-        locked(options.out / ".lock", f"--out {options.out}")
+        locked(lock_of(options.out), f"--out {options.out}")
         if jax.process_index() == 0
         else nullcontext()
     )
@@ -57,19 +58,19 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def study(options: argparse.Namespace, experiments: Sequence[Experiment], command: str) -> None:
-    """Measure the claims, write the report into the folder, and print the verdicts."""
+    """Measures the claims, writes the report, and prints the verdicts."""
     started = time.perf_counter()
     console = _Console(quiet=jax.process_index() > 0)
     seconds = sum(experiment.seconds for experiment in experiments)
     console.print(f"{len(experiments)} experiments, about {duration(seconds)} on two x86-64 cores")
-    root = options.out / f"{options.profile}.zarr"
+    root = store_of(options.out, options.profile)
     check_groups(root)
     load = cache(task)
     findings = []
     with _progress(console, root, seconds) as (run, advance):
         for experiment in experiments:
             learned = load(experiment.dataset, experiment.network)
-            findings.append((experiment, experiment.measure(run, learned)))
+            findings.append((experiment, experiment.design.measure(run, learned)))
             advance(experiment.seconds)
     if jax.process_index() > 0:
         return
@@ -138,7 +139,10 @@ def _claims(text: str) -> list[str]:
 
 
 def _experiments(profile: str, claims: Sequence[str]) -> list[Experiment]:
-    """Those of a profile on the given claims, or all; ValueError for a claim that it does not measure."""
+    """Lists the experiments of a profile on the given claims, or all.
+
+    Raises ValueError for a claim that the profile does not measure.
+    """
     measured = {name: [*dict.fromkeys(e.claim for e in plan)] for name, plan in PROFILES.items()}
     for claim in claims:
         if claim not in measured[profile]:
@@ -151,7 +155,7 @@ def _experiments(profile: str, claims: Sequence[str]) -> list[Experiment]:
 
 
 def _folder(text: str) -> Path:
-    """A path that can be made, printed and written into the report."""
+    """Returns a path that can be made, printed and written down."""
     if not text.strip():
         raise argparse.ArgumentTypeError(f"got {text!r}, which names no folder; . is this one")
     if re.match(r"[A-Za-z][\w+.-]+:/", text):
@@ -166,7 +170,7 @@ _UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
 
 
 def _writable(out: Path) -> None:
-    """ValueError now rather than an error after the training."""
+    """Raises ValueError now, rather than an error after the training."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
@@ -181,29 +185,38 @@ def _writable(out: Path) -> None:
 
 
 def _join() -> None:
-    """Find the other processes; ValueError if there is no cluster."""
+    """Finds the other processes, or raises ValueError."""
     try:
         jax.distributed.initialize()
     except (ValueError, RuntimeError) as error:
         raise ValueError(
-            f"--distributed found no other processes ({' '.join(str(error).split())}); start it under Slurm, "
-            "MPI or Kubernetes, or set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and JAX_PROCESS_ID"
+            f"--distributed found no other processes ({' '.join(str(error).split())}); start it "
+            "under Slurm, "
+            "MPI or Kubernetes, or set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
+            "JAX_PROCESS_ID"
         ) from error
 
 
 def _use_all_cores() -> None:
-    """A JAX device for each core: XLA runs these small matrices on one core a device."""
+    """Gives JAX a device for each core.
+
+    XLA runs these small matrices on one core a device.
+    """
     if not os.environ.get("XLA_FLAGS"):
         # a program that calls `main` may have its devices already
         with suppress(RuntimeError):
-            jax.config.update("jax_num_cpu_devices", os.cpu_count() or 1)  # type: ignore[no-untyped-call]
+            cores = os.cpu_count() or 1
+            jax.config.update("jax_num_cpu_devices", cores)  # type: ignore[no-untyped-call]
 
 
 @contextmanager
 def _progress(
     console: rich.console.Console, root: Path, seconds: float
 ) -> Iterator[tuple[Run, Callable[[float], None]]]:
-    """A `Run` and a function that counts finished seconds, both shown while a terminal looks on."""
+    """Shows progress while a terminal looks on.
+
+    It gives a `Run`, and a function that counts finished seconds.
+    """
     narrow = console.width < 80
     room = max(8, console.width - 16) if narrow else 44
     bar = () if narrow else (rich.progress.BarColumn(bar_width=20),)

@@ -22,7 +22,10 @@ _Grid = tuple[_Array, _Array, _Array]  # mean error, learning rate, weight decay
 
 
 class Ridge(NamedTuple):
-    """The best weight decay of every kept learning rate, both [K], and d log λ* / d log α."""
+    """Holds the best λ of every kept α, and how it depends on α.
+
+    Both are [K], and the slope is d log λ* / d log α.
+    """
 
     learning_rate: _Array
     weight_decay: _Array
@@ -30,7 +33,7 @@ class Ridge(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A statistic and its interval, by default of 95 %."""
+    """Holds a statistic and its interval, by default of 95 %."""
 
     value: float
     low: float
@@ -38,7 +41,10 @@ class Estimate(NamedTuple):
 
 
 class Cell(NamedTuple):
-    """One cell of the grid: mean test error in percent, α and λ; all NaN if every cell diverged."""
+    """Holds one cell of the grid: mean test error, α and λ.
+
+    The error is in percent; all are NaN if every cell diverged.
+    """
 
     error: float
     learning_rate: float
@@ -50,21 +56,21 @@ def ridge(
     learning_rate: ArrayLike,
     weight_decay: ArrayLike,
     *,
-    within: float = 1.0,
+    tolerance: float = 1.0,
     drop_edge: bool = True,
 ) -> Ridge:
-    """The valley of low error in the plane of log α and log λ, and its slope.
+    """Finds the valley of low error over α and λ, and its slope.
 
     log λ*(α) is the vertex of the parabola through the lowest cell of row α and its two neighbours
     in log λ; at the edge of the grid or beside a diverged cell it is the lowest cell itself. The
     slope is Theil and Sen's: the median over the slopes between any two rows.
 
-    Kept are the rows whose lowest error is at most `within` points above the best of all; with
+    Kept are the rows whose lowest error is at most `tolerance` points above the best of all; with
     `drop_edge` not those whose lowest cell has the smallest or the largest λ > 0. Their order is
     the one given; the slope is NaN if there are fewer than two.
 
     Raises:
-        ValueError: bad axes, no λ > 0, or within < 0.
+        ValueError: bad axes, no λ > 0, or tolerance < 0.
 
     Examples:
         >>> rates, decays = 2.0 ** np.arange(-3, 1), 2.0 ** np.arange(-6, 1)
@@ -74,12 +80,12 @@ def ridge(
 
     Source: our reading of Figure 2 in Loshchilov & Hutter, arXiv 1711.05101; Sen 1968.
     """
-    _require(within >= 0, f"within must be >= 0 points, got {within}")
+    _require(tolerance >= 0, f"tolerance must be >= 0 points, got {tolerance}")
     mean, rates, decays = _positive(_checked(error, learning_rate, weight_decay))
     cost = np.where(np.isnan(mean), np.inf, mean)
     lowest, best = cost.argmin(axis=1), cost.min(axis=1)
     on_edge = (lowest == 0) | (lowest == cost.shape[1] - 1)
-    kept = np.isfinite(best) & (best <= best.min() + within) & ~(drop_edge & on_edge)
+    kept = np.isfinite(best) & (best <= best.min() + tolerance) & ~(drop_edge & on_edge)
     rates, log_best = rates[kept], np.array([_vertex(np.log(decays), row) for row in cost[kept]])
     slope = float(theilslopes(log_best, np.log(rates)).slope) if len(rates) > 1 else np.nan
     return Ridge(rates, np.exp(log_best), slope)
@@ -93,12 +99,12 @@ def over_seeds(
     resamples: int = 1000,
     seed: int = 0,
 ) -> Estimate:
-    """A statistic of all seeds and its interval, by a percentile bootstrap over the seeds.
+    """Estimates a statistic and its interval, by a bootstrap over seeds.
 
-    A resample draws S of the S seeds with replacement; one whose statistic is NaN is left out. The S^S
-    resamples are drawn and not enumerated, so that ten seeds need no other code than three. With three or
-    four the interval is rough, and rather too narrow; with a single seed, or if every statistic is NaN, it
-    is (nan, nan).
+    A resample draws S of the S seeds with replacement; one whose statistic is NaN is left out. The
+    S^S resamples are drawn and not enumerated, so that ten seeds need no other code than three.
+    With three or four the interval is rough, and rather too narrow; with a single seed, or if
+    every statistic is NaN, it is (nan, nan).
 
     Args:
         statistic: ``statistic(indices) -> number`` of the runs with these seeds, in any order.
@@ -134,13 +140,15 @@ def ridge_slope(
     learning_rate: ArrayLike,
     weight_decay: ArrayLike,
     *,
-    within: float = 1.0,
+    tolerance: float = 1.0,
     drop_edge: bool = True,
     level: float = 0.95,
     resamples: int = 1000,
     seed: int = 0,
 ) -> Estimate:
-    """The slope of `ridge` for the mean over the seeds, and its interval as in `over_seeds`.
+    """Estimates the slope of `ridge`, with its interval.
+
+    It is that of the mean over the seeds, and the interval is as in `over_seeds`.
 
     Raises:
         ValueError: as `ridge` and `over_seeds`.
@@ -149,7 +157,7 @@ def ridge_slope(
     runs = np.atleast_3d(np.asarray(error, np.float64))
 
     def slope(drawn: NDArray[np.intp]) -> float:
-        return ridge(runs[..., drawn], *axes, within=within, drop_edge=drop_edge).slope
+        return ridge(runs[..., drawn], *axes, tolerance=tolerance, drop_edge=drop_edge).slope
 
     return over_seeds(slope, runs.shape[2], level=level, resamples=resamples, seed=seed)
 
@@ -157,7 +165,9 @@ def ridge_slope(
 def top_correlation(
     error: ArrayLike, learning_rate: ArrayLike, weight_decay: ArrayLike, *, cells: int = 10
 ) -> float:
-    """Pearson correlation of log α and log λ over the cells of lowest error with λ > 0.
+    """Correlates log α and log λ over the best cells.
+
+    It is Pearson's correlation, over the `cells` of lowest error with λ > 0.
 
     Of equal errors the smaller α index, then the smaller λ, comes first: a tie at the last place
     can matter. NaN if divergence leaves fewer cells, or if they all share one α or one λ.
@@ -182,7 +192,7 @@ def top_correlation(
 
 
 def best_cell(error: ArrayLike, learning_rate: ArrayLike, weight_decay: ArrayLike) -> Cell:
-    """The cell of lowest mean error, λ = 0 included; the first of several.
+    """Returns the first cell of lowest mean error, λ = 0 included.
 
     Examples:
         >>> best_cell([[5.0, 4.0], [6.0, np.nan]], [0.1, 0.2], [0.0, 1e-3])
@@ -201,14 +211,19 @@ def summarize(
     learning_rate: ArrayLike,
     weight_decay: ArrayLike,
     *,
-    within: float = 1.0,
+    tolerance: float = 1.0,
     drop_edge: bool = True,
     level: float = 0.95,
 ) -> dict[str, str | float]:
-    """One row of the study's table; NaN where the grid is too small. Errors as in `ridge`."""
+    """Sums up a grid in one row of the study's table.
+
+    A value is NaN where the grid is too small for it. Errors are as in `ridge`.
+    """
     axes = _checked(error, learning_rate, weight_decay)[1:]
     best = best_cell(error, *axes)
-    slope, low, high = ridge_slope(error, *axes, within=within, drop_edge=drop_edge, level=level)
+    slope, low, high = ridge_slope(
+        error, *axes, tolerance=tolerance, drop_edge=drop_edge, level=level
+    )
     has_ten = axes[0].size * np.count_nonzero(axes[1]) >= 10
     return {
         "optimizer": optimizer,

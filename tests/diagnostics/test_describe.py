@@ -15,8 +15,8 @@ from test_masks import MIXED, layer
 
 import decoupled_wd as dwd
 from decoupled_wd import masks
-from decoupled_wd._trees import named_leaves
-from decoupled_wd.diagnostics.describe import Row, describe
+from decoupled_wd._paths import named_leaves
+from decoupled_wd.diagnostics.describe import PlannedLeaf, describe
 
 PARAMS = {
     "dense": {"bias": jnp.ones(4, jnp.bfloat16), "kernel": jnp.ones((3, 4))},
@@ -29,9 +29,11 @@ def test_rows_by_hand():
     half_life = pytest.approx(math.log(2) / -math.log(0.98), rel=1e-14)
     described = describe(PARAMS, 0.01, mask=RULES)
     assert described.rows == (
-        Row("dense/bias", (4,), "bfloat16", 4, 0.0, 0.0, math.inf, ".*/bias"),
-        Row("dense/kernel", (3, 4), "float32", 12, 2.0, 0.02, half_life, ".*"),
-        Row("steps", (), "int32", 0, 0.0, 0.0, math.inf, "integer: untouched", trained=False),
+        PlannedLeaf("dense/bias", (4,), "bfloat16", 4, 0.0, 0.0, math.inf, ".*/bias"),
+        PlannedLeaf("dense/kernel", (3, 4), "float32", 12, 2.0, 0.02, half_life, ".*"),
+        PlannedLeaf(
+            "steps", (), "int32", 0, 0.0, 0.0, math.inf, "integer: untouched", trained=False
+        ),
     )
     assert (described.decayed, described.total) == (12, 16)
 

@@ -26,12 +26,10 @@ def test_every_row_takes_the_same_fraction_at_the_peak(from_):
         assert table[name] * 0.02**coupling.p == pytest.approx(c), name
 
 
-FORMULAS = {
-    "λ·η": lambda lam, eta: lam * eta,
-    "λ·lr": lambda lam, eta: lam * 0.02 * eta,
-    "λ": lambda lam, eta: lam,
-    "λ·lr·η": lambda lam, eta: lam * 0.02 * eta * eta,
-}
+def evaluated(formula, **values):
+    """The number that a product such as ``λ·lr^2·η`` stands for."""
+    factors = [factor.partition("^") for factor in formula.split("·")]
+    return math.prod(values[symbol] ** float(power or 1) for symbol, _, power in factors)
 
 
 @pytest.mark.parametrize("name", dwd.FRAMEWORKS)
@@ -39,7 +37,8 @@ def test_the_formula_of_a_row_is_what_its_coupling_does_away_from_the_peak(name)
     table = dwd.equivalents(0.1, from_="torch", learning_rate=0.02)
     (row,) = [row for row in table.rows if row.unit == name]
     fraction = dwd.FRAMEWORKS[name].fraction(row.value, lambda count: 0.02 * 0.3, 0.02)
-    assert FORMULAS[row.meaning](row.value, 0.3) == pytest.approx(float(fraction(0)))
+    values = {"λ": row.value, "α": 0.02, "η": 0.3, "lr": 0.02 * 0.3}
+    assert evaluated(row.meaning, **values) == pytest.approx(float(fraction(0)))
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import pytest
 
 import decoupled_wd as dwd
 from decoupled_wd import masks
-from decoupled_wd.diagnostics.preflight import Row, preflight
+from decoupled_wd.diagnostics.preflight import CheckedLeaf, preflight
 
 BITS = np.arange(1 << 16, dtype=np.uint16)
 NORMAL = ((BITS >> 7) & 0xFF > 40) & ((BITS >> 7) & 0xFF < 255)  # c·p must not underflow
@@ -112,15 +112,15 @@ LINK = "rounding=dwd.rounding.residual() or stochastic_rounding(seed)"
 def test_rows_by_hand():
     rows = preflight(PARAMS, 2.0**-9, mask=MASK, on_loss="return").rows
     assert rows == (
-        Row("absent", "", 0.0, None, 0.0, 0.0, "not decayed", ""),
-        Row(
+        CheckedLeaf("absent", "", 0.0, None, 0.0, 0.0, "not decayed", ""),
+        CheckedLeaf(
             *("body/bias", "bfloat16", 2.0**-9, None, 2.0**-9, 0.0, "lost"),
             f"{LINK}, or float32 weights",
         ),
-        Row("body/kernel", "bfloat16", 2.0**-8, None, 2.0**-9, 1.0, "kept", ""),
-        Row("half", "float16", 2.0**-9, None, 2.0**-12, 1.0, "kept", ""),
-        Row("head", "float32", 2.0**-9, None, 2.0**-25, 1.0, "kept", ""),
-        Row("steps", "int32", 0.0, None, 0.0, 0.0, "not decayed", ""),
+        CheckedLeaf("body/kernel", "bfloat16", 2.0**-8, None, 2.0**-9, 1.0, "kept", ""),
+        CheckedLeaf("half", "float16", 2.0**-9, None, 2.0**-12, 1.0, "kept", ""),
+        CheckedLeaf("head", "float32", 2.0**-9, None, 2.0**-25, 1.0, "kept", ""),
+        CheckedLeaf("steps", "int32", 0.0, None, 0.0, 0.0, "not decayed", ""),
     )
 
 

@@ -57,7 +57,7 @@ def test_the_paper_s_best_errors(optimizer, best, without_decay):
     ],
 )
 def test_the_paper_s_ridges(optimizer, drop_edge, slope):
-    found = ridge(*paper(optimizer), within=1.0, drop_edge=drop_edge)
+    found = ridge(*paper(optimizer), tolerance=1.0, drop_edge=drop_edge)
     assert found.slope == pytest.approx(slope, abs=0.01)
 
 
@@ -93,7 +93,7 @@ def test_other_orders_of_tied_cells_give_other_correlations(optimizer, printed):
 
 @pytest.mark.parametrize("slope", [-2.0, -1.0, -0.37, 0.0, 0.61])
 def test_a_parabolic_valley_is_recovered_exactly(slope):
-    found = ridge(valley(slope), RATES, DECAYS, within=100.0)
+    found = ridge(valley(slope), RATES, DECAYS, tolerance=100.0)
     assert found.slope == pytest.approx(slope, abs=1e-9)
     np.testing.assert_allclose(
         np.log(found.weight_decay),
@@ -106,7 +106,7 @@ def test_a_parabolic_valley_is_recovered_exactly(slope):
 def test_the_parabola_holds_on_uneven_steps_of_weight_decay():
     decays = np.array([1e-4, 3e-4, 5e-4, 2e-3, 3e-3, 1e-2, 8e-2, 0.2, 1.0])
     error = valley(-0.4, decays=decays)
-    assert ridge(error, RATES, decays, within=100.0).slope == pytest.approx(-0.4, abs=1e-9)
+    assert ridge(error, RATES, decays, tolerance=100.0).slope == pytest.approx(-0.4, abs=1e-9)
 
 
 def test_the_slope_is_free_of_units_and_of_the_order_of_both_axes():
@@ -130,7 +130,7 @@ def test_the_column_without_decay_takes_no_part():
 def test_only_rows_near_the_best_are_kept():
     error = valley(0.0) + np.arange(7)[:, None]
     np.testing.assert_array_equal(
-        ridge(error, RATES, DECAYS, within=2.0).learning_rate, [1, 1 / 2, 1 / 4]
+        ridge(error, RATES, DECAYS, tolerance=2.0).learning_rate, [1, 1 / 2, 1 / 4]
     )
 
 
@@ -191,10 +191,12 @@ def test_the_interval_matches_the_enumeration_of_all_resamples():
     slopes = (-0.8, -0.5, -0.1)
     error = np.stack([valley(s) for s in slopes], axis=-1)
     every = [
-        ridge(error[..., list(p)], RATES, DECAYS, within=100.0).slope
+        ridge(error[..., list(p)], RATES, DECAYS, tolerance=100.0).slope
         for p in itertools.product(range(3), repeat=3)
     ]
-    found = ridge_slope(error, RATES, DECAYS, within=100.0, level=0.8, resamples=20_000, seed=1)[1:]
+    found = ridge_slope(error, RATES, DECAYS, tolerance=100.0, level=0.8, resamples=20_000, seed=1)[
+        1:
+    ]
     np.testing.assert_allclose(found, np.quantile(every, [0.1, 0.9]), atol=1e-9)
 
 
@@ -243,15 +245,15 @@ def test_cells_that_divergence_has_left_too_few_have_no_correlation():
 def test_summarize_has_the_columns_of_the_table():
     error, rates, decays = paper("Adam")
     runs = error[..., None] + np.random.default_rng(0).normal(0, 0.1, (11, 11, 3))
-    record = summarize("Adam", runs, rates, decays, within=1.5, level=0.5)
-    low, high = ridge_slope(runs, rates, decays, within=1.5, level=0.5)[1:]
+    record = summarize("Adam", runs, rates, decays, tolerance=1.5, level=0.5)
+    low, high = ridge_slope(runs, rates, decays, tolerance=1.5, level=0.5)[1:]
     best = best_cell(runs, rates, decays)
     assert record == {
         "optimizer": "Adam",
         "best_error": best.error,
         "learning_rate": best.learning_rate,
         "weight_decay": best.weight_decay,
-        "ridge_slope": ridge(runs, rates, decays, within=1.5).slope,
+        "ridge_slope": ridge(runs, rates, decays, tolerance=1.5).slope,
         "ridge_slope_low": low,
         "ridge_slope_high": high,
         "top10_correlation": top_correlation(runs, rates, decays),
@@ -284,8 +286,8 @@ def test_bad_grids_are_met_at_the_door(statistic, error, rates, decays, message)
 @pytest.mark.parametrize(
     ("statistic", "options", "message"),
     [
-        (ridge, {"within": -1.0}, "within must be >= 0 points, got -1.0"),
-        (ridge, {"within": np.nan}, "within"),
+        (ridge, {"tolerance": -1.0}, "tolerance must be >= 0 points, got -1.0"),
+        (ridge, {"tolerance": np.nan}, "tolerance"),
         (ridge_slope, {"level": 95}, "level must be between 0 and 1, got 95"),
         (ridge_slope, {"resamples": 0}, "resamples must be at least 1, got 0"),
         (top_correlation, {"cells": 92}, "cells must be between 2 and 91.*got 92"),

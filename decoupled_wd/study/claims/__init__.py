@@ -1,1 +1,1 @@
-"""The claims of the paper and of what it leans on, one module each: an experiment, a statistic, a verdict."""
+"""The claims of the paper and of what it leans on, one module each: train, judge, draw."""

@@ -1,27 +1,28 @@
 """Claim (iv): the best λ falls with the number of steps, the normalised one does not."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from decoupled_wd import normalized
-from decoupled_wd.study.claims.optimizers import maker
+from decoupled_wd.study.claims.drawings import Drawing, Lines
+from decoupled_wd.study.claims.optimizers import contender
+from decoupled_wd.study.claims.tuning import at_the_end
 from decoupled_wd.study.claims.verdicts import Finding, Verdict
-from decoupled_wd.study.figures.curves import lines
 from decoupled_wd.study.statistics import over_seeds, ridge
 from decoupled_wd.study.tasks.data import Dataset
-from decoupled_wd.study.tasks.task import Run, Task
+from decoupled_wd.study.tasks.task import Run, Task, Training
 
-RATE, DECAY = "learning_rate", "weight_decay"
-DECAYS = tuple(2.0 ** np.arange(-11, -3))
+DECAYS = tuple((2.0 ** np.arange(-11, -3)).tolist())
 
 
 def _first(task: Task, size: int) -> Task:
-    """The task with only the first training points."""
+    """Returns the task with only the first training points."""
     data = task.dataset
     data = data._replace(x_train=data.x_train[:size], y_train=data.y_train[:size])
     return task._replace(dataset=data)
@@ -37,62 +38,96 @@ VARY: Mapping[str, Callable[[Task, int], Task]] = MappingProxyType(
 """The three numbers that make up the steps T·B/b, and how a task gets another one."""
 
 
-def measure(
-    run: Run,
-    task: Task,
-    *,
-    budgets: Mapping[str, Sequence[int]],
-    learning_rates: Mapping[str, Sequence[float]],
-    decays: Sequence[float] = DECAYS,
-    seeds: int,
-    dataset: Callable[[], Dataset] | None = None,
-) -> Finding:
-    """The exponent d log λ* / d log steps, of λ as it is and normalised, in test error.
+class Row(NamedTuple):
+    """Holds test errors of one optimiser at one α.
 
-    Args:
-      run: trains and keeps.
-      task: the network, and the epochs and batch size where they are not varied.
-      budgets: what is varied, a key of `VARY`, to its values.
-      learning_rates: SGDW, AdamW or both to their α, each of which has verdicts of its own.
-      decays: the λ, some octaves on both sides of the best.
-      seeds: runs of each.
-      dataset: made in place of the task's, since with few training points the best λ hardly moves.
+    Their dimensions are steps, weight_decay and seed.
+    """
+
+    varied: str
+    """What was varied to vary the steps, a key of `VARY`."""
+    tasks: Mapping[int, Task]
+    """The task at each value of it."""
+    name: str
+    learning_rate: float
+    error: xr.DataArray
+
+    @property
+    def where(self) -> str:
+        """Says where the verdicts of this row stand."""
+        task = next(iter(self.tasks.values()))
+        return f"{task.name}, {self.varied}, {self.name}, α = {self.learning_rate:g}"
+
+
+@dataclass(frozen=True)
+class Budget:
+    """Measures how the best λ depends on the number of steps.
+
+    It is the exponent d log λ* / d log steps in test error, of λ as it is and normalised.
 
     Source: arXiv 1711.05101, appendix B.1.
     """
-    if dataset is not None:
-        task = task._replace(dataset=dataset())
-    verdicts, figures = [], {}
-    for varied, values in budgets.items():
-        tasks = [VARY[varied](task, value) for value in values]
-        for name, rates in learning_rates.items():
-            grid = {RATE: np.asarray(rates), DECAY: np.asarray(decays)}
-            rows = [
-                run(
-                    f"budget, {varied} {value}, {len(task.dataset.y_train)} points, {name}",
-                    one,
-                    maker(name, "cosine", one.steps),
-                    grid,
-                    seeds=seeds,
-                )["test_error"].isel(epoch=-1, drop=True)
-                for one, value in zip(tasks, values, strict=True)
-            ]
-            errors = xr.concat(rows, xr.DataArray([one.steps for one in tasks], dims="steps"))
-            for rate in rates:
-                error = errors.sel({RATE: rate}, drop=True)
-                where = f"{task.name}, {varied}, {name}, α = {rate:g}"
-                verdicts += judge(error, where)
-                figures[f"budget {where}"] = _figure(error, tasks, varied, values)
-    return Finding(verdicts, figures)
+
+    budgets: Mapping[str, Sequence[int]]
+    """What is varied, a key of `VARY`, to its values."""
+    learning_rates: Mapping[str, Sequence[float]]
+    """SGDW, AdamW or both to their α, each of which has verdicts of its own."""
+    seeds: int
+    decays: Sequence[float] = DECAYS
+    """The λ, some octaves on both sides of the best."""
+    dataset: Callable[[], Dataset] | None = None
+    """Made in place of the task's, since with few training points the best λ hardly moves."""
+
+    def measure(self, run: Run, task: Task) -> Finding:
+        """Trains at every budget, judges the exponents, and describes error over λ."""
+        rows = self.train(run, task)
+        verdicts = [verdict for row in rows for verdict in judge(row.error, row.where)]
+        return Finding(verdicts, {f"budget {row.where}": draw(row) for row in rows})
+
+    def train(self, run: Run, task: Task) -> list[Row]:
+        """Trains one row for each thing that is varied, optimiser and α."""
+        if self.dataset is not None:
+            task = task._replace(dataset=self.dataset())
+        rows = []
+        for varied, values in self.budgets.items():
+            tasks = {value: VARY[varied](task, value) for value in values}
+            for name, rates in self.learning_rates.items():
+                errors = xr.concat(
+                    [
+                        self._error(run, one, name, (f"{varied} {value}", _points(task)))
+                        for value, one in tasks.items()
+                    ],
+                    xr.DataArray([one.steps for one in tasks.values()], dims="steps"),
+                )
+                rows += [
+                    Row(varied, tasks, name, rate, errors.sel(learning_rate=rate, drop=True))
+                    for rate in rates
+                ]
+        return rows
+
+    def _error(self, run: Run, task: Task, name: str, varied: tuple[str, ...]) -> xr.DataArray:
+        space = {
+            "learning_rate": np.asarray(self.learning_rates[name]),
+            "weight_decay": np.asarray(self.decays),
+        }
+        training = Training(
+            task,
+            contender(name, "cosine", task.steps),
+            space,
+            seeds=self.seeds,
+            experiment=("budget", *varied),
+        )
+        return at_the_end(run, training)["test_error"].drop_vars("epoch")
 
 
 def judge(error: xr.DataArray, where: str) -> list[Verdict]:
-    """Both exponents from test errors over steps, weight_decay and seed."""
+    """Judges both exponents from test errors over steps, weight_decay and seed."""
 
     def exponent(drawn: NDArray[np.intp]) -> float:
-        runs = error.transpose("steps", DECAY, "seed").values[..., drawn]
-        steps, decays = error["steps"].values, error[DECAY].values
-        return ridge(runs, steps, decays, within=np.inf).slope
+        runs = error.transpose("steps", "weight_decay", "seed").values[..., drawn]
+        steps, decays = error["steps"].values, error["weight_decay"].values
+        # longer runs are better by more than any tolerance, and every row counts
+        return ridge(runs, steps, decays, tolerance=np.inf).slope
 
     def nearer(drawn: NDArray[np.intp]) -> float:
         # λ_norm = λ·√steps: its exponent is larger by exactly a half
@@ -120,25 +155,27 @@ def judge(error: xr.DataArray, where: str) -> list[Verdict]:
     ]
 
 
-def _figure(
-    error: xr.DataArray, tasks: Sequence[Task], varied: str, values: Sequence[int]
-) -> Figure:
-    """Error over λ and over normalised λ, one line for each budget."""
+def draw(row: Row) -> Drawing:
+    """Describes error over λ and over normalised λ, one line for each budget."""
     raw, scaled = {}, {}
-    for task, value in zip(tasks, values, strict=True):
-        row = error.sel(steps=task.steps, drop=True).rename({DECAY: "λ"})
+    for value, task in row.tasks.items():
+        error = row.error.sel(steps=task.steps, drop=True).rename({"weight_decay": "λ"})
         one = normalized(
             1.0,
             batch_size=task.batch_size,
             dataset_size=len(task.dataset.y_train),
             epochs=task.epochs,
         )
-        raw[f"{value} {varied}"] = row
-        scaled[f"{value} {varied}"] = row.assign_coords({"λ": row["λ"] / one})
-    return lines(
+        raw[f"{value} {row.varied}"] = error
+        scaled[f"{value} {row.varied}"] = error.assign_coords({"λ": error["λ"] / one})
+    return Lines(
         {"λ": raw, "normalised λ": scaled},
         x="λ",
         xlabel="weight decay",
         ylabel="test error (%)",
         log="x",
     )
+
+
+def _points(task: Task) -> str:
+    return f"{len(task.dataset.y_train)} points"

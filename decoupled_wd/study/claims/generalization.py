@@ -1,16 +1,16 @@
-"""Claim (iii): tuned AdamW generalises better than tuned Adam with L2, also at the same training loss."""
+"""Claim (iii): tuned AdamW generalises better than tuned Adam + L2, also at equal training loss."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from decoupled_wd.study.claims.interaction import grids
-from decoupled_wd.study.claims.optimizers import maker
-from decoupled_wd.study.claims.tuning import difference, finalists
+from decoupled_wd.study.claims.drawings import Drawing, Scatter
+from decoupled_wd.study.claims.tuning import at_the_end, difference, finalists, grid_of
 from decoupled_wd.study.claims.verdicts import MARGIN, Finding, Verdict
-from decoupled_wd.study.figures.curves import scatter
 from decoupled_wd.study.statistics import Estimate, over_seeds
 from decoupled_wd.study.tasks.task import Run, Task
 
@@ -18,44 +18,76 @@ BINS = 8
 GAIN = "gain in test error, points"
 
 
-def measure(
-    run: Run,
-    task: Task,
-    *,
-    grid: int,
-    seeds: int,
-    fresh_seeds: int,
-    schedules: Sequence[str] = ("cosine",),
-) -> Finding:
-    """Test error of Adam + L2 less that of AdamW, each where its validation error is lowest.
+class Tuned(NamedTuple):
+    """Holds a contender's grid, and its best three cells trained again."""
 
-    Both have the same grid and the same `seeds`; the best three cells of each are trained again with
-    `fresh_seeds` others, which decide. Under a fixed learning rate the paper saw no gain, so there the gain is
-    expected to be about 0.
+    grid: xr.Dataset
+    best: xr.Dataset
+
+
+Tunings: TypeAlias = Mapping[str, Mapping[str, Tuned]]
+"""By schedule, and by contender: Adam and AdamW."""
+
+
+@dataclass(frozen=True)
+class Generalization:
+    """Measures by how much tuned AdamW beats tuned Adam + L2.
+
+    It is the test error of the one less that of the other, each where its validation error is
+    lowest.
+
+    Both have the same grid and the same `seeds`; the best three cells of each are trained again
+    with `fresh_seeds` others, which decide. Under a fixed learning rate the paper saw no gain, so
+    there the gain is expected to be about 0.
 
     Source: arXiv 1711.05101, Figures 1, 3 and 4.
     """
-    verdicts, figures = [], {}
-    for schedule in schedules:
-        grown = grids(run, task, schedule, grid=grid, seeds=seeds)
-        runs = {name: grown[name].dataset for name in ("Adam", "AdamW")}
-        best = {
-            name: finalists(
-                run,
-                f"{schedule}, {name}",
-                task,
-                maker(name, schedule, task.steps),
-                found,
-                seeds=fresh_seeds,
-            )
-            for name, found in runs.items()
+
+    grid: int
+    """How many values of α and how many of λ; the grid is that of claim (ii) if the sizes are."""
+    seeds: int
+    fresh_seeds: int
+    schedules: tuple[str, ...] = ("cosine",)
+
+    def measure(self, run: Run, task: Task) -> Finding:
+        """Trains both optimisers, judges the gain, and describes error over training loss."""
+        tunings = self.train(run, task)
+        return Finding(judge(tunings, task), draw(tunings, task))
+
+    def train(self, run: Run, task: Task) -> Tunings:
+        """Trains both grids under each schedule, then the best of each again."""
+        return {
+            schedule: {name: self._tuned(run, task, name, schedule) for name in ("Adam", "AdamW")}
+            for schedule in self.schedules
         }
-        where, gain = f"{task.name}, {schedule}", difference(best["Adam"], best["AdamW"])
+
+    def _tuned(self, run: Run, task: Task, name: str, schedule: str) -> Tuned:
+        training = grid_of(task, name, schedule, grid=self.grid, seeds=self.seeds)
+        found = at_the_end(run, training)
+        return Tuned(found, finalists(run, training, found, fresh_seeds=self.fresh_seeds))
+
+
+def judge(tunings: Tunings, task: Task) -> list[Verdict]:
+    """Judges the gain, and where α falls, that at equal training loss."""
+    verdicts = []
+    for schedule, tuned in tunings.items():
+        where = f"{task.name}, {schedule}"
+        gain = difference(tuned["Adam"].best, tuned["AdamW"].best)
         verdicts.append(_null(gain, where) if schedule == "fixed" else _gain(gain, where))
         if schedule != "fixed":
-            verdicts.append(_matched_gain(runs["Adam"], runs["AdamW"], where, task.within))
-        figures[f"generalization {where}"] = scatter(runs, within=2 * task.within)
-    return Finding(verdicts, figures)
+            grids = tuned["Adam"].grid, tuned["AdamW"].grid
+            verdicts.append(_matched_gain(*grids, where, task.tolerance))
+    return verdicts
+
+
+def draw(tunings: Tunings, task: Task) -> dict[str, Drawing]:
+    """Describes test error over training loss under each schedule."""
+    return {
+        f"generalization {task.name}, {schedule}": Scatter(
+            {name: each.grid for name, each in tuned.items()}, tolerance=2 * task.tolerance
+        )
+        for schedule, tuned in tunings.items()
+    }
 
 
 def _gain(gain: Estimate, where: str) -> Verdict:
@@ -68,18 +100,23 @@ def _null(gain: Estimate, where: str) -> Verdict:
     return Verdict(statement, where, GAIN, gain, "≈", 0.0, MARGIN)
 
 
-def _matched_gain(adam: xr.Dataset, adamw: xr.Dataset, where: str, within: float) -> Verdict:
+def _matched_gain(adam: xr.Dataset, adamw: xr.Dataset, where: str, tolerance: float) -> Verdict:
     statement = "At the same training loss AdamW has a lower test error than Adam + L2"
-    gain = over_seeds(lambda drawn: matched(adam, adamw, drawn, within), adam.sizes["seed"])
+    gain = over_seeds(lambda drawn: matched(adam, adamw, drawn, tolerance), adam.sizes["seed"])
     return Verdict(statement, where, GAIN, gain, ">", 0.0)
 
 
-def matched(first: xr.Dataset, second: xr.Dataset, drawn: NDArray[np.intp], within: float) -> float:
-    """Mean over bins of log training loss of the first's tuned test error less the second's.
+def matched(
+    first: xr.Dataset, second: xr.Dataset, drawn: NDArray[np.intp], tolerance: float
+) -> float:
+    """Compares tuned test errors at equal training loss.
 
-    The bins divide the training losses that both reach in cells within `2·within` points of their best.
+    It returns the first's less the second's.
+
+    It is a mean over bins of the logarithm of the training loss. The bins divide the losses that
+    both reach in cells within ``2·tolerance`` points of their best.
     """
-    near = [_near(_means(runs, drawn), 2 * within) for runs in (first, second)]
+    near = [_near(_means(runs, drawn), 2 * tolerance) for runs in (first, second)]
     if min(loss.size for loss, _, _ in near) == 0:
         return np.nan
     low, high = max(loss.min() for loss, _, _ in near), min(loss.max() for loss, _, _ in near)
@@ -95,10 +132,10 @@ def _means(runs: xr.Dataset, drawn: NDArray[np.intp]) -> xr.Dataset:
     return runs.isel(seed=drawn).mean("seed", skipna=False)
 
 
-def _near(mean: xr.Dataset, within: float) -> tuple[NDArray[np.float64], ...]:
-    """Training loss, validation and test error of the cells near the best."""
+def _near(mean: xr.Dataset, tolerance: float) -> tuple[NDArray[np.float64], ...]:
+    """Returns training loss, validation and test error of the cells near the best."""
     validation = mean["validation_error"]
-    kept = (validation <= validation.min() + within).values
+    kept = (validation <= validation.min() + tolerance).values
     names = ("train_loss", "validation_error", "test_error")
     return tuple(mean[name].values[kept].astype(float) for name in names)
 
@@ -107,6 +144,7 @@ def _best_by_bin(
     near: tuple[NDArray[np.float64], ...], edges: NDArray[np.float64], span: tuple[float, float]
 ) -> NDArray[np.float64]:
     loss, validation, test = near
+    # bin −1 is outside the span: np.digitize would put what is beyond the ends into the outer bins
     bins = np.where((loss < span[0]) | (loss > span[1]), -1, np.digitize(loss, edges))
     cells = [np.flatnonzero(bins == number) for number in range(BINS)]
     return np.array([test[c[validation[c].argmin()]] if c.size else np.nan for c in cells])

@@ -1,10 +1,11 @@
-"""Claim (vi), its other half: SGD ⊆ momentum ⊆ Adam, in the limit of a large ε and where all is tuned."""
+"""Claim (vi), its other half: SGD ⊆ momentum ⊆ Adam, at a large ε and where all is tuned."""
 
 import itertools
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import Any
+from typing import TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -12,18 +13,26 @@ import numpy as np
 import optax
 import xarray as xr
 from jax.flatten_util import ravel_pytree
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from decoupled_wd import add_decayed_weights, scale_by_adam, scale_by_momentum
-from decoupled_wd.study.claims.choice import halton
-from decoupled_wd.study.claims.tuning import difference, error, finalists, over_trials
+from decoupled_wd.study.claims.drawings import Bars, Drawing, Lines
+from decoupled_wd.study.claims.optimizers import Scalar
+from decoupled_wd.study.claims.tuning import (
+    at_the_end,
+    difference,
+    error,
+    finalists,
+    halton,
+    search_of,
+)
 from decoupled_wd.study.claims.verdicts import MARGIN, Finding, Verdict
-from decoupled_wd.study.figures.curves import bars, lines
+from decoupled_wd.study.grid.types import PyTree
 from decoupled_wd.study.statistics import Estimate
 from decoupled_wd.study.tasks.task import Run, Task
 
-Cosine = Callable[[Any], optax.Schedule]
+Anneal: TypeAlias = Callable[[Scalar], optax.Schedule]
+"""From a peak to the schedule that falls from it."""
 LARGE = np.logspace(0, 4, 5)
 """The ε that should tend to momentum; a gradient of this study is of the order of 0.01 a weight."""
 SPACE: Mapping[str, tuple[float, float]] = MappingProxyType(
@@ -34,23 +43,28 @@ SPACE: Mapping[str, tuple[float, float]] = MappingProxyType(
         "eps": (1e-4, 1.0),
     }
 )
-"""α/(1 − β1) or, of Adam, α/ε; λ'; 1 − β1; ε. So each family's space is the next one's at its edge."""
+"""α/(1 − β1) or, of Adam, α/ε; λ'; 1 − β1; ε: each family's space is the next one's at its edge."""
 
 
-def sgd(cosine: Cosine, rate: Any) -> optax.GradientTransformation:
-    """``θ ← θ − lr_t·g``."""
-    return optax.sgd(cosine(rate))
+def sgd(anneal: Anneal, rate: Scalar) -> optax.GradientTransformation:
+    """Returns SGD: ``θ ← θ − lr_t·g``."""
+    return optax.sgd(anneal(rate))
 
 
-def momentum(cosine: Cosine, rate: Any, forgetting: Any) -> optax.GradientTransformation:
-    """``m ← β1·m + g``, ``θ ← θ − lr_t·m``, the learning rate outside the buffer, as it is in Adam."""
-    lr = optax.scale_by_learning_rate(cosine(rate * forgetting))
+def momentum(anneal: Anneal, rate: Scalar, forgetting: Scalar) -> optax.GradientTransformation:
+    """Returns momentum: ``m ← β1·m + g``, ``θ ← θ − lr_t·m``.
+
+    The learning rate is outside the buffer, as it is in Adam.
+    """
+    lr = optax.scale_by_learning_rate(anneal(rate * forgetting))
     return optax.chain(scale_by_momentum(1 - forgetting), lr)
 
 
-def adam(cosine: Cosine, rate: Any, forgetting: Any, eps: Any) -> optax.GradientTransformation:
-    """Adam with α = rate·ε."""
-    lr = optax.scale_by_learning_rate(cosine(rate * eps))
+def adam(
+    anneal: Anneal, rate: Scalar, forgetting: Scalar, eps: Scalar
+) -> optax.GradientTransformation:
+    """Returns Adam with α = rate·ε."""
+    lr = optax.scale_by_learning_rate(anneal(rate * eps))
     return optax.chain(scale_by_adam(1 - forgetting, eps=eps), lr)
 
 
@@ -60,21 +74,71 @@ NESTED: Mapping[str, tuple[Callable[..., optax.GradientTransformation], int]] = 
 """Each optimiser and how many axes of `SPACE` it has."""
 
 
-def measure(run: Run, task: Task, *, trials: int, seeds: int, fresh_seeds: int) -> Finding:
-    """How far Adam is from momentum at a large ε; and the gain of each family over the one within it.
+@dataclass(frozen=True)
+class Nested:
+    """Makes an optimiser of `NESTED` with L2, under a cosine."""
 
-    Every family, all with L2 and cosine, has `trials` trials: a larger space is searched more thinly. So
-    the larger family counts as no worse until it loses half a point. The best three trials of `seeds` are
-    trained again with `fresh_seeds`, which decide.
+    family: str
+    steps: int
+
+    @property
+    def label(self) -> tuple[str, ...]:
+        """The family."""
+        return (self.family,)
+
+    def __call__(self, l2: Scalar, **others: Scalar) -> optax.GradientTransformation:
+        """Returns the optimiser of one trial, from the axes that its family has."""
+        make_step, _ = NESTED[self.family]
+        anneal = partial(optax.cosine_decay_schedule, decay_steps=self.steps)
+        return optax.chain(add_decayed_weights(l2), make_step(anneal, **others))
+
+
+@dataclass(frozen=True)
+class Inclusion:
+    """Measures whether a larger family of optimisers includes a smaller one.
+
+    It is how far Adam is from momentum at a large ε, and the gain of each family over the one
+    within.
+
+    Every family, all with L2 and cosine, has `trials` trials: a larger space is searched more
+    thinly. So the larger family counts as no worse until it loses half a point. The best three
+    trials of `seeds` are trained again with `fresh_seeds`, which decide.
 
     Source: Choi et al., arXiv 1910.05446, sections 3 and 4.
     """
-    runs = {name: _tuned(run, task, name, trials, seeds, fresh_seeds) for name in NESTED}
-    apart = distances(task, LARGE)
-    included = [
+
+    trials: int
+    seeds: int
+    fresh_seeds: int
+
+    def measure(self, run: Run, task: Task) -> Finding:
+        """Trains searches and paths, judges, and describes errors and distances."""
+        runs, apart = self.train(run, task), distances(task, LARGE)
+        verdicts = judge(runs, task.name) + judge_limit(apart, task.name)
+        return Finding(verdicts, draw(runs, apart, task.name))
+
+    def train(self, run: Run, task: Task) -> dict[str, xr.Dataset]:
+        """Trains each family's search, then its best points again, which are returned."""
+        return {family: self._tuned(run, task, family) for family in NESTED}
+
+    def _tuned(self, run: Run, task: Task, family: str) -> xr.Dataset:
+        _, axes = NESTED[family]
+        search = search_of(
+            task,
+            Nested(family, task.steps),
+            halton(self.trials, **dict(itertools.islice(SPACE.items(), axes))),
+            seeds=self.seeds,
+            experiment=("inclusion",),
+        )
+        return finalists(run, search, at_the_end(run, search), fresh_seeds=self.fresh_seeds)
+
+
+def judge(runs: Mapping[str, xr.Dataset], where: str) -> list[Verdict]:
+    """Judges whether each family is no worse than the one within it."""
+    return [
         Verdict(
             f"Tuned {larger} is no worse than tuned {smaller}, which it includes",
-            task.name,
+            where,
             "gain in tuned test error, points",
             difference(runs[smaller], runs[larger]),
             ">",
@@ -82,24 +146,27 @@ def measure(run: Run, task: Task, *, trials: int, seeds: int, fresh_seeds: int) 
         )
         for smaller, larger in itertools.pairwise(NESTED)
     ]
-    return Finding(included + _limit(apart, task.name), _figures(runs, apart, task.name))
 
 
 def distances(
     task: Task,
-    epsilons: NDArray[Any],
+    epsilons: NDArray[np.float64],
     *,
     rate: float = 0.1,
     b1: float = 0.9,
     steps: int = 16,
 ) -> NDArray[np.float64]:
-    """Of Adam's path from that of momentum(η, β1), relative to how far momentum goes; for every ε.
+    """Measures how far Adam's path is from momentum's, for every ε.
 
-    Both start alike and see the same few batches: over many, the kinks of ReLU part any two paths. Adam's α
-    is ``η·ε/(1 − β1)``, times ``1 − β1^t``: that takes back its bias correction, which momentum lacks.
+    The distance is relative to how far momentum goes.
+
+    Both start alike and see the same few batches: over many, the kinks of ReLU part any two paths.
+    Adam's α is ``η·ε/(1 − β1)``, times ``1 − β1^t``: that takes back its bias correction, which
+    momentum lacks.
     """
 
-    def distance(eps: Any) -> Any:
+    def distance(eps: Scalar) -> PyTree:
+        # momentum has no bias correction, and α that grows like this takes Adam's back
         corrected = adam(
             lambda alpha: lambda count: alpha * (1 - b1 ** (count + 1)), rate, 1 - b1, eps
         )
@@ -111,12 +178,15 @@ def distances(
 
 
 def _path(task: Task, optimizer: optax.GradientTransformation, steps: int) -> jax.Array:
-    """The start and the weights after each step, ``[steps + 1, weights]``."""
+    """Returns the start and the weights after each step.
+
+    Their shape is ``[steps + 1, weights]``.
+    """
     x, y = jnp.asarray(task.dataset.x_train), jnp.asarray(task.dataset.y_train)
     start, order, key = jax.random.split(jax.random.key(0), 3)
     params = task.model.init(start)
 
-    def step(carry: Any, rows: jax.Array) -> tuple[Any, jax.Array]:
+    def step(carry: PyTree, rows: jax.Array) -> tuple[PyTree, jax.Array]:
         params, state = carry
         gradients = jax.grad(task.model.loss)(params, x[rows], y[rows], key)
         updates, state = optimizer.update(gradients, state, params)
@@ -128,7 +198,8 @@ def _path(task: Task, optimizer: optax.GradientTransformation, steps: int) -> ja
     return jnp.concatenate([ravel_pytree(params)[0][None], path])
 
 
-def _limit(apart: NDArray[np.float64], where: str) -> list[Verdict]:
+def judge_limit(apart: NDArray[np.float64], where: str) -> list[Verdict]:
+    """Judges how near Adam comes to momentum, and how fast."""
     slope = float(np.polyfit(np.log(LARGE), np.log(apart), 1)[0])
     return [
         Verdict(
@@ -150,32 +221,19 @@ def _limit(apart: NDArray[np.float64], where: str) -> list[Verdict]:
     ]
 
 
-def _figures(
+def draw(
     runs: Mapping[str, xr.Dataset], apart: NDArray[np.float64], where: str
-) -> dict[str, Figure]:
+) -> dict[str, Drawing]:
+    """Describes the tuned errors, and the distance over ε."""
     tested = {name: {"all tuned": error(each)} for name, each in runs.items()}
     distance = {"Adam, α = η·ε / (1 − β1)": xr.DataArray(apart, {"eps": LARGE}, ("eps",))}
     label = "distance from momentum, relative"
     return {
-        f"inclusion {where}": bars(tested, ylabel="tuned test error (%)"),
-        f"large ε {where}": lines({where: distance}, x="eps", xlabel="ε", ylabel=label, log="xy"),
+        f"inclusion {where}": Bars(tested, ylabel="tuned test error (%)"),
+        f"large ε {where}": Lines({where: distance}, x="eps", xlabel="ε", ylabel=label, log="xy"),
     }
 
 
 def _exactly(number: float) -> Estimate:
-    """What has no uncertainty: nothing is drawn."""
+    """Returns an estimate without uncertainty: nothing is drawn."""
     return Estimate(float(number), float(number), float(number))
-
-
-def _tuned(
-    run: Run, task: Task, family: str, trials: int, seeds: int, fresh_seeds: int
-) -> xr.Dataset:
-    step, axes = NESTED[family]
-    name, space = f"inclusion, {family}", halton(trials, **dict(list(SPACE.items())[:axes]))
-
-    def make(l2: Any, **others: Any) -> optax.GradientTransformation:
-        cosine = partial(optax.cosine_decay_schedule, decay_steps=task.steps)
-        return optax.chain(add_decayed_weights(l2), step(cosine, **others))
-
-    found = over_trials(run, name, task, make, space, seeds=seeds)
-    return finalists(run, name, task, make, found, seeds=fresh_seeds)

@@ -1,35 +1,74 @@
 """Claim (v): warm restarts are good at any time and lose nothing in the end."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import NamedTuple
 
 import numpy as np
 import optax
 import xarray as xr
-from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from decoupled_wd import adamwr, sgdwr
+from decoupled_wd.study.claims.drawings import Drawing, Lines
+from decoupled_wd.study.claims.optimizers import Scalar
 from decoupled_wd.study.claims.tuning import errors
 from decoupled_wd.study.claims.verdicts import MARGIN, Finding, Verdict
-from decoupled_wd.study.figures.curves import lines
 from decoupled_wd.study.statistics import Estimate, over_seeds
-from decoupled_wd.study.tasks.task import Run, Task
+from decoupled_wd.study.tasks.task import Run, Task, Training
 
-OPTIMIZERS: Mapping[str, Callable[..., optax.GradientTransformation]] = MappingProxyType(
+RESTARTED: Mapping[str, Callable[..., optax.GradientTransformation]] = MappingProxyType(
     {"SGDW": sgdwr, "AdamW": adamwr}
 )
+"""The restarted form of each decoupled contender of `optimizers.CONTENDERS`."""
 
 
-def restarts(first_cycle: int, epochs: int) -> list[int]:
-    """Epochs at which cycles of double length end, the last at the end of the run.
+@dataclass(frozen=True)
+class Cycles:
+    """Makes a contender with warm restarts.
+
+    A cycle as long as the run is a single cosine.
+    """
+
+    contender: str
+    batch_size: int
+    dataset_size: int
+    """Less the last batch of an epoch, which is dropped where it is not full."""
+    first_cycle: int
+
+    @property
+    def label(self) -> tuple[str, ...]:
+        """The contender and its first cycle."""
+        return (self.contender, f"first cycle of {self.first_cycle}")
+
+    def __call__(
+        self, learning_rate: Scalar, normalized_weight_decay: Scalar
+    ) -> optax.GradientTransformation:
+        """Returns the optimiser of one cell."""
+        return RESTARTED[self.contender](
+            learning_rate,
+            normalized_weight_decay,
+            batch_size=self.batch_size,
+            dataset_size=self.dataset_size,
+            first_cycle_epochs=self.first_cycle,
+        )
+
+
+def cycles(name: str, task: Task, first_cycle: int) -> Cycles:
+    """Returns what makes a restarted contender for a task."""
+    seen = task.steps // task.epochs * task.batch_size
+    return Cycles(name, task.batch_size, seen, first_cycle)
+
+
+def ends_of_cycles(first_cycle: int, epochs: int) -> list[int]:
+    """Lists the epochs at which cycles of double length end.
 
     Raises:
       ValueError: no number of cycles fits.
 
     Examples:
-      >>> restarts(10, 150)
+      >>> ends_of_cycles(10, 150)
       [10, 30, 70, 150]
     """
     ends = [first_cycle]
@@ -37,89 +76,92 @@ def restarts(first_cycle: int, epochs: int) -> list[int]:
         ends.append(2 * ends[-1] + first_cycle)
     if ends[-1] != epochs:
         raise ValueError(
-            f"epochs must be the end of a cycle, got {epochs}; with a first cycle of {first_cycle} for "
-            f"example {ends[-1]}"
+            f"epochs must be the end of a cycle, got {epochs}; with a first cycle of "
+            f"{first_cycle} for example {ends[-1]}"
         )
     return ends
 
 
-def measure(
-    run: Run,
-    task: Task,
-    *,
-    learning_rates: Mapping[str, Sequence[float]],
-    normalized_decays: Sequence[float],
-    seeds: int,
-    epochs: int = 150,
-    first_cycle: int = 10,
-    evaluate_every: int = 5,
-) -> Finding:
-    """Cycles of 10, 20, 40 and 80 epochs against one cosine over all of them, with the same normalised rule.
+class Pair(NamedTuple):
+    """Errors over learning_rate, normalized_weight_decay, seed and epoch."""
 
-    Both have the same grid of α and normalised λ, and each counts where its validation error is lowest at
-    the end of the run.
+    restarted: xr.Dataset
+    one_shot: xr.Dataset
+    """One cosine over the whole run."""
 
-    Args:
-      run: trains and keeps.
-      task: its epochs do not count.
-      learning_rates: SGDW, AdamW or both to the α of the grid.
-      normalized_decays: λ_norm of the grid.
-      seeds: runs of each.
-      epochs: of the whole run, the end of a cycle.
-      first_cycle: epochs, 7 to 10 % of the run; with very few the advantage vanishes.
-      evaluate_every: epochs, a divisor of both.
+
+@dataclass(frozen=True)
+class Restarts:
+    """Measures warm restarts against one cosine over all epochs.
+
+    Both have the same rule of normalised decay and the same grid of α and normalised λ, and each
+    counts where its validation error is lowest at the end of the run. The epochs of the task do
+    not count.
 
     Source: arXiv 1711.05101, appendix B.2 and section 4.3.
     """
-    task, ends = task._replace(epochs=epochs), restarts(first_cycle, epochs)
-    verdicts, figures = [], {}
-    for name, rates in learning_rates.items():
-        axes = {
-            "learning_rate": np.asarray(rates),
-            "normalized_weight_decay": np.asarray(normalized_decays),
-        }
-        restarted, one_shot = (
-            run(
-                f"restarts, {name}, first cycle of {cycle}",
-                task,
-                maker(name, task, cycle),
-                axes,
-                seeds=seeds,
-                evaluate_every=evaluate_every,
+
+    learning_rates: Mapping[str, Sequence[float]]
+    """SGDW, AdamW or both to the α of the grid."""
+    normalized_decays: Sequence[float]
+    """λ_norm of the grid."""
+    seeds: int
+    epochs: int = 150
+    """Of the whole run, the end of a cycle."""
+    first_cycle: int = 10
+    """Epochs, 7 to 10 % of the run; with very few the advantage vanishes."""
+    evaluate_every: int = 5
+    """Epochs, a divisor of both."""
+
+    def measure(self, run: Run, task: Task) -> Finding:
+        """Trains both, judges them, and describes the curves."""
+        pairs, ends = self.train(run, task), ends_of_cycles(self.first_cycle, self.epochs)
+        verdicts, drawings = [], {}
+        for name, pair in pairs.items():
+            verdicts += judge(pair, ends, f"{task.name}, {name}")
+            drawings[f"restarts {task.name}, {name}"] = draw(pair, ends, name)
+        return Finding(verdicts, drawings)
+
+    def train(self, run: Run, task: Task) -> dict[str, Pair]:
+        """Trains each optimiser with restarts and without."""
+        longer = task._replace(epochs=self.epochs)
+        return {
+            name: Pair(
+                *(
+                    run(self._training(longer, name, cycle))
+                    for cycle in (self.first_cycle, self.epochs)
+                )
             )
-            for cycle in (first_cycle, epochs)
-        )
-        where = f"{task.name}, {name}"
-        verdicts += judge(restarted, one_shot, ends, where)
-        figures[f"restarts {where}"] = _figure(restarted, one_shot, ends, name)
-    return Finding(verdicts, figures)
+            for name in self.learning_rates
+        }
 
-
-def maker(name: str, task: Task, cycle: int) -> Callable[..., optax.GradientTransformation]:
-    """``make(learning_rate, normalized_weight_decay)``; a cycle as long as the run is a single cosine."""
-
-    def make(learning_rate: Any, normalized_weight_decay: Any) -> optax.GradientTransformation:
-        return OPTIMIZERS[name](
-            learning_rate,
-            normalized_weight_decay,
-            batch_size=task.batch_size,
-            dataset_size=task.steps // task.epochs * task.batch_size,  # less the dropped last batch
-            first_cycle_epochs=cycle,
+    def _training(self, task: Task, name: str, first_cycle: int) -> Training:
+        space = {
+            "learning_rate": np.asarray(self.learning_rates[name]),
+            "normalized_weight_decay": np.asarray(self.normalized_decays),
+        }
+        return Training(
+            task,
+            cycles(name, task, first_cycle),
+            space,
+            seeds=self.seeds,
+            experiment=("restarts",),
+            evaluate_every=self.evaluate_every,
         )
 
-    return make
 
+def judge(pair: Pair, ends: Sequence[int], where: str) -> list[Verdict]:
+    """Judges error at any time, speed-ups, and the gap at the end.
 
-def judge(
-    restarted: xr.Dataset, one_shot: xr.Dataset, ends: Sequence[int], where: str
-) -> list[Verdict]:
-    """Error at any time, speed-up at the end of each cycle but the last, and the gap at the end."""
-    epochs, both = restarted["epoch"].values, (errors(restarted), errors(one_shot))
+    There is a speed-up for the end of each cycle but the last.
+    """
+    epochs = pair.restarted["epoch"].values
+    both = errors(pair.restarted), errors(pair.one_shot)
 
-    def over(statistic: Callable[[NDArray[Any], NDArray[Any]], float]) -> Estimate:
+    def over(statistic: Callable[[NDArray[np.float64], NDArray[np.float64]], float]) -> Estimate:
         return over_seeds(
-            lambda drawn: statistic(*(tuned(each, drawn).mean(axis=0) for each in both)),
-            restarted.sizes["seed"],
+            lambda drawn: statistic(*(tuned_curve(each, drawn).mean(axis=0) for each in both)),
+            pair.restarted.sizes["seed"],
         )
 
     def speed_up(end: int) -> Estimate:
@@ -157,15 +199,41 @@ def judge(
     ]
 
 
-def tuned(errors: NDArray[np.float64], drawn: NDArray[np.intp] | slice) -> NDArray[np.float64]:
-    """Test error, ``[seeds, epochs]``, of the cell whose mean validation error is lowest at the end."""
+def draw(pair: Pair, ends: Sequence[int], name: str) -> Drawing:
+    """Describes the tuned curves of both, with the restarts as marks."""
+    labels = ("warm restarts", "one cosine")
+    shown = {
+        label: xr.DataArray(
+            tuned_curve(errors(runs), slice(None)), {"epoch": runs["epoch"]}, ("seed", "epoch")
+        )
+        for label, runs in zip(labels, pair, strict=True)
+    }
+    return Lines(
+        {name: shown},
+        x="epoch",
+        xlabel="epochs",
+        ylabel="test error (%)",
+        log="x",
+        marks={name: ends[:-1]},
+    )
+
+
+def tuned_curve(
+    errors: NDArray[np.float64], drawn: NDArray[np.intp] | slice
+) -> NDArray[np.float64]:
+    """Returns the tuned test error over the epochs.
+
+    Tuned is the cell that ends with the lowest mean validation error. The shape is ``[seeds,
+    epochs]``.
+    """
     validation, test = errors[:, :, drawn]
     last = validation[..., -1].mean(axis=1)
+    # a cell that diverged is never chosen
     return np.asarray(test[np.where(np.isnan(last), np.inf, last).argmin()])
 
 
-def anytime(error: NDArray[np.float64], epochs: NDArray[Any]) -> float:
-    """Mean over the logarithm of the epochs.
+def anytime(error: NDArray[np.float64], epochs: NDArray[np.int64]) -> float:
+    """Averages the error over the logarithm of the epochs.
 
     Examples:
       >>> anytime(np.array([4.0, 2.0, 0.0]), np.array([1, 2, 4]))
@@ -175,8 +243,12 @@ def anytime(error: NDArray[np.float64], epochs: NDArray[Any]) -> float:
     return float(np.trapezoid(error, time) / np.ptp(time))
 
 
-def epochs_to(target: float, error: NDArray[np.float64], epochs: NDArray[Any]) -> float:
-    """When the least error so far is that of the target, linearly between evaluations; at most all epochs.
+def epochs_to(target: float, error: NDArray[np.float64], epochs: NDArray[np.int64]) -> float:
+    """Finds when an error was first as low as the target.
+
+    It is at most the number of all epochs.
+
+    Between two evaluations it is interpolated linearly.
 
     Examples:
       >>> epochs_to(3.0, np.array([4.0, 2.0, 0.0]), np.array([1, 2, 4]))
@@ -184,21 +256,5 @@ def epochs_to(target: float, error: NDArray[np.float64], epochs: NDArray[Any]) -
     """
     if not np.isfinite([target, *error]).all():
         return np.nan
+    # np.interp wants rising abscissae, and the least error so far never rises
     return float(np.interp(-target, -np.minimum.accumulate(error), epochs))
-
-
-def _figure(restarted: xr.Dataset, one_shot: xr.Dataset, ends: Sequence[int], name: str) -> Figure:
-    shown = {
-        label: xr.DataArray(
-            tuned(errors(runs), slice(None)), {"epoch": runs["epoch"]}, ("seed", "epoch")
-        )
-        for label, runs in (("warm restarts", restarted), ("one cosine", one_shot))
-    }
-    return lines(
-        {name: shown},
-        x="epoch",
-        xlabel="epochs",
-        ylabel="test error (%)",
-        log="x",
-        marks={name: ends[:-1]},
-    )

@@ -1,16 +1,16 @@
-"""A claim of the paper as it stands after a measurement: a statistic, what was expected of it, and a verdict."""
+"""A claim of the paper after a measurement: a statistic, what was expected of it, and a verdict."""
 
 import math
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol
 
-from matplotlib.figure import Figure
-
+from decoupled_wd.study.claims.drawings import Drawing
 from decoupled_wd.study.statistics import Estimate
+from decoupled_wd.study.tasks.task import Run, Task
 
 HOLDS, FAILS, UNDECIDED, MISSING = "holds", "does not hold", "undecided", "not measured"
 MARGIN = 0.5
-"""Points of test error by which one optimiser may differ from another and still count as equally good."""
+"""Points of test error by which two optimisers may differ and still be equally good."""
 
 
 class Verdict(NamedTuple):
@@ -31,7 +31,9 @@ class Verdict(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Whether the interval lies where it is expected: holds, does not hold, or undecided if in part.
+        """Tells whether the interval lies where it is expected.
+
+        It holds if all of it does, does not hold if none of it does, and is undecided otherwise.
 
         Examples:
           >>> slope = Estimate(-0.7, -0.9, -0.5)
@@ -43,6 +45,7 @@ class Verdict(NamedTuple):
           'holds'
         """
         value, low, high = self.estimate
+        # NaN is what differs from itself
         if value != value or low != low or high != high:
             return MISSING
         least, most = self._expected()
@@ -52,10 +55,11 @@ class Verdict(NamedTuple):
 
     @property
     def expected(self) -> str:
-        """The sense and the bound as the tables show them.
+        """Writes the sense and the bound as the tables show them.
 
         Examples:
-          >>> Verdict("There is no gain", "", "points", Estimate(0.2, 0.1, 0.3), "≈", 0.0, 0.5).expected
+          >>> gain = Estimate(0.2, 0.1, 0.3)
+          >>> Verdict("There is no gain", "", "points", gain, "≈", 0.0, 0.5).expected
           '0 ± 0.5'
         """
         text = f"{self.sense} {self.bound:g}"
@@ -64,13 +68,13 @@ class Verdict(NamedTuple):
         return text.replace("-", "−")
 
     def _expected(self) -> tuple[float, float]:
-        """The open interval in which the estimate is expected."""
+        """Returns the open interval in which the estimate is expected."""
         if self.sense == "≈":
             return self.bound - self.margin, self.bound + self.margin
         return (-math.inf, self.bound) if self.sense == "<" else (self.bound, math.inf)
 
     def record(self) -> dict[str, Any]:
-        """The line as JSON has it: no NaN, and the verdict with it."""
+        """Returns the line with its verdict as JSON has it, without NaN."""
         numbers = {k: None if v != v else v for k, v in self.estimate._asdict().items()}
         line = self._asdict() | numbers | {"verdict": self.verdict}
         del line["estimate"]
@@ -78,8 +82,18 @@ class Verdict(NamedTuple):
 
 
 class Finding(NamedTuple):
-    """What one experiment found: lines of the table of verdicts, figures by file name, records of a grid."""
+    """Holds what one experiment found, in numbers and drawings."""
 
     verdicts: list[Verdict]
-    figures: dict[str, Figure]
+    drawings: dict[str, Drawing]
+    """By the name that the report gives to each."""
     table: Sequence[dict[str, Any]] = ()
+    """Records of a grid, which all have the same keys."""
+
+
+class Design(Protocol):
+    """Measures a claim, with the sizes of its experiment as fields."""
+
+    def measure(self, run: Run, task: Task) -> Finding:
+        """Trains with `run`, counts, and returns what it found on the task."""
+        ...

@@ -1,7 +1,8 @@
-"""The study's other figures: curves over one axis, clouds of cells, and estimates with their intervals.
+"""The study's other figures: curves, clouds of cells, and estimates with their intervals.
 
-They look like `plots.heatmaps` and like it never go through pyplot. Every label has one colour and one line
-style or marker in all panels of a figure, so that it is told apart without colour too.
+They look like `heatmaps.heatmaps`, and like it never go through pyplot. Every label has one colour
+and one line style or marker in all panels of a figure, so that it is told apart without colour
+too.
 """
 
 import itertools
@@ -19,12 +20,14 @@ from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator, StrMethodF
 from decoupled_wd.study.figures.heatmaps import TITLES
 from decoupled_wd.study.statistics import Estimate
 
-# Okabe & Ito's colours, which the common kinds of colour blindness keep apart; yellow is too pale for lines.
+# Okabe & Ito's colours, which the common kinds of colour blindness keep apart;
+# yellow is too pale for lines
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00", "#000000")
 _STYLES = ("-", "--", "-.", ":")
 _MARKERS = "osD^vPX"
 _GRID: dict[str, Any] = {"color": "0.9", "linewidth": 0.8}
-_FEW = 15  # values of x up to which each gets a dot
+# values of x up to which each gets a dot
+_FEW = 15
 
 
 def lines(
@@ -36,14 +39,16 @@ def lines(
     log: str = "",
     marks: Mapping[str, Sequence[float]] = {},
 ) -> Figure:
-    """Curves over `x`, one panel for each key and one line for each label.
+    """Draws curves over `x`, one panel for each title.
 
-    A line is the mean over the seeds and its band reaches from the least to the greatest of them; where a
-    seed is NaN the line has a gap. On a logarithmic vertical axis, what is not above 0 falls off its lower end.
+    A line is the mean over the seeds and its band reaches from the least to the greatest of them;
+    where a seed is NaN the line has a gap. On a logarithmic vertical axis, what is not above 0
+    falls off its lower end.
 
     Args:
         panels: title to label to values over the dimension `x`, which has a coordinate, and over
-            ``seed`` if there are seeds. A label looks the same in every panel, and the legend has it once.
+            ``seed`` if there are seeds. A label looks the same in every panel, and the legend has
+            it once.
         x: name of the dimension.
         xlabel: what x is, with its unit.
         ylabel: what the values are, with their unit.
@@ -51,12 +56,13 @@ def lines(
         marks: title to the places of dotted vertical lines.
 
     Raises:
-        ValueError: there is no panel, or one without lines; other dimensions, or no coordinate; no such
-            ``log``; an x <= 0 on a logarithmic axis; marks for a panel that is not there.
+        ValueError: there is no panel, or one without lines; other dimensions, or no coordinate; no
+            such ``log``; an x <= 0 on a logarithmic axis; marks for a panel that is not there.
 
     Examples:
         >>> error = xr.DataArray([[9.0, 8.0], [6.0, 5.0]], {"epoch": [1, 2]}, ("epoch", "seed"))
-        >>> figure = lines({"digits": {"AdamW": error}}, x="epoch", xlabel="epochs", ylabel="test error (%)")
+        >>> labels = {"xlabel": "epochs", "ylabel": "test error (%)"}
+        >>> figure = lines({"digits": {"AdamW": error}}, x="epoch", **labels)
         >>> figure.axes[0].lines[0].get_ydata().tolist()
         [8.5, 5.5]
     """
@@ -80,15 +86,18 @@ def lines(
     return figure
 
 
-def scatter(results: Mapping[str, xr.Dataset], *, within: float) -> Figure:
-    """Test error over training loss, a dot for each cell near the best: means over the seeds.
+def scatter(results: Mapping[str, xr.Dataset], *, tolerance: float) -> Figure:
+    """Draws test error over training loss, a dot for each good cell.
 
-    Near are the cells whose mean validation error is at most `within` points above their optimiser's best.
+    Dots are means over the seeds.
+
+    Near are the cells whose mean validation error is at most `tolerance` points above their
+    optimiser's best.
 
     Args:
-        results: optimiser to ``train_loss``, ``validation_error`` and ``test_error`` over learning_rate,
-            weight_decay and seed; a cell with a diverged seed takes no part.
-        within: in points.
+        results: optimiser to ``train_loss``, ``validation_error`` and ``test_error`` over
+            learning_rate, weight_decay and seed; a cell with a diverged seed takes no part.
+        tolerance: in points.
 
     Raises:
         ValueError: there is no optimiser, or one lacks a metric.
@@ -105,7 +114,7 @@ def scatter(results: Mapping[str, xr.Dataset], *, within: float) -> Figure:
     looks = _looks(results)
     for name, runs in results.items():
         mean = runs.mean("seed", skipna=False)
-        near = (mean["validation_error"] <= mean["validation_error"].min() + within).values
+        near = (mean["validation_error"] <= mean["validation_error"].min() + tolerance).values
         loss, error = mean["train_loss"].values[near], mean["test_error"].values[near]
         dots = axis.scatter(
             loss, error, 45, looks[name]["color"], marker=looks[name]["marker"], alpha=0.75
@@ -118,13 +127,16 @@ def scatter(results: Mapping[str, xr.Dataset], *, within: float) -> Figure:
 
 
 def bars(groups: Mapping[str, Mapping[str, Estimate]], *, ylabel: str) -> Figure:
-    """Estimates as points with their intervals as whiskers, one row for each, in groups.
+    """Draws estimates as points, with their intervals as whiskers.
+
+    There is one row for each estimate, and the rows stand in groups.
 
     What is NaN reads 'not measured'; an estimate without an interval has no whisker.
 
     Args:
         groups: name of the group to label to estimate; a label looks the same in every group.
-        ylabel: what the estimates are, with their unit; it stands under the axis, which is horizontal.
+        ylabel: what the estimates are, with their unit; it stands under the axis, which is
+          horizontal.
 
     Raises:
         ValueError: there is no group, or one without estimates.
@@ -153,7 +165,10 @@ def bars(groups: Mapping[str, Mapping[str, Estimate]], *, ylabel: str) -> Figure
 
 
 def _looks(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """One for each label, 28 that differ; the four optimisers have the same in every figure."""
+    """Gives each label a look of its own, of which 28 differ.
+
+    The four optimisers have the same in every figure.
+    """
     distinct = dict.fromkeys(labels)
     own = {label: _look(i) for i, label in enumerate(reversed(TITLES)) if label in distinct}
     free = (look for look in map(_look, itertools.count()) if look not in own.values())
@@ -203,7 +218,7 @@ def _dress(axis: Axes, title: str, xlabel: str, ylabel: str) -> None:
 
 
 def _draw_legend(figure: Figure) -> None:
-    """Every label once, in as many columns as there is room for."""
+    """Writes every label once, in as many columns as fit."""
     found: dict[str, Any] = {}
     for axis in figure.axes:
         for handle, label in zip(*axis.get_legend_handles_labels(), strict=True):
@@ -220,7 +235,7 @@ def _draw_legend(figure: Figure) -> None:
 
 
 def _use_logarithms(axis: Axes, log: str) -> None:
-    """With plain numbers, and more of them than a logarithmic axis has where the range is short."""
+    """Makes axes logarithmic, with plain numbers and enough of them."""
     for one in (getattr(axis, f"{name}axis") for name in log):
         getattr(axis, f"set_{one.axis_name}scale")("log")
         one.set_major_formatter(_Plain())
@@ -244,12 +259,15 @@ def _check(panels: Mapping[str, Any], x: str, log: str, marks: Mapping[str, Any]
         for label, values in curves.items():
             _require(
                 {x} <= set(values.dims) <= {x, "seed"} and x in values.coords,
-                f"panels[{title!r}][{label!r}] must have the dimension {x!r}, with its coordinate, and at "
-                f"most 'seed' beside it; got {values.dims} with coordinates for {tuple(values.coords)}",
+                f"panels[{title!r}][{label!r}] must have the dimension {x!r}, with its "
+                "coordinate, and at "
+                f"most 'seed' beside it; got {values.dims} with coordinates for "
+                f"{tuple(values.coords)}",
             )
             _require(
                 "x" not in log or bool((values[x] > 0).all()),
-                f"panels[{title!r}][{label!r}] has {x} <= 0, which no logarithmic axis can show; leave it out",
+                f"panels[{title!r}][{label!r}] has {x} <= 0, which no logarithmic axis can show; "
+                "leave it out",
             )
     if unknown := set(marks) - set(panels):
         raise ValueError(f"marks has {sorted(unknown)}, but the panels are {list(panels)}")

@@ -38,12 +38,14 @@ _Scale = tuple[float, float]  # the best error and the cap, percent
 def heatmaps(
     results: xr.DataTree,
     *,
-    within: float = 1.0,
+    tolerance: float = 1.0,
     drop_edge: bool = True,
     circled: int = 10,
     cap: float | None = None,
 ) -> Figure:
-    """One heat map of the mean test error for each optimizer, side by side, with its ridge.
+    """Draws a heat map of test error for each optimizer.
+
+    They stand side by side, each with its ridge, and show the mean over the seeds.
 
     All maps share one colour scale, from the best error of all to `cap`; cells above look alike,
     and a cell with a diverged seed is grey. Rings mark the `circled` best cells and a star the
@@ -53,14 +55,15 @@ def heatmaps(
     Args:
         results: one child for each optimizer, each with `test_error` in percent over the
             dimensions learning_rate, weight_decay and seed, the first two with coordinates.
-        within: as for `statistics.ridge`, in points.
+        tolerance: as for `statistics.ridge`, in points.
         drop_edge: as for `statistics.ridge`.
         circled: how many cells get a ring.
         cap: upper end of the colour scale in percent; by default 60 % of all cells lie below it.
 
     Returns:
-        A figure, 1600 × 450 pixels for four optimizers; its `savefig` writes it. The `format_coord` of each
-        map tells the α, the λ and the error, with its standard deviation over the seeds, at a place.
+        A figure, 1600 × 450 pixels for four optimizers; its `savefig` writes it. The
+        `format_coord` of each map tells the α, the λ and the error, with its standard deviation
+        over the seeds, at a place.
 
     Raises:
         ValueError: there is no child; a child lacks `test_error`, or that a dimension or a
@@ -76,7 +79,7 @@ def heatmaps(
     figure = Figure(figsize=(1 + 3.75 * len(panels), 4.5), dpi=100, layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, mean, (name, runs) in zip(axes, means, panels.items(), strict=True):
-        found = ridge(*_arrays(mean), within=within, drop_edge=drop_edge)
+        found = ridge(*_arrays(mean), tolerance=tolerance, drop_edge=drop_edge)
         _draw_errors(axis, mean, scale)
         _draw_ridge(axis, mean, found)
         _draw_best(axis, mean, circled)
@@ -135,7 +138,10 @@ def _draw_errors(axis: Axes, mean: xr.DataArray, scale: _Scale) -> None:
 
 
 def _labels(values: _Array) -> tuple[list[str], str]:
-    """Powers of two, of the values or of a power of ten of them, which the axis then names."""
+    """Writes the values as powers of two, if they are.
+
+    They may be powers of two of a power of ten, which the axis then names.
+    """
     positive = values[values > 0]
     zero = ["0"] * (values.size - positive.size)
     for unit in (1.0, 0.1, 10.0, 0.01, 0.001, 0.0001, 0.00001):
@@ -152,7 +158,10 @@ def _short(value: float) -> str:
 
 
 def _ticks(values: _Array) -> list[int]:
-    """About six places, from the last one down; λ = 0 always, but not the place beside it."""
+    """Chooses about six places to label, from the last one down.
+
+    λ = 0 is always among them, and the place beside it never.
+    """
     step = -(-values.size // 6)
     if values[0] == 0:
         return [0, *range(values.size - 1, 1, -step)]
@@ -160,7 +169,7 @@ def _ticks(values: _Array) -> list[int]:
 
 
 def _reader(runs: xr.DataArray) -> Callable[[float, float], str]:
-    """What stands in the cell at a place (x, y) of the map."""
+    """Tells what stands in the cell at a place (x, y)."""
     mean, rates, decays = _arrays(runs.mean("seed", skipna=False))
     seeds = runs.sizes["seed"]
     spread = runs.std("seed", skipna=False, ddof=1).values if seeds > 1 else mean * np.nan
@@ -189,7 +198,7 @@ def _draw_ridge(axis: Axes, mean: xr.DataArray, found: Ridge) -> None:
 
 
 def _places(mean: xr.DataArray, log_rate: _Array, log_decay: _Array) -> tuple[_Array, _Array]:
-    """Where (log α, log λ) lie on the map, whose cells are numbered; NaN beyond its λ > 0."""
+    """Finds where (log α, log λ) lie on the map, NaN beyond it."""
     _, rates, decays = _arrays(mean)
     columns = np.flatnonzero(decays > 0)
     # Rounded, or a λ on the grid's edge might fall off it on its way through exp and log.

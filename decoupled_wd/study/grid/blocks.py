@@ -1,46 +1,53 @@
-"""Which cells of a grid train at once: rectangles of it, sized by an estimate of the memory of one run."""
+"""Which cells of a grid train at once: rectangles, sized by the memory of one run."""
 
 import itertools
 import math
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import numpy as np
 
 from decoupled_wd.study.grid.interrupts import deferred
+from decoupled_wd.study.grid.types import Cell, PyTree
 
 Block = tuple[slice, ...]
 Results = dict[str, np.ndarray]
 
 CPU_MEMORY = 2**30
-CPU_CELLS = 16  # what a kill loses, and what progress counts
+# what a kill loses, and what progress counts
+CPU_CELLS = 16
 
 
-def cells_at_once(lowered: Any, cells: int, memory: int | None) -> int:
-    """How many runs one device trains together: bytes to spend over bytes of a run, at least one.
+def cells_at_once(lowered: jax.stages.Lowered, cells: int, memory: int | None) -> int:
+    """Estimates how many runs one device can train together.
 
-    A run is estimated by the bytes that its lowered program touches in one step and one evaluation, as if
-    nothing were fused or freed. The number does not depend on how many devices there are. With few cells
-    blocks are smaller, so that up to eight devices have work.
+    It is the bytes to spend over the bytes of a run, and at least one.
+
+    A run is estimated by the bytes that its lowered program touches in one step and one
+    evaluation, as if nothing were fused or freed. The number does not depend on how many devices
+    there are. With few cells blocks are smaller, so that up to eight devices have work.
     """
     device = jax.local_devices()[0]
     if memory is None:
         limits = device.memory_stats() if device.platform != "cpu" else None
         memory = limits["bytes_limit"] // 2 if limits else CPU_MEMORY
-    fit = max(1, int(memory // lowered.cost_analysis()["bytes accessed"]))
+    costs: Mapping[str, float] = lowered.cost_analysis() or {}
+    fit = max(1, int(memory // costs["bytes accessed"]))
     best = CPU_CELLS if device.platform == "cpu" else cells
     return min(fit, best, math.ceil(cells / 8))
 
 
 def block_shape(shape: tuple[int, ...], cells: int) -> tuple[int, ...]:
-    """The sides of a rectangle of at most `cells` cells, long in the last axes, with little left at the edges.
+    """Chooses the sides of a rectangle of at most `cells` cells.
+
+    It is long in the last axes, and little is left at the edges of the grid.
 
     Examples:
       >>> block_shape((11, 10, 4), 16)
       (1, 4, 4)
     """
     sides: list[int] = []
+    # the last axis is the seed: runs of one setting are finished together
     for size in reversed(shape):
         pieces = math.ceil(size / max(1, cells))
         sides.insert(0, math.ceil(size / pieces))
@@ -49,7 +56,7 @@ def block_shape(shape: tuple[int, ...], cells: int) -> tuple[int, ...]:
 
 
 def blocks(shape: tuple[int, ...], block: tuple[int, ...]) -> list[Block]:
-    """All blocks of a grid, those at its edges cut off.
+    """Lists all blocks of a grid, those at its edges cut off.
 
     Examples:
       >>> blocks((3,), (2,))
@@ -63,21 +70,24 @@ def blocks(shape: tuple[int, ...], block: tuple[int, ...]) -> list[Block]:
 
 
 def run_blocks(
-    cell: Any,
+    cell: Cell,
     axes: Sequence[np.ndarray],
     todo: list[Block],
     size: int,
-    starts: Any,
-    data: Any,
+    starts: PyTree,
+    data: PyTree,
     keep: Callable[[Block, Results], None],
 ) -> None:
-    """``keep(block, results)`` of ``cell`` on every block of at most `size` cells, one block a device at a time.
+    """Trains every block, one a device at a time, and keeps its results.
+
+    Each has at most `size` cells, and ``keep(block, results)`` is called when it is finished.
 
     Ctrl-C takes effect when the blocks under way are kept.
     """
     mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("cell",))
     shards, whole = jax.P("cell"), jax.P()  # type: ignore[no-untyped-call]
-    # no check of varying axes: optimisers start from constants, which do not vary until the first step
+    # no check of varying axes: optimisers start from constants,
+    # which do not vary until the first step
     sharded = jax.shard_map(
         _over_cells(cell),
         mesh=mesh,
@@ -90,6 +100,7 @@ def run_blocks(
     for first in range(0, len(todo), mesh.size):
         group = todo[first : first + mesh.size]
         points = [_points(axes, where, size) for where in group]
+        # every device needs a block: those without one repeat the last, and nobody keeps it
         points += points[-1:] * (mesh.size - len(group))
         with deferred():
             chunk = jax.device_put(np.concatenate(points), jax.NamedSharding(mesh, shards))
@@ -98,15 +109,21 @@ def run_blocks(
                 keep(where, {name: _part(v, index * size, where) for name, v in values.items()})
 
 
-def _over_cells(cell: Any) -> Any:
-    """``cell`` over a block: all at once, but in turn on a CPU core, whose cache holds one run and not sixteen."""
+def _over_cells(cell: Cell) -> Cell:
+    """Maps a cell over a block, as the device likes it.
+
+    On a CPU core that is in turn: its cache holds one run and not sixteen.
+    """
     if jax.local_devices()[0].platform == "cpu":
         return lambda block, starts, data: jax.lax.map(lambda one: cell(one, starts, data), block)
     return jax.vmap(cell, in_axes=(0, None, None))
 
 
 def _points(axes: Sequence[np.ndarray], where: Block, size: int) -> np.ndarray:
-    """The coordinates of a block's cells, ``[size, axes]``; filled up at an edge: one shape, one program."""
+    """Returns the coordinates of a block's cells, ``[size, axes]``.
+
+    A block at an edge is filled up: one shape, one program.
+    """
     values = [axis[part] for axis, part in zip(axes, where, strict=True)]
     points = np.stack(np.meshgrid(*values, indexing="ij"), -1).reshape(-1, len(axes))
     return np.pad(points.astype(float), ((0, size - len(points)), (0, 0)), mode="edge")

@@ -1,26 +1,31 @@
-"""What a sweep is given, met at the door: an error names the argument, what was got, and the remedy."""
+"""What a sweep is given, checked before anything else.
+
+An error names the argument, what was got, and the remedy.
+"""
 
 import inspect
 import math
 import numbers
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from decoupled_wd.study.grid.layout import CHECKSUM
+from decoupled_wd.study.grid.layout import RESERVED
+from decoupled_wd.study.grid.types import PyTree
 
-URL = re.compile(r"[A-Za-z][\w+.-]+:/|[A-Za-z][\w+.-]*::")  # a path folds the two slashes into one
-NAME_BYTES = 200  # file systems allow 255, and a file that is being written has a longer name
+# a path folds the two slashes into one
+URL = re.compile(r"[A-Za-z][\w+.-]+:/|[A-Za-z][\w+.-]*::")
+# file systems allow 255, and a file that is being written has a longer name
+NAME_BYTES = 200
 
 
-def folder(store: Any) -> Path | None:
-    """The folder of a store; None for none."""
+def folder(store: object) -> Path | None:
+    """Returns the folder of a store, or None for none."""
     if store is None:
         return None
     if not isinstance(store, str | os.PathLike) or not isinstance(os.fspath(store), str):
@@ -32,40 +37,47 @@ def folder(store: Any) -> Path | None:
         )
     if URL.match(text):
         raise ValueError(
-            f"store must be a folder of a file system, got {text!r}: a sweep needs a lock and files that are "
-            f"replaced whole, which object stores lack; pass a folder and copy it when it is finished"
+            f"store must be a folder of a file system, got {text!r}: a sweep needs a lock and "
+            "files that are "
+            "replaced whole, which object stores lack; pass a folder and copy it when it is "
+            "finished"
         )
     path = Path(store)
     if path.is_symlink() and not path.exists():
         raise ValueError(
-            f"store {path} is a link to {os.readlink(path)}, which is not there; make that folder, or pass another"
+            f"store {path} is a link to {os.readlink(path)}, which is not there; make that "
+            "folder, or pass another"
         )
     return path
 
 
-def functions(**given: Any) -> None:
-    """Arguments that are called."""
+def functions(**given: object) -> None:
+    """Refuses what is to be called and cannot be."""
     for name, function in given.items():
         if not callable(function):
             raise TypeError(f"{name} must be a function, got {function!r}; pass one")
 
 
-def axes(hyperparameters: Any, make_optimizer: Any) -> dict[str, np.ndarray]:
-    """The axes of the grid as arrays of numbers that a cell can tell apart."""
+def as_axes(
+    hyperparameters: object, make_optimizer: Callable[..., object]
+) -> dict[str, np.ndarray]:
+    """Returns the axes as arrays of numbers that a cell can tell apart."""
     if not isinstance(hyperparameters, Mapping):
         raise TypeError(
-            f"hyperparameters must map names to lists of numbers, got {hyperparameters!r}; pass a dict"
+            f"hyperparameters must map names to lists of numbers, got {hyperparameters!r}; pass a "
+            "dict"
         )
     check_names(hyperparameters, ())
     with_names(make_optimizer, hyperparameters)
     return {name: _axis(name, axis) for name, axis in hyperparameters.items()}
 
 
-def with_names(make_optimizer: Any, names: Iterable[str]) -> None:
-    """`make_optimizer` takes every hyperparameter by its name."""
+def with_names(make_optimizer: Callable[..., object], names: Iterable[str]) -> None:
+    """Checks that `make_optimizer` takes every hyperparameter by its name."""
     try:
         signature = inspect.signature(make_optimizer)
-    except (TypeError, ValueError):  # some functions of C have none
+    # some functions of C have none
+    except (TypeError, ValueError):
         return
     try:
         signature.bind(**dict.fromkeys(names))
@@ -76,65 +88,80 @@ def with_names(make_optimizer: Any, names: Iterable[str]) -> None:
         ) from None
 
 
-def _axis(name: str, values: Any) -> np.ndarray:
+def _axis(name: str, values: PyTree) -> np.ndarray:
     try:
         axis = np.asarray(values)
-    except (TypeError, ValueError):  # lists of different lengths
+    # lists of different lengths
+    except (TypeError, ValueError):
         axis = np.asarray(None)
     real = np.issubdtype(axis.dtype, np.integer) or np.issubdtype(axis.dtype, np.floating)
     if axis.ndim != 1 or not axis.size or not real or not np.isfinite(axis).all():
         raise ValueError(f"{name} must be a non-empty list of finite numbers, got {values!r}")
     with np.errstate(over="ignore", under="ignore"):
-        seen = axis.astype(jnp.zeros(()).dtype)  # as a cell is given it
+        # as a cell is given it
+        seen = axis.astype(jnp.zeros(()).dtype)
+    # what overflows, or falls below the normal numbers, would be another hyperparameter
     lost = ~np.isfinite(seen) | ((np.abs(seen) < np.finfo(seen.dtype).tiny) & (axis != 0))
     if np.issubdtype(axis.dtype, np.integer):
         lost |= seen.astype(object) != axis.astype(object)
     if lost.any():
         raise ValueError(
-            f"{name} holds {axis[lost][0]}, which {seen.dtype} cannot hold; change its unit, or use jax.enable_x64"
+            f"{name} holds {axis[lost][0]}, which {seen.dtype} cannot hold; change its unit, or "
+            "use jax.enable_x64"
         )
     return axis
 
 
-def check_names(names: Iterable[Any], taken: Iterable[str]) -> None:
-    """Names of hyperparameters or metrics that can name a folder of the store, and are not taken."""
+def check_names(names: Iterable[object], taken: Iterable[str]) -> None:
+    """Refuses names that cannot name a folder of the store, or are taken."""
     for name in names:
-        if not _plain(name) or name in {*taken, "seed", "epoch", CHECKSUM}:
+        if not _plain(name) or name in {*taken, *RESERVED}:
             raise ValueError(
-                f"{name!r} cannot name a hyperparameter or metric: it is taken, or no plain text; rename it"
+                f"{name!r} cannot name a hyperparameter or metric: it is taken, or no plain text; "
+                "rename it"
             )
 
 
-def _plain(name: Any) -> bool:
-    if not isinstance(name, str) or not name.strip() or name.startswith(".") or name == "zarr.json":
+def _plain(name: object) -> bool:
+    if not isinstance(name, str) or not name.strip() or name.startswith("."):
         return False
     if not name.isprintable() or set(name) & set("/\\"):
         return False
     return len(name.encode(errors="replace")) <= NAME_BYTES
 
 
-def counts(**given: Any) -> dict[str, int]:
-    """Whole numbers >= 1 as int, and evaluations that end with the last epoch."""
+def counts(**given: object) -> dict[str, int]:
+    """Returns whole numbers >= 1 as int.
+
+    Evaluations must end with the last epoch.
+    """
+    whole = {}
     for name, count in given.items():
         if not isinstance(count, numbers.Integral) or isinstance(count, bool) or count < 1:
             raise ValueError(f"{name} must be a whole number >= 1, got {count!r}; pass an int")
-    epochs, every = given["epochs"], given["evaluate_every"]
+        whole[name] = int(count)
+    epochs, every = whole["epochs"], whole["evaluate_every"]
     if epochs % every:
         raise ValueError(f"evaluate_every={every} does not divide epochs={epochs}; pass a divisor")
-    return {name: int(count) for name, count in given.items()}
+    return whole
 
 
-def check_memory(memory: Any) -> None:
-    """A positive number of bytes, or None."""
+def check_memory(memory: object) -> None:
+    """Refuses what is no positive number of bytes, nor None."""
+    if memory is None:
+        return
     real = isinstance(memory, numbers.Real) and not isinstance(memory, bool)
-    if memory is not None and not (real and math.isfinite(memory) and memory > 0):
+    if not real or not 0 < float(memory) < math.inf:  # type: ignore[arg-type]
         raise ValueError(
             f"memory must be a number of bytes > 0, got {memory!r}; pass None for the default"
         )
 
 
-def arrays(train: Any, test: Any, batch_size: int) -> tuple[tuple[jax.Array, ...], Any]:
-    """``(train, test)`` as arrays: finite, unchanged by JAX's dtypes, and the training ones of one length."""
+def arrays(train: PyTree, test: PyTree, batch_size: int) -> tuple[tuple[jax.Array, ...], PyTree]:
+    """Returns ``(train, test)`` as arrays, if they can be trained on.
+
+    They are finite, JAX's dtypes leave them unchanged, and the training ones have one length.
+    """
     if not isinstance(train, tuple | list):
         raise ValueError(f"train must be a tuple of arrays, got {type(train).__name__}")
     learned = tuple(_array(f"train/{index}", array) for index, array in enumerate(train))
@@ -148,11 +175,11 @@ def arrays(train: Any, test: Any, batch_size: int) -> tuple[tuple[jax.Array, ...
     return learned, jax.tree.map_with_path(_named, {"test": test})["test"]
 
 
-def _named(path: Any, leaf: Any) -> jax.Array:
+def _named(path: tuple[object, ...], leaf: PyTree) -> jax.Array:
     return _array(jax.tree_util.keystr(path, simple=True, separator="/"), leaf)
 
 
-def _array(name: str, leaf: Any) -> jax.Array:
+def _array(name: str, leaf: PyTree) -> jax.Array:
     try:
         given = leaf if isinstance(leaf, jax.Array) else np.asarray(leaf)
         with np.errstate(over="ignore"):
@@ -168,17 +195,19 @@ def _array(name: str, leaf: Any) -> jax.Array:
     if not jnp.isfinite(array).all():
         if np.isfinite(given).all():
             raise ValueError(
-                f"{name} holds {np.max(np.abs(given)):g}, which {array.dtype} cannot hold; scale it down"
+                f"{name} holds {np.max(np.abs(given)):g}, which {array.dtype} cannot hold; scale "
+                "it down"
             )
         raise ValueError(f"{name} holds NaN or infinity; remove or fill it before training")
     return array
 
 
 def _check_same(name: str, given: np.ndarray, array: np.ndarray) -> None:
-    """Whole numbers that JAX keeps in 32 bits."""
+    """Refuses whole numbers that JAX would cut to 32 bits."""
     wrapped = given != array.astype(given.dtype)
     if wrapped.any():
         raise ValueError(
-            f"{name} holds {given[wrapped][0]}, which {array.dtype} cannot hold; number its values anew, "
+            f"{name} holds {given[wrapped][0]}, which {array.dtype} cannot hold; number its "
+            "values anew, "
             f"or use jax.enable_x64"
         )

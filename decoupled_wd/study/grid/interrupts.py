@@ -9,11 +9,12 @@ from typing import Any
 
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
-    """Let Ctrl-C take effect when the block has ended, not in its middle.
+    """Lets Ctrl-C take effect after the block, not in its middle.
 
-    JAX answers Ctrl-C during a compilation with KeyboardInterrupt while a thread of XLA still compiles: if
-    the interpreter then ends, that thread uses what is freed, and the process dies of SIGSEGV. During a
-    program it answers only when the program has ended, whose results would be lost.
+    JAX answers Ctrl-C during a compilation with KeyboardInterrupt while a thread of XLA still
+    compiles: if the interpreter then ends, that thread uses what is freed, and the process dies of
+    SIGSEGV. During a program it answers only when the program has ended, whose results would be
+    lost.
 
     Outside the main thread, which alone receives signals, nothing is deferred.
 

@@ -1,35 +1,109 @@
-"""The files of a Zarr store that say what is in it: all but the numbers of its blocks."""
+"""Where everything lies in a store, and under which name: the one module that knows Zarr's files.
+
+A store is a Zarr group of format 2, as xarray writes it::
+
+    .zattrs, .zgroup, .zmetadata      the attributes, the group, and a copy of all descriptions
+    rate/, seed/, epoch/ …            the axes error/0.1.0.0                     a metric: one file
+    a block, named by the block's place in the grid checksum/0.1.0                    one number a
+    cell, the same for all cells of a block checksum/.lock                    held by the process
+    that trains
+
+What of this Zarr and xarray can do is theirs: arrays, chunks, codecs, consolidated metadata, files
+that are replaced whole. Kept by hand is what they cannot do. The codec crc32c protects the bytes
+of one chunk, but a chunk that was swapped with another, or comes from another sweep, has a right
+one: our checksum covers the place and the configuration too, and it is a file of its own, written
+after all metrics of its block. Sharding puts many blocks into one file, which processes would have
+to write in turn and which a kill would leave half written. xarray's region writes are the same
+assignments to arrays, after it has read all descriptions again. And no library asks whether a
+folder is another's before it writes there.
+"""
 
 import contextlib
 import json
 import re
 import uuid
-from collections.abc import Iterable, Mapping
+import warnings
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 import xarray as xr
 import zarr
 from zarr.storage import MemoryStore
 
+from decoupled_wd.study.grid.blocks import Block
+
+Attributes: TypeAlias = Mapping[str, object]
+Arrays: TypeAlias = dict[str, zarr.Array[Any]]
+
+FORMAT = 2
+"""Of our own layout; since 2 the checksum of a block covers its place."""
+ZARR_FORMAT: Literal[2] = 2
 CHECKSUM = "checksum"
-LOCK = f"{CHECKSUM}/.lock"  # in an array, where readers look for no groups
+# in an array, where readers look for no groups
+LOCK = f"{CHECKSUM}/.lock"
 ATTRIBUTES, CONSOLIDATED = ".zattrs", ".zmetadata"
-LAST = ".zgroup"  # written after all other files: with it, the description is whole
-VALUES = "values"  # the attribute that is the digest of the axes
-LEFTOVER = re.compile(
-    r"\.[0-9a-f]{32}\.partial$"
-)  # Zarr and `write` give unfinished files such names
+LAST = ".zgroup"
+"""Written after all other files: with it, the description is whole."""
+DESCRIPTION = "zarr.json"
+"""What Zarr's format 3 calls its descriptions."""
+AXES, METRICS, BLOCK = "axes", "metrics", "block"
+VALUES = "values"
+"""The attribute that is the digest of the axes."""
+RESERVED = frozenset({"seed", "epoch", CHECKSUM, DESCRIPTION})
+"""Names that no hyperparameter and no metric can have."""
+
+_INDEX = r"\d+(\.\d+)*"
+_UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.partial$")
+
+
+def store_of(out: Path, profile: str) -> Path:
+    """Returns the store of a study, in the folder of its results."""
+    return out / f"{profile}.zarr"
+
+
+def lock_of(out: Path) -> Path:
+    """Returns the lock of a study, in the folder of its results."""
+    return out / ".lock"
+
+
+def attributes(
+    axes: Collection[str],
+    metrics: Iterable[str],
+    block: Iterable[int],
+    values: str,
+    configuration: Attributes,
+) -> dict[str, object]:
+    """Returns the attributes by which a sweep is known again.
+
+    `values` is the digest of the axes.
+    """
+    return {
+        "format": FORMAT,
+        **configuration,
+        AXES: ", ".join(axes),
+        METRICS: ", ".join(metrics),
+        BLOCK: list(block),
+        VALUES: values,
+    }
+
+
+def is_sweep(found: Attributes) -> bool:
+    """Tells whether these attributes are those of some sweep."""
+    return found.keys() >= {AXES, METRICS, BLOCK}
 
 
 def template(
-    axes: Mapping[str, Any], metrics: Mapping[str, Any], attributes: Mapping[str, Any]
+    axes: Mapping[str, np.ndarray], metrics: Mapping[str, np.dtype], attributes: Attributes
 ) -> xr.Dataset:
-    """Metrics over the axes, floats NaN and others 0, and a checksum for each cell."""
+    """Returns an empty store: metrics, and a checksum for each cell.
+
+    Floats are NaN, other metrics and the checksums are 0.
+    """
     shape = tuple(len(axis) for axis in axes.values())
     dims = tuple(axes)
-    variables: dict[str, Any] = {
+    variables = {
         name: (dims, np.full(shape, np.nan if np.issubdtype(dtype, np.inexact) else 0, dtype))
         for name, dtype in metrics.items()
     }
@@ -38,132 +112,57 @@ def template(
 
 
 def files(dataset: xr.Dataset, block: tuple[int, ...]) -> dict[str, bytes]:
-    """The store of a template, by file."""
+    """Returns the description of a template's store, by file."""
     encoding = {
         name: {"chunks": (*block, *array.shape[len(block) :])} for name, array in dataset.items()
     }
     memory: dict[str, Any] = {}
-    dataset.to_zarr(MemoryStore(memory), encoding=encoding, zarr_format=2, consolidated=True)
+    dataset.to_zarr(
+        MemoryStore(memory), encoding=encoding, zarr_format=ZARR_FORMAT, consolidated=True
+    )
     return {name: content.to_bytes() for name, content in memory.items()}
 
 
-def claim(path: Path, files: Mapping[str, bytes], wanted: xr.Dataset) -> None:
-    """ValueError unless `path` may become or go on as this store: new, empty, or provably its own.
+def in_order(names: Iterable[str]) -> list[str]:
+    """Sorts the files of a description as they are written.
 
-    Nothing is changed. Own is a folder whose description is the wanted one as far as it is there; while it is
-    incomplete, the folder must hold nothing else than files of this store.
+    So what a kill leaves is known again.
+
+    The attributes are first, since they say whose it is, and the group is last, since it says that
+    all is there.
     """
-    if not path.exists() or not any(path.iterdir()):
-        return
-    described = [name for name in files if (path / name).exists()]
-    whole = (path / LAST).is_file() and (path / CHECKSUM).is_dir()
-    # an array alone is no proof: it may be another's
-    known = any(map(_is_sweep, _copies(path))) if described else not _blocks(path)
-    if not known or not (whole or _is_own(path, files)):
-        raise ValueError(f"store {path} is a folder of something else; pass a new or an empty one")
-    check(path, described, files, wanted)
+    return sorted(names, key=lambda name: (name == LAST, name != ATTRIBUTES))
 
 
-def write(path: Path, files: Mapping[str, bytes]) -> None:
-    """Write what of `files` is not there, and unlink what a killed writer of this store left."""
-    folders = {name.rpartition("/")[0] for name in files}
-    for name, leftover in _entries(path).items():
-        if _is_leftover(name) and name.rpartition("/")[0] in folders:
-            leftover.unlink(missing_ok=True)
-    # the attributes are first: by them, what a kill leaves is known again
-    for name in sorted(files, key=lambda name: (name == LAST, name != ATTRIBUTES)):
-        file = path / name
-        if not file.exists():
-            file.parent.mkdir(parents=True, exist_ok=True)
-            partial = file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
-            try:
-                partial.write_bytes(files[name])
-                partial.replace(file)
-            except OSError:
-                partial.unlink(missing_ok=True)
-                raise
+def has_whole_description(path: Path) -> bool:
+    """Tells whether the writer of this store came to its end."""
+    return (path / LAST).is_file() and (path / CHECKSUM).is_dir()
 
 
-def check(path: Path, names: Iterable[str], files: Mapping[str, bytes], wanted: xr.Dataset) -> None:
-    """ValueError that names each thing in which those files of the store at `path` are not the wanted ones."""
-    stale = [name for name in names if _content(path / name) != files[name]]
-    if not stale:
-        return
-    differing = _differing(path, wanted)
-    if differing:
-        raise ValueError(
-            f"store {path} holds another sweep; it differs in {', '.join(differing)}. Pass the arguments of that "
-            f"sweep (program is the model, loss, metric and optimizer; block follows from memory; its numbers "
-            f"stand for that jaxlib and device) or another folder"
-        )
-    damaged = ", ".join(str(path / name) for name in stale)
-    raise ValueError(
-        f"store {path}: its description is damaged; delete {damaged} and run again: what is deleted is written "
-        f"anew, finished blocks are kept"
-    )
+def open_arrays(path: Path, names: Iterable[str]) -> Arrays:
+    """Opens arrays to be read and written, bit for bit.
+
+    By default Zarr would leave chunks of NaN out.
+    """
+    with zarr.config.set({"array.write_empty_chunks": True}):
+        return {name: zarr.open_array(path, path=name, mode="r+") for name in names}
 
 
-def _is_own(path: Path, files: Mapping[str, bytes]) -> bool:
-    """Whether all in the folder is of this store: its description, blocks, the lock, what a kill leaves."""
-    folders = {name.partition("/")[0] for name in files if "/" in name}
-    return all(
-        name in folders
-        if each.is_dir()
-        else name in {*files, LOCK}
-        or LEFTOVER.sub("", name) in files
-        or (name.partition("/")[0] in folders and (_is_block(name) or _is_leftover(name)))
-        for name, each in _entries(path).items()
-    )
+def coordinates(path: Path, names: Iterable[str]) -> dict[str, list[Any]]:
+    """Reads what can be read of the axes of a store."""
+    found: dict[str, list[Any]] = {}
+    for name in names:
+        # whatever a codec makes of a damaged file
+        with contextlib.suppress(Exception):
+            found[name] = np.asarray(zarr.open_array(path, path=name, mode="r")[:]).tolist()
+    return found
 
 
-def _entries(path: Path) -> dict[str, Path]:
-    """What is in the folder and in its folders, by its path from there."""
-    tops = list(path.iterdir())
-    below = (each for top in tops if top.is_dir() for each in top.iterdir())
-    return {each.relative_to(path).as_posix(): each for each in (*tops, *below)}
+def copies_of_attributes(path: Path) -> list[dict[str, Any]]:
+    """Reads the attributes, of which a store has two copies.
 
-
-def _blocks(path: Path) -> list[str]:
-    return [name for name in _entries(path) if _is_block(name)]
-
-
-def _is_block(name: str) -> bool:
-    return re.fullmatch(r"[^/]+/\d+(\.\d+)*", name) is not None
-
-
-def _is_leftover(name: str) -> bool:
-    """Whether a kill left it: the name that Zarr and `write` give to a file of a store until it is whole."""
-    whole = LEFTOVER.sub("", name)
-    return whole != name and re.fullmatch(r"\.z\w+|[^/]+/(\.z\w+|\d+(\.\d+)*)", whole) is not None
-
-
-def _content(file: Path) -> bytes | None:
-    return file.read_bytes() if file.is_file() else None
-
-
-def _differing(path: Path, wanted: xr.Dataset) -> list[str]:
-    """Attributes and coordinates that the store has otherwise; none if one of its copies is right in all."""
-    copies = [found for found in _copies(path) if found]
-    now = json.loads(json.dumps(wanted.attrs))
-    if any(found == now for found in copies):
-        return []
-    found = copies[0] if copies else {}
-    axes = _coordinates(path, wanted)
-    wrong = {
-        name: (found.get(name, "none"), value)
-        for name, value in now.items()
-        if found and name != VALUES and found.get(name) != value
-    }
-    if not found or found.get(VALUES) != now.get(VALUES):
-        now_axes = {str(name): axis.values.tolist() for name, axis in wanted.coords.items()}
-        wrong |= {
-            name: (axis, now_axes[name]) for name, axis in axes.items() if axis != now_axes[name]
-        }
-    return [f"{name} (store: {then}, now: {value})" for name, (then, value) in wrong.items()]
-
-
-def _copies(path: Path) -> list[dict[str, Any]]:
-    """The attributes as the store has them twice, empty where they cannot be read."""
+    Each is empty where it cannot be read.
+    """
     return [_attributes(path, ATTRIBUTES), _attributes(path, CONSOLIDATED, "metadata", ATTRIBUTES)]
 
 
@@ -176,14 +175,76 @@ def _attributes(path: Path, name: str, *keys: str) -> dict[str, Any]:
     return {}
 
 
-def _is_sweep(attributes: Mapping[str, Any]) -> bool:
-    return attributes.keys() >= {"axes", "metrics", "block"}
+def marker(path: Path, where: Block, block: tuple[int, ...]) -> Path:
+    """Returns the file of a block's checksum.
+
+    Without it the block is trained anew.
+    """
+    index = (part.start // side for part, side in zip(where, block, strict=True))
+    return path / CHECKSUM / ".".join(map(str, index))
 
 
-def _coordinates(path: Path, wanted: xr.Dataset) -> dict[str, Any]:
-    """What can be read of the store's axes."""
-    found: dict[str, Any] = {}
-    for name in map(str, wanted.coords):
-        with contextlib.suppress(Exception):  # whatever a codec makes of a damaged file
-            found[name] = np.asarray(zarr.open_array(path, path=name, mode="r")[:]).tolist()
-    return found
+def is_block(name: str) -> bool:
+    """Tells whether a file is a block of some array.
+
+    It is given by its path in the store.
+
+    Examples:
+      >>> is_block("error/0.1.0"), is_block("error/.zarray"), is_block("notes/1.txt")
+      (True, False, False)
+    """
+    return re.fullmatch(rf"[^/]+/{_INDEX}", name) is not None
+
+
+def unfinished(file: Path) -> Path:
+    """Returns a new name for a file that is being written.
+
+    It is of the kind that Zarr gives too.
+    """
+    return file.with_name(f"{file.name}.{uuid.uuid4().hex}.partial")
+
+
+def finished_name(name: str) -> str:
+    """Returns the name that an unfinished file would have got."""
+    return _UNFINISHED.sub("", name)
+
+
+def is_leftover(name: str) -> bool:
+    """Tells whether a kill left this file.
+
+    Such a file is the unfinished form of one that a store has.
+    """
+    whole = finished_name(name)
+    return whole != name and re.fullmatch(rf"\.z\w+|[^/]+/(\.z\w+|{_INDEX})", whole) is not None
+
+
+def sweeps_below(root: Path) -> list[Path]:
+    """Lists the stores below a folder, which are known by their checksums."""
+    return [each.parent for each in root.rglob(CHECKSUM) if each.is_dir()]
+
+
+def damaged_group_files(folder: Path) -> list[Path]:
+    """Lists the files that describe a group and cannot be read as such."""
+    found = [folder / name for name in (LAST, ATTRIBUTES, CONSOLIDATED)]
+    return [file for file in found if file.exists() and not _describes_group(file)]
+
+
+def _describes_group(file: Path) -> bool:
+    try:
+        found = json.loads(file.read_bytes())
+    except (OSError, ValueError):
+        return False
+    needed = {LAST: {"zarr_format": 2}, CONSOLIDATED: {"zarr_consolidated_format": 1}}
+    if not isinstance(found, dict) or not found.items() >= needed.get(file.name, {}).items():
+        return False
+    return file.name != CONSOLIDATED or isinstance(found.get("metadata"), dict)
+
+
+def make_groups(root: Path, folders: Iterable[Path]) -> None:
+    """Makes folders groups, and writes a copy of all descriptions into their root."""
+    for folder in folders:
+        zarr.open_group(folder, mode="a", zarr_format=ZARR_FORMAT)
+    with warnings.catch_warnings():
+        # a user's own files beside the sweeps are none of our business
+        warnings.filterwarnings("ignore", "Object at .* is not recognized")
+        zarr.consolidate_metadata(root, zarr_format=ZARR_FORMAT)

@@ -1,4 +1,4 @@
-"""One process at a time: a lock that says who holds it, and that ends with the process however it dies."""
+"""One process at a time: a lock that says who holds it, and that ends with its process."""
 
 import contextlib
 import os
@@ -10,7 +10,8 @@ from pathlib import Path
 if sys.platform == "win32":  # pragma: no cover
     import msvcrt
 
-    _FAR = 2**30  # beyond the text, which others must be able to read
+    # beyond the text, which others must be able to read
+    _FAR = 2**30
 
     def _take(file: int) -> None:
         os.lseek(file, _FAR, os.SEEK_SET)
@@ -25,10 +26,12 @@ else:
 
 @contextlib.contextmanager
 def locked(file: Path, what: str) -> Iterator[None]:
-    """Hold `file` as a lock while the block runs; it is made if it is not there, and empty once it is free.
+    """Holds `file` as a lock while the block runs.
 
-    The operating system drops the lock with the process that holds it, also after ``kill -9``: what is left
-    is a file that locks nothing.
+    The file is made if it is not there, and is empty once it is free.
+
+    The operating system drops the lock with the process that holds it, also after ``kill -9``:
+    what is left is a file that locks nothing.
 
     Args:
       file: in a folder that exists.
@@ -51,7 +54,8 @@ def locked(file: Path, what: str) -> Iterator[None]:
         except (BlockingIOError, PermissionError) as error:
             raise BlockingIOError(
                 error.errno,
-                f"{what} is in use by {_holder(handle)}; wait until it has ended, end it, or pass another folder",
+                f"{what} is in use by {_holder(handle)}; wait until it has ended, end it, or pass "
+                "another folder",
                 str(file.parent),
             ) from None
         # a full disk cannot name the holder, but the lock holds

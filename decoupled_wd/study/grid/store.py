@@ -1,9 +1,9 @@
 """The finished cells of a sweep, in memory and, if wanted, in a Zarr store that survives any stop.
 
-A block is written first, then a checksum for each of its cells: a cell with a checksum is finished. Files are
-replaced whole, so that a kill leaves a block either written or not, and the blocks of different
-processes are different files. The checksum covers the configuration and the block's place: a block of another
-sweep or from elsewhere in the grid has none here.
+A block is written first, then a checksum for each of its cells: a cell with a checksum is
+finished. Files are replaced whole, so that a kill leaves a block either written or not, and the
+blocks of different processes are different files. The checksum covers the configuration and the
+block's place: a block of another sweep or from elsewhere in the grid has none here.
 """
 
 import contextlib
@@ -13,51 +13,47 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 import jax
 import numpy as np
 import xarray as xr
-import zarr
 from jax.experimental import multihost_utils
 
-from decoupled_wd.study.grid import layout
+from decoupled_wd.study.grid import description, layout
 from decoupled_wd.study.grid.blocks import Block, Results, blocks
 from decoupled_wd.study.grid.layout import CHECKSUM
 from decoupled_wd.study.grid.locks import locked
+from decoupled_wd.study.grid.types import PyTree
 
-FORMAT = 2  # 2: the checksum of a block covers its place
 READ_ONLY = {errno.EROFS, errno.EACCES, errno.EPERM}
 
 
 class Store:
-    """Metrics over the axes of a grid, block by block; see `decoupled_wd.study.sweep` for the errors."""
+    """Keeps metrics over the axes of a grid, block by block.
+
+    See `decoupled_wd.study.sweep` for the errors.
+    """
 
     def __init__(
         self,
         path: Path | None,
         axes: Mapping[str, np.ndarray],
-        metrics: Mapping[str, Any],
+        metrics: Mapping[str, np.dtype],
         block: tuple[int, ...],
-        configuration: Mapping[str, Any],
+        configuration: layout.Attributes,
     ) -> None:
-        """Describe the store at `path`; with None everything stays in memory."""
-        attributes = {
-            "format": FORMAT,
-            **configuration,
-            "axes": ", ".join(axes),
-            "metrics": ", ".join(metrics),
-            "block": list(block),
-            layout.VALUES: digest(*axes.values()),
-        }
+        """Describes the store at `path`; None keeps everything in memory."""
+        values = digest(*axes.values())
+        attributes = layout.attributes(axes, metrics, block, values, configuration)
         self._path, self._block = path, block
         self._data = layout.template(axes, metrics, attributes)
         self._salt = digest(json.dumps(attributes)).encode()
-        self._arrays: dict[str, zarr.Array[Any]] = {}
+        self._arrays: layout.Arrays = {}
         self._held = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        """Open the store or make it, and keep other processes out until the block ends."""
+        """Opens the store or makes it, and keeps other processes out."""
         if self._path is not None:
             with self._held:
                 refused = self._open(self._path)
@@ -69,20 +65,20 @@ class Store:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let other processes in."""
+        """Lets other processes in."""
         self._held.close()
 
     @property
     def cells(self) -> int:
-        """The number of finished cells."""
+        """Counts the finished cells."""
         return int(np.count_nonzero(self._data[CHECKSUM]))
 
     def has(self, where: Block) -> bool:
-        """Whether a block is finished."""
+        """Tells whether a block is finished."""
         return bool(self._data[CHECKSUM].values[where].all())
 
     def write(self, where: Block, metrics: Results) -> None:
-        """Keep a block, then its checksum."""
+        """Keeps a block, then its checksum."""
         shape = [part.stop - part.start for part in where]
         for name, values in {
             **metrics,
@@ -94,41 +90,43 @@ class Store:
             self._data[name].values[where] = values
 
     def dataset(self) -> xr.Dataset:
-        """Everything measured, once all processes are done."""
+        """Returns everything measured, once all processes are done."""
         if jax.process_count() > 1:
             _barrier("the store is complete")
             self._read()
         if self.cells < self._data[CHECKSUM].size:
             raise ValueError(
-                f"store must be one folder that all processes share, but in {self._path} the blocks of "
+                f"store must be one folder that all processes share, but in {self._path} the "
+                "blocks of "
                 f"others are missing"
             )
         return self._data.drop_vars(CHECKSUM)
 
     def _open(self, path: Path) -> OSError | None:
-        """Lock the store, make what is missing, open its arrays; the error of a place that is read-only."""
+        """Locks the store, makes what is missing, and opens its arrays.
+
+        Returns the error of a place that is read-only.
+        """
         files = layout.files(self._data, self._block)
         refused = None
         with _kept(path):
             if jax.process_index() == 0:
-                layout.claim(path, files, self._data)
+                description.claim(path, files, self._data)
                 refused = self._lock(path)
                 if not refused:
                     # once more: it may have been made meanwhile
-                    layout.claim(path, files, self._data)
-                    layout.write(path, files)
+                    description.claim(path, files, self._data)
+                    description.write(path, files)
             _barrier("the store exists")
-            layout.check(path, files, files, self._data)
-            # chunks of NaN too, bit for bit
-            with zarr.config.set({"array.write_empty_chunks": True}):
-                self._arrays = {
-                    name: zarr.open_array(path, path=name, mode="r+")
-                    for name in map(str, self._data)
-                }
+            description.check(path, files, files, self._data)
+            self._arrays = layout.open_arrays(path, map(str, self._data))
         return refused
 
     def _lock(self, path: Path) -> OSError | None:
-        """Keep other processes out; the error, for a store that is there and that nobody can write to."""
+        """Keeps other processes out.
+
+        Returns the error, for a store that is there and that nobody can write to.
+        """
         file = path / layout.LOCK
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
@@ -148,12 +146,16 @@ class Store:
         if damaged:
             files = ", ".join(str(self._marker(where)) for where in damaged)
             raise ValueError(
-                f"{self._path} is damaged in {len(damaged)} of its blocks; delete {files} and run the same "
+                f"{self._path} is damaged in {len(damaged)} of its blocks; delete {files} and run "
+                "the same "
                 f"again to train only those anew"
             )
 
     def _load(self, where: Block) -> bool:
-        """Take in a block if it is finished; False if its numbers are not those that were written."""
+        """Takes in a block if it is finished.
+
+        Returns False if its numbers are not those that were written.
+        """
         try:
             found = {name: np.asarray(array[where]) for name, array in self._arrays.items()}
         except Exception:  # whatever a codec makes of a damaged file
@@ -166,20 +168,21 @@ class Store:
         return bool((checksum == self._crc(where, found)).all())
 
     def _marker(self, where: Block) -> Path:
-        """The file of a block's checksum."""
-        index = (part.start // side for part, side in zip(where, self._block, strict=True))
-        return Path(str(self._path), CHECKSUM, ".".join(map(str, index)))
+        return layout.marker(Path(str(self._path)), where, self._block)
 
     def _crc(self, where: Block, metrics: Results) -> int:
-        """CRC-32 of place and numbers, in the order of their names; never 0, which marks an unfinished cell."""
+        """Returns the CRC-32 of place and numbers.
+
+        It is never 0, which marks an unfinished cell.
+        """
         crc = zlib.crc32(repr([part.start for part in where]).encode(), zlib.crc32(self._salt))
         for name in sorted(metrics):
             crc = zlib.crc32(np.ascontiguousarray(metrics[name]).tobytes(), crc)
         return crc or 1
 
 
-def digest(*values: Any) -> str:
-    """A fingerprint of text and of trees of arrays."""
+def digest(*values: PyTree) -> str:
+    """Returns a fingerprint of text and of trees of arrays."""
     sha = hashlib.sha256()
     for leaf in jax.tree.leaves(values):
         array = leaf if isinstance(leaf, str) else np.ascontiguousarray(leaf)
@@ -190,7 +193,7 @@ def digest(*values: Any) -> str:
 
 @contextlib.contextmanager
 def _kept(path: Path) -> Iterator[None]:
-    """OSError that says what to do about it."""
+    """Says in an OSError what to do about it."""
     try:
         yield
     except BlockingIOError:  # another process has it, which says what to do

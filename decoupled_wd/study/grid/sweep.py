@@ -1,16 +1,16 @@
-"""A whole grid of hyperparameters and seeds in one compiled program: a map over cells, a scan over steps.
+"""A whole grid in one compiled program: a map over cells, a scan over steps.
 
-A cell is one training run: one value of each hyperparameter and one seed. Cells are trained in blocks, each a
-rectangle of the grid, one block a device at a time: memory stays bounded, progress shows, and a block that is
-finished is never trained again.
+A cell is one training run: one value of each hyperparameter and one seed. Cells are trained in
+blocks, each a rectangle of the grid, one block a device at a time: memory stays bounded, progress
+shows, and a block that is finished is never trained again.
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -29,19 +29,18 @@ from decoupled_wd.study.grid.blocks import (
 )
 from decoupled_wd.study.grid.interrupts import deferred
 from decoupled_wd.study.grid.store import Store, digest
-
-Axis: TypeAlias = Sequence[float] | np.ndarray
+from decoupled_wd.study.grid.types import Axis, Cell, Init, Loss, Metric, PyTree
 
 
 def sweep(
     make_optimizer: Callable[..., optax.GradientTransformation],
     hyperparameters: Mapping[str, Axis],
     *,
-    init: Callable[[jax.Array], Any],
-    loss: Callable[..., jax.Array],
-    metric: Callable[[Any, Any, Any], Any],
-    train: tuple[Any, ...],
-    test: Any = (),
+    init: Init,
+    loss: Loss,
+    metric: Metric,
+    train: tuple[PyTree, ...],
+    test: PyTree = (),
     epochs: int,
     batch_size: int,
     seeds: int,
@@ -50,52 +49,61 @@ def sweep(
     store: str | Path | None = None,
     progress: Callable[[int, int], None] = lambda finished, cells: None,  # noqa: ARG005
 ) -> xr.Dataset:
-    """Train every combination of hyperparameters once a seed, all in one compiled program.
+    """Trains every combination of hyperparameters, in one compiled program.
 
-    Cells are spread over all devices of the host. Under ``jax.distributed`` each process trains its share,
-    all write into one `store`, and each returns the whole. On CPU the last bits of large matrix products
-    depend on how many threads XLA has, the larger of the number of cores and of devices.
+    Each is trained once a seed.
+
+    Cells are spread over all devices of the host. Under ``jax.distributed`` each process trains
+    its share, all write into one `store`, and each returns the whole. On CPU the last bits of
+    large matrix products depend on how many threads XLA has, the larger of the number of cores and
+    of devices.
 
     Ctrl-C takes effect when the blocks under way are finished and kept.
 
     Args:
-      make_optimizer: called with one traced scalar per hyperparameter, by name; returns an optimiser.
+      make_optimizer: called with one traced scalar per hyperparameter, by name; returns an
+        optimiser.
       hyperparameters: the values of each axis of the grid.
       init: ``init(key) -> params``, any tree of arrays; the same for every cell of a seed.
       loss: ``loss(params, *batch, key) -> scalar``; the key is another one in every step.
       metric: ``metric(params, train, test) -> scalar``, or a dict of named scalars.
-      train: arrays with the same first axis, such as inputs ``[n, ...]`` and labels ``[n]``; each epoch
-        runs through them in a new order, its incomplete last batch dropped.
+      train: arrays with the same first axis, such as inputs ``[n, ...]`` and labels ``[n]``; each
+        epoch runs through them in a new order, its incomplete last batch dropped.
       test: any tree of arrays, for `metric` alone.
       epochs: passes over the training data.
       batch_size: examples in a batch.
       seeds: runs per combination; a seed fixes the start, the order of the data and the keys.
-      evaluate_every: epochs between two evaluations of `metric`, a divisor of `epochs`; by default one
-        evaluation, after the last step.
-      memory: bytes that the runs on one device may take together; by default 1 GiB on CPU, half of an
-        accelerator's memory.
-      store: folder of a Zarr store: a new or an empty one, or that of the same sweep. Finished blocks are
-        written to it as they come, and the same call goes on where it stopped. Nothing else in it is touched.
-      progress: called with the number of finished cells and of all cells, at first and after each block; of
-        several processes each counts its own, and all at the end.
+      evaluate_every: epochs between two evaluations of `metric`, a divisor of `epochs`; by default
+        one evaluation, after the last step.
+      memory: bytes that the runs on one device may take together; by default 1 GiB on CPU, half of
+        an accelerator's memory.
+      store: folder of a Zarr store: a new or an empty one, or that of the same sweep. Finished
+        blocks are written to it as they come, and the same call goes on where it stopped. Nothing
+        else in it is touched.
+      progress: called with the number of finished cells and of all cells, at first and after each
+        block; of several processes each counts its own, and all at the end.
 
     Returns:
-      One variable for each scalar (``metric`` if it has no name) over the hyperparameters, ``seed`` and
-      ``epoch``. A cell that diverged holds what `metric` makes of it, and touches no other.
+      One variable for each scalar (``metric`` if it has no name) over the hyperparameters,
+      ``seed`` and ``epoch``. A cell that diverged holds what `metric` makes of it, and touches no
+      other.
 
     Raises:
-      ValueError: an axis is empty, holds NaN or what float32 cannot hold; a count is not a whole number that
-        fits the data; arrays of different lengths, NaN in them or numbers that JAX would change; a loss or
-        metric that is no scalar, or takes another's name; a store of another sweep, a damaged one, or a
-        folder of something else; several processes without a store.
-      TypeError: `train` or `test` holds what is no array of numbers; what should be a function is none.
+      ValueError: an axis is empty, holds NaN or what float32 cannot hold; a count is not a whole
+        number that fits the data; arrays of different lengths, NaN in them or numbers that JAX
+        would change; a loss or metric that is no scalar, or takes another's name; a store of
+        another sweep, a damaged one, or a folder of something else; several processes without a
+        store.
+      TypeError: `train` or `test` holds what is no array of numbers; what should be a function is
+        none.
       BlockingIOError: another process writes to the store; the message names it.
       OSError: the store cannot be written to; finished blocks are kept.
 
     Examples:
       >>> runs = sweep(
       ...     lambda rate: optax.sgd(rate), {"rate": [0.1, 0.2]},
-      ...     init=lambda key: jnp.ones(()), loss=lambda w, x, key: w**2 / 2, metric=lambda w, *_: w,
+      ...     init=lambda key: jnp.ones(()), loss=lambda w, x, key: w**2 / 2,
+      ...     metric=lambda w, *_: w,
       ...     train=(np.zeros((4, 1)),), epochs=1, batch_size=2, seeds=1,
       ... )  # fmt: skip
       >>> runs.metric.sel(seed=0, epoch=1).values.round(3)
@@ -110,7 +118,7 @@ def sweep(
     )
     checks.check_memory(memory)
     folder = checks.folder(store)
-    axes = {**checks.axes(hyperparameters, make_optimizer), "seed": np.arange(counts["seeds"])}
+    axes = {**checks.as_axes(hyperparameters, make_optimizer), "seed": np.arange(counts["seeds"])}
     data = checks.arrays(train, test, counts["batch_size"])
     if folder is None and jax.process_count() > 1:
         raise ValueError("store must be a folder that all processes share, got None")
@@ -134,6 +142,7 @@ def sweep(
             progress(finished.cells, math.prod(shape))
 
         progress(finished.cells, math.prod(shape))
+        # processes share the blocks by turns: they differ in nothing but their place
         mine = blocks(shape, block)[jax.process_index() :: jax.process_count()]
         todo = [where for where in mine if not finished.has(where)]
         run_blocks(run.cell, [*axes.values()], todo, math.prod(block), run.starts, data, keep)
@@ -144,37 +153,41 @@ def sweep(
 
 
 class _Run(NamedTuple):
-    """One training run, traced: what all cells share."""
+    """Holds one training run, traced: what all cells share."""
 
-    cell: Any
-    starts: Any
-    lowered: Any
-    metrics: dict[str, Any]
+    cell: Cell
+    starts: PyTree
+    lowered: jax.stages.Lowered
+    metrics: dict[str, np.dtype]
     program: str
     """The digest of everything that is computed."""
 
 
 def _prepared(
-    make_optimizer: Any,
+    make_optimizer: Callable[..., optax.GradientTransformation],
     names: tuple[str, ...],
-    init: Any,
-    loss: Any,
-    metric: Any,
-    data: Any,
+    init: Init,
+    loss: Loss,
+    metric: Metric,
+    data: PyTree,
     counts: Mapping[str, int],
 ) -> _Run:
     epochs = counts["epochs"]
     cell = _cell(make_optimizer, names, loss, metric, epochs // counts["evaluate_every"])
     keys = jax.random.split(jax.random.key(0), counts["seeds"])
     starts = _starts(init, keys, len(data[0][0]), epochs, counts["batch_size"])
+    # lowered once, for three ends: the memory of a run, its metrics' dtypes, and its fingerprint
     lowered = jax.jit(cell).lower(jnp.zeros(len(names) + 1), starts, data)
     metrics = {name: leaf.dtype for name, leaf in lowered.out_info.items()}
     program = digest(lowered.as_text(), jax.jit(init).lower(keys[0]).as_text())
     return _Run(cell, starts, lowered, metrics, program)
 
 
-def _starts(init: Any, keys: jax.Array, rows: int, epochs: int, batch_size: int) -> Any:
-    """Of every seed the parameters, the rows of every batch ``[step, batch]``, and a key for the loss."""
+def _starts(init: Init, keys: jax.Array, rows: int, epochs: int, batch_size: int) -> PyTree:
+    """Returns what differs between seeds.
+
+    That is the parameters, the rows of every batch ``[step, batch]``, and a key for the loss.
+    """
     # fold_in(key, i) is split(key)[i]: the order of the data and the loss need keys of their own
     init_keys, order_keys, loss_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(
         keys
@@ -186,7 +199,7 @@ def _starts(init: Any, keys: jax.Array, rows: int, epochs: int, batch_size: int)
 
 # random numbers that are drawn once take XLA longer to optimise than to draw
 @partial(jax.jit, static_argnames="init", compiler_options={"xla_backend_optimization_level": 0})
-def _initial(keys: jax.Array, init: Any) -> Any:
+def _initial(keys: jax.Array, init: Init) -> PyTree:
     return jax.vmap(init)(keys)
 
 
@@ -203,20 +216,26 @@ def _batches(keys: jax.Array, rows: int, epochs: int, batch_size: int) -> jax.Ar
 
 
 def _cell(
-    make_optimizer: Any, names: tuple[str, ...], loss: Any, metric: Any, evaluations: int
-) -> Any:
-    """One training run: ``cell(hyperparameters and seed, starts, data) -> {metric: [evaluations]}``."""
+    make_optimizer: Callable[..., optax.GradientTransformation],
+    names: tuple[str, ...],
+    loss: Loss,
+    metric: Metric,
+    evaluations: int,
+) -> Cell:
+    """Returns one training run as a function of its hyperparameters."""
 
-    def run(cell: jax.Array, starts: Any, data: Any) -> Any:
+    def run(cell: jax.Array, starts: PyTree, data: PyTree) -> dict[str, jax.Array]:
         train, test = data
+        # the last coordinate of a cell is its seed, and the others are hyperparameters
         optimizer = make_optimizer(**dict(zip(names, cell[:-1], strict=True)))
         traced.check_optimizer(optimizer)
         seed = cell[-1].astype(int)
         start, batches, keys = starts
         params = jax.tree.map(lambda leaf: leaf[seed], start)
 
-        def step(carry: Any, _: None) -> Any:
+        def step(carry: PyTree, _: None) -> tuple[PyTree, None]:
             params, state, count = carry
+            # all seeds' batches are indices into the same data, which is never copied
             batch = (array[batches[seed, count]] for array in train)
             gradients = jax.grad(traced.scalar(loss))(
                 params, *batch, jax.random.fold_in(keys[seed], count)
@@ -224,7 +243,7 @@ def _cell(
             updates, state = optimizer.update(gradients, state, params)
             return (optax.apply_updates(params, updates), state, count + 1), None
 
-        def evaluation(carry: Any, _: None) -> Any:
+        def evaluation(carry: PyTree, _: None) -> tuple[PyTree, dict[str, jax.Array]]:
             carry, _ = jax.lax.scan(step, carry, length=batches.shape[1] // evaluations)
             return carry, traced.named(metric(carry[0], train, test), names)
 

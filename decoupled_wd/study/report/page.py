@@ -1,4 +1,4 @@
-"""The study's report: one page that opens from disk, its figures as PNG, and its numbers as JSON."""
+"""The study's report: a page that opens from disk, its figures as PNG, its numbers as JSON."""
 
 import base64
 import errno
@@ -17,11 +17,12 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, MISSING, UNDECIDED, Finding, Verdict
+from decoupled_wd.study.figures.draw import draw
 from decoupled_wd.study.profiles import CLAIMS, Experiment
 from decoupled_wd.study.statistics import Estimate
 
@@ -32,7 +33,10 @@ SIGNS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?", MISSING: "–"}
 
 
 class Cell(NamedTuple):
-    """A cell of a heat map: its rectangle in pixels from the upper left, and what it says."""
+    """Holds a cell of a heat map: its rectangle, and what it says.
+
+    The rectangle is in pixels from the upper left.
+    """
 
     x: float
     y: float
@@ -42,14 +46,14 @@ class Cell(NamedTuple):
 
 
 class Map(NamedTuple):
-    """A heat map's title and its cells, row by row with the highest on top."""
+    """Holds a heat map's title and its cells, highest row first."""
 
     title: str
     rows: list[list[Cell]]
 
 
 class Picture(NamedTuple):
-    """A figure as the page shows it."""
+    """Holds a figure as the page shows it."""
 
     name: str
     file: str
@@ -70,9 +74,13 @@ def write(
     command: str,
     seconds: float,
 ) -> None:
-    """Write ``report.html``, ``claims.json`` and ``.md``, ``table.json`` and a PNG of every figure into a folder.
+    """Writes the report into a folder: page, tables and figures.
 
-    The page is whole in itself: it loads nothing and needs no script. The JSON is strict, null for NaN.
+    The files are ``report.html``, ``claims.json`` and ``.md``, ``table.json``, and a PNG of every
+    figure.
+
+    The page is whole in itself: it loads nothing and needs no script. The JSON is strict, null for
+    NaN.
 
     Args:
         out: the folder; made if it is not there.
@@ -114,7 +122,10 @@ def write(
 
 
 def _replace_whole(out: Path, files: Mapping[str, bytes]) -> None:
-    """Write all files beside the old ones, then put them in their places: a full disk spoils none."""
+    """Writes all files, then puts them in the places of the old ones.
+
+    So a full disk spoils none.
+    """
     file = out
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -134,7 +145,7 @@ def _replace_whole(out: Path, files: Mapping[str, bytes]) -> None:
 
 
 def summary(verdicts: Iterable[Verdict]) -> str:
-    """How many statements hold, do not hold, or are open.
+    """Tells how many statements hold, do not hold, or are open.
 
     Examples:
         >>> slope = Verdict("λ* falls", "mnist1d", "slope", Estimate(-0.7, -0.9, -0.5), "<", 0.0)
@@ -148,19 +159,19 @@ def summary(verdicts: Iterable[Verdict]) -> str:
 
 
 def counts(verdicts: Iterable[Verdict]) -> list[tuple[str, int, str]]:
-    """Each kind of verdict, how many there are, and its words for that many."""
+    """Counts each kind of verdict, with its words for that many."""
     count = Counter(verdict.verdict for verdict in verdicts)
     plural = {HOLDS: "hold", FAILS: "do not hold"}
     return [(v, count[v], v if count[v] == 1 else plural.get(v, v)) for v in SIGNS]
 
 
 def machine() -> str:
-    """Model and number of processors; never the name of the host."""
+    """Names model and number of processors, never the host."""
     return f"{processor()}, {os.cpu_count()} cores"
 
 
 def processor() -> str:
-    """Model of the processor."""
+    """Names the model of the processor."""
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text("utf-8", "replace") if cpuinfo.exists() else ""
     models = re.findall(r"model name\s*: (.+)", text)
@@ -168,11 +179,15 @@ def processor() -> str:
 
 
 def interval(estimate: Estimate) -> list[str]:
-    """Value and ends, with two digits after the point, or two that count if all are small.
+    """Writes value and ends, with two digits after the point.
+
+    If all are small, there are two digits that count.
 
     Examples:
-        >>> interval(Estimate(-0.692, -0.85, float("nan"))), interval(Estimate(0.0123, 0.0119, 0.02))
-        (['−0.69', '−0.85', '–'], ['0.012', '0.012', '0.02'])
+        >>> interval(Estimate(-0.692, -0.85, float("nan")))
+        ['−0.69', '−0.85', '–']
+        >>> interval(Estimate(0.0123, 0.0119, 0.02))
+        ['0.012', '0.012', '0.02']
     """
     largest = max((abs(number) for number in estimate if not math.isnan(number)), default=0.0)
     spec = ".2f" if largest >= 0.1 else ".2g"
@@ -180,7 +195,7 @@ def interval(estimate: Estimate) -> list[str]:
 
 
 def duration(seconds: float) -> str:
-    """Minutes and seconds.
+    """Writes minutes and seconds.
 
     Examples:
         >>> duration(171.4), duration(9)
@@ -191,7 +206,7 @@ def duration(seconds: float) -> str:
 
 
 def markdown(verdicts: Iterable[tuple[str, Verdict]]) -> str:
-    """The table of verdicts, each with its claim, for pages in Markdown.
+    """Writes the table of verdicts for pages in Markdown.
 
     Examples:
         >>> slope = Verdict("λ* falls", "mnist1d", "slope", Estimate(-0.7, -0.9, -0.5), "<", 0.0)
@@ -231,12 +246,16 @@ def _pictures(findings: Sequence[tuple[Experiment, Finding]]) -> list[list[Pictu
         file = f"{slug}.png" if taken[slug] == 1 else f"{slug}-{taken[slug]}.png"
         return _picture(name, figure, file)
 
-    return [[picture(*item) for item in found.figures.items()] for _, found in findings]
+    return [
+        [picture(name, draw(drawing)) for name, drawing in found.drawings.items()]
+        for _, found in findings
+    ]
 
 
 def _picture(name: str, figure: Figure, file: str) -> Picture:
     drawn = io.BytesIO()
-    figure.savefig(drawn, format="png", dpi=2 * figure.dpi)  # sharp on dense screens and on paper
+    # twice the resolution is sharp on dense screens and on paper
+    figure.savefig(drawn, format="png", dpi=2 * figure.dpi)
     data = base64.b64encode(drawn.getvalue()).decode()
     maps = [_map(axis) for axis in figure.axes if axis.images and "format_coord" in vars(axis)]
     return Picture(name, file, data, *figure.bbox.size, _alt(name, figure), maps)
@@ -251,12 +270,13 @@ def _map(axis: Axes) -> Map:
 def _cell(axis: Axes, row: int, column: int) -> Cell:
     corners = [(column - 0.5, row - 0.5), (column + 0.5, row + 0.5)]
     (left, bottom), (right, top) = axis.transData.transform(corners)
+    # matplotlib measures from the lower left, SVG from the upper left
     upper = axis.get_figure(root=True).bbox.height - top  # type: ignore[union-attr]
     return Cell(left, upper, right - left, top - bottom, axis.format_coord(column, row))
 
 
 def _alt(name: str, figure: Figure) -> str:
-    """What is drawn, for those who cannot see it."""
+    """Says what is drawn, for those who cannot see it."""
     panels = [
         " ".join(filter(None, [axis.get_title(), f"{axis.get_ylabel()} over {axis.get_xlabel()}"]))
         for axis in figure.axes
@@ -267,9 +287,13 @@ def _alt(name: str, figure: Figure) -> str:
 
 
 def _sizes(experiment: Experiment) -> str:
-    """The arguments of the measurement, of which the task and its network say nothing."""
-    sizes = getattr(experiment.measure, "keywords", {})
-    return ", ".join(f"{name} {_plain(value)}" for name, value in sizes.items())
+    """Lists the sizes of an experiment: the fields of its design."""
+    sizes = vars(experiment.design)
+    return ", ".join(
+        f"{name.replace('_', ' ')} {_plain(value)}"
+        for name, value in sizes.items()
+        if value is not None
+    )
 
 
 def _plain(value: object) -> str:
@@ -281,6 +305,7 @@ def _plain(value: object) -> str:
 
 
 def _json(records: Iterable[Mapping[str, Any]]) -> bytes:
+    # JSON has neither NaN nor infinity
     strict = [
         {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
         for record in records
@@ -290,7 +315,7 @@ def _json(records: Iterable[Mapping[str, Any]]) -> bytes:
 
 
 @functools.cache
-def _template() -> Any:
+def _template() -> Template:
     environment = Environment(
         loader=PackageLoader("decoupled_wd.study.report", "."),
         autoescape=True,

@@ -17,7 +17,7 @@ STYLES = {HOLDS: "green", FAILS: "red", UNDECIDED: "yellow", MISSING: "dim"}
 def verdicts_table(
     findings: list[tuple[Experiment, Finding]], width: int
 ) -> rich.console.RenderableType:
-    """A table, or a list where the width has no room for one."""
+    """Makes a table, or a list where the width is too small."""
     lines = [
         [_cells(experiment.claim, line) for line in finding.verdicts]
         for experiment, finding in findings

@@ -22,7 +22,10 @@ from decoupled_wd.study.tasks.npz import header, load_array
 
 
 class Dataset(NamedTuple):
-    """A classification task: float32 inputs [n, features], int32 labels [n] in 0…num_classes−1."""
+    """Holds a classification task in three splits.
+
+    Inputs are float32 [n, features]; labels are int32 [n] in 0…num_classes−1.
+    """
 
     name: str
     x_train: npt.NDArray[np.float32]
@@ -49,31 +52,53 @@ def _global_generators_kept() -> Iterator[None]:
 Split: TypeAlias = tuple[npt.ArrayLike, npt.ArrayLike]
 
 
-def _dataset(
+def from_splits(
     name: str,
     shape: tuple[int, ...],
-    num_classes: int,
     *,
     train: Split,
     validation: Split,
     test: Split,
+    num_classes: int | None = None,
 ) -> Dataset:
+    """Makes a data set of inputs and labels, of any number of classes.
+
+    Args:
+        name: what it is called in errors.
+        shape: the shape of one input, channels last; inputs are flattened.
+        train: inputs ``[n, ...]`` and labels ``[n]``, integers from 0.
+        validation: the same, for choosing.
+        test: the same, for judging.
+        num_classes: how many classes there are; by default as many as there are different labels.
+
+    Raises:
+        ValueError: labels that are to be counted are not the integers from 0 on, each at least
+          once.
+
+    Examples:
+        >>> letters = np.zeros((26, 4, 4)), np.arange(26)
+        >>> splits = {"train": letters, "validation": letters, "test": letters}
+        >>> made = from_splits("letters", (4, 4, 1), **splits)
+        >>> made.num_classes, made.x_train.shape
+        (26, (26, 16))
+    """
+    splits = (train, validation, test)
     x_train, x_validation, x_test = (
-        np.asarray(x, np.float32).reshape(-1, math.prod(shape))
-        for x, _ in (train, validation, test)
+        np.asarray(x, np.float32).reshape(-1, math.prod(shape)) for x, _ in splits
     )
-    y_train, y_validation, y_test = (np.asarray(y, np.int32) for _, y in (train, validation, test))
-    splits = (x_train, y_train, x_validation, y_validation, x_test, y_test)
-    return Dataset(name, *splits, num_classes, shape)
+    classes = num_classes or _count_classes(name, *(y for _, y in splits))
+    y_train, y_validation, y_test = (np.asarray(y, np.int32) for _, y in splits)
+    arrays = (x_train, y_train, x_validation, y_validation, x_test, y_test)
+    return Dataset(name, *arrays, classes, shape)
 
 
 def _count_classes(name: str, *labels: npt.ArrayLike) -> int:
-    """How many labels there are: integers from 0, each of them at least once."""
-    found = np.unique(np.concatenate(labels))
+    """Counts the labels: integers from 0, each at least once."""
+    found = np.unique(np.concatenate([np.ravel(each) for each in labels]))
     if found.dtype.kind not in "iu" or not np.array_equal(found, np.arange(len(found))):
         raise ValueError(
-            f"{name}: labels must be integers from 0 to the number of classes − 1, each at least once, got "
-            f"{found.dtype} {found[:20].tolist()}; number the classes anew"
+            f"{name}: labels must be integers from 0 to the number of classes − 1, each at least "
+            f"once, got {found.dtype} {found[:20].tolist()}; number the classes anew"
         )
     return len(found)
 
@@ -81,7 +106,9 @@ def _count_classes(name: str, *labels: npt.ArrayLike) -> int:
 def mnist1d(
     *, train_size: int = 2000, validation_size: int = 2000, test_size: int = 4000, seed: int = 42
 ) -> Dataset:
-    """MNIST-1D: ten noisy, shifted and sheared waveforms of 40 samples each.
+    """Makes MNIST-1D: ten noisy, shifted and sheared waveforms.
+
+    Each has 40 samples.
 
     Inputs have mean 0 and standard deviation 1 over all points together. Generated in about two
     seconds, never downloaded; the global generators that the package seeds are put back.
@@ -105,7 +132,8 @@ def mnist1d(
     total = sum(sizes)
     if min(sizes) < 1 or total % 10:
         raise ValueError(
-            f"train_size, validation_size and test_size must be positive and add up to a multiple of "
+            "train_size, validation_size and test_size must be positive and add up to a multiple "
+            "of "
             f"10 (equal classes), got {train_size}, {validation_size} and {test_size}; for example "
             f"2000, 2000 and 4000"
         )
@@ -116,10 +144,9 @@ def mnist1d(
     with _global_generators_kept():
         made = make_dataset(settings)
     x, y = made["x_test"], made["y_test"]
-    return _dataset(
+    return from_splits(
         "mnist1d",
         (40, 1),
-        _count_classes("mnist1d", made["y"], y),
         train=(made["x"], made["y"]),
         validation=(x[:validation_size], y[:validation_size]),
         test=(x[validation_size:], y[validation_size:]),
@@ -127,7 +154,9 @@ def mnist1d(
 
 
 def digits(*, train_size: int = 300, validation_size: int = 500, seed: int = 0) -> Dataset:
-    """Handwritten digits: real 8×8 grey images, flattened to 64 pixels in [0, 1].
+    """Loads handwritten digits: real 8×8 grey images, flattened.
+
+    Their 64 pixels are in [0, 1].
 
     The training split is small, since with most of the 1797 images the task saturates and every
     regularisation looks alike; all splits are stratified, and all other images are the test set.
@@ -146,21 +175,22 @@ def digits(*, train_size: int = 300, validation_size: int = 500, seed: int = 0) 
 
     Source: UCI ML handwritten digits (Alpaydin & Kaynak 1998), as shipped with scikit-learn.
     """
+    # with most of the images the task saturates, and every regularisation looks alike
     pixels, labels = load_digits(return_X_y=True)
     sizes = train_size, validation_size, len(labels) - train_size - validation_size
     classes = _count_classes("digits", labels)
     if min(sizes) < classes:
         raise ValueError(
-            f"train_size and validation_size must leave each of the three splits an image of each of the "
+            "train_size and validation_size must leave each of the three splits an image of each "
+            "of the "
             f"{classes} classes, got {train_size} and {validation_size} of {len(labels)} images"
         )
     split = partial(train_test_split, random_state=seed)
     x_train, x, y_train, y = split(pixels / 16, labels, train_size=train_size, stratify=labels)
     x_validation, x_test, y_validation, y_test = split(x, y, train_size=validation_size, stratify=y)
-    return _dataset(
+    return from_splits(
         "digits",
         (8, 8, 1),
-        classes,
         train=(x_train, y_train),
         validation=(x_validation, y_validation),
         test=(x_test, y_test),
@@ -168,10 +198,13 @@ def digits(*, train_size: int = 300, validation_size: int = 500, seed: int = 0) 
 
 
 def cifar10(path: str | Path, *, validation_size: int = 5000) -> Dataset:
-    """CIFAR-10 from a file of yours: 32×32 colour images, each channel of mean 0 and deviation 1.
+    """Loads CIFAR-10 from a file of yours.
+
+    The images are 32×32 in colour; each channel gets mean 0 and deviation 1.
 
     Mean and standard deviation are those of the training images; the last `validation_size` of
-    ``x_train`` are the validation set. Shapes, types and sizes are checked before an array is loaded.
+    ``x_train`` are the validation set. Shapes, types and sizes are checked before an array is
+    loaded.
 
     Args:
         path: an .npz file with ``x_train``, ``x_test``, uint8 [n, 32, 32, 3], and ``y_train``,
@@ -179,7 +212,8 @@ def cifar10(path: str | Path, *, validation_size: int = 5000) -> Dataset:
         validation_size: number of validation images.
 
     Raises:
-        ValueError: names the file, and the array that is missing or not of this shape, type or range.
+        ValueError: names the file, and the array that is missing or not of this shape, type or
+          range.
 
     Examples:
         >>> data = cifar10("cifar10.npz")  # doctest: +SKIP
@@ -193,7 +227,8 @@ def cifar10(path: str | Path, *, validation_size: int = 5000) -> Dataset:
     size = length - validation_size
     if min(size, validation_size) < 1:
         raise ValueError(
-            f"{path}: validation_size must leave both splits one of the {length} images in x_train, "
+            f"{path}: validation_size must leave both splits one of the {length} images in "
+            "x_train, "
             f"got {validation_size}"
         )
     y, y_test = (_cifar10_labels(path, name) for name in ("y_train", "y_test"))
@@ -202,10 +237,10 @@ def cifar10(path: str | Path, *, validation_size: int = 5000) -> Dataset:
     mean, deviation = np.array([[c.mean(), c.std()] for c in channels], np.float32).T
     for channel in np.flatnonzero(deviation == 0)[:1]:
         raise ValueError(f"{path}: channel {channel} of x_train is the same in every pixel")
-    return _dataset(
+    return from_splits(
         "cifar10",
         (32, 32, 3),
-        _CIFAR10_CLASSES,
+        num_classes=_CIFAR10_CLASSES,
         train=((x[:size] - mean) / deviation, y[:size]),
         validation=((x[size:] - mean) / deviation, y[size:]),
         test=((x_test - mean) / deviation, y_test),
@@ -216,7 +251,7 @@ _CIFAR10_CLASSES = 10
 
 
 def _check_cifar10(path: str | Path, x_name: str, y_name: str) -> int:
-    """The number of images of a split, if the headers of its two arrays are as they should be."""
+    """Counts the images of a split, if its headers are right."""
     images, labels = header(path, x_name), header(path, y_name)
     length = images.shape[0] if images.shape else 0
     if images.dtype != np.uint8 or images.shape[1:] != (32, 32, 3) or not length:
@@ -224,14 +259,17 @@ def _check_cifar10(path: str | Path, x_name: str, y_name: str) -> int:
             f"{path}: {x_name} must be uint8 [n, 32, 32, 3] and not empty, got {images.dtype} "
             f"{list(images.shape)}; store the images as they are distributed, channels last"
         )
+    # a file of a few kilobytes may promise terabytes of zeros
     if images.bytes > 100 * images.compressed_bytes:
         raise ValueError(
-            f"{path}: {x_name} is {images.bytes} bytes compressed to {images.compressed_bytes}, which no "
+            f"{path}: {x_name} is {images.bytes} bytes compressed to {images.compressed_bytes}, "
+            "which no "
             "photographs are; check what was stored"
         )
     if labels.dtype.kind not in "iu" or labels.shape not in [(length,), (length, 1)]:
         raise ValueError(
-            f"{path}: {y_name} must be integers [{length}] or [{length}, 1], one for each image, got "
+            f"{path}: {y_name} must be integers [{length}] or [{length}, 1], one for each image, "
+            "got "
             f"{labels.dtype} {list(labels.shape)}"
         )
     return length
@@ -250,7 +288,7 @@ DATASETS: Mapping[str, Callable[[], Dataset]] = {"mnist1d": mnist1d, "digits": d
 
 
 def load(name: str) -> Dataset:
-    """The data set of this name from `DATASETS`, checked by `validated`.
+    """Loads the data set of this name, and checks it.
 
     Raises:
         ValueError: the name is unknown, or the data set fails a check.
@@ -265,7 +303,9 @@ def load(name: str) -> Dataset:
 
 
 def validated(dataset: Dataset) -> Dataset:
-    """The same data set, if its shapes agree, its inputs are finite and its labels in range.
+    """Returns the same data set, if it passes every check.
+
+    Shapes must agree, inputs must be finite, and labels must be in range.
 
     Raises:
         ValueError: names the data set, the array and the first offending index.

@@ -11,36 +11,46 @@ import jax.numpy as jnp
 import optax
 from flax import nnx
 
+from decoupled_wd.study.grid.types import PyTree
 from decoupled_wd.study.tasks.data import Dataset
 
 
 class Model(NamedTuple):
-    """What a sweep needs to know of a network: how to start it, what it costs, how good it is."""
+    """Tells a sweep how to start a network, train it and judge it."""
 
     init: Callable[[jax.Array], Any]
     """``init(key) -> params``."""
     loss: Callable[[Any, jax.Array, jax.Array, jax.Array], jax.Array]
-    """``loss(params, x, y, key) -> mean cross-entropy of a batch``, in nats; `key` is for what is random in it."""
+    """``loss(params, x, y, key) -> mean cross-entropy of a batch``, in nats.
+
+    The key is for what is random in it.
+    """
     evaluate: Callable[[Any, tuple[Any, Any], Mapping[str, tuple[Any, Any]]], dict[str, jax.Array]]
-    """``evaluate(params, train, held_out) -> {"train_loss": nats, "<name>_error": percent for each held out}``."""
+    """``evaluate(params, train, held_out) -> {"train_loss": nats, "<name>_error": percent}``.
+
+    There is an error for each split that is held out.
+    """
 
 
 def from_module(
-    build: Callable[[nnx.Rngs], Any],
+    build: Callable[[nnx.Rngs], nnx.Module],
     *,
     augment: Callable[[jax.Array, jax.Array], jax.Array] = lambda key, x: x,  # noqa: ARG005
     batch_size: int | None = None,
 ) -> Model:
-    """The `Model` of an nnx module that maps inputs ``[n, features]`` to logits ``[n, classes]``.
+    """Makes a `Model` of an nnx module.
 
-    Its BatchNorm must have ``momentum=0``, so that a forward pass leaves the statistics of just that batch:
-    in evaluation they are those of the training set, a mean over its batches, with dropout and the like off.
+    The module maps inputs ``[n, features]`` to logits ``[n, classes]``.
+
+    Its BatchNorm must have ``momentum=0``, so that a forward pass leaves the statistics of just
+    that batch: in evaluation they are those of the training set, a mean over its batches, with
+    dropout and the like off.
 
     Args:
       build: ``build(rngs) -> module``; its draws while training come from these `rngs`.
       augment: ``augment(key, x) -> x``, of every training batch.
-      batch_size: inputs at once in evaluation, to bound memory; None for statistics of the whole training set,
-        and predictions 500 at a time.
+      batch_size: inputs at once in evaluation, to bound memory; None for statistics of the whole
+        training set, and predictions 500 at a time.
 
     Examples:
       >>> model = from_module(lambda rngs: nnx.Linear(4, 2, rngs=rngs))
@@ -49,18 +59,19 @@ def from_module(
       ['test_error', 'train_loss']
     """
 
-    def module(params: Any, key: jax.Array | int = 0) -> Any:
-        # Built anew in every trace: nothing but params is kept, and the compiler drops the unused start.
+    def module(params: PyTree, key: jax.Array | int = 0) -> nnx.Module:
+        # built anew in every trace: nothing but params is kept,
+        # and the compiler drops the start that is not used
         model = build(nnx.Rngs(key))
         nnx.update(model, params)
         return model
 
-    def loss(params: Any, x: jax.Array, y: jax.Array, key: jax.Array) -> jax.Array:
+    def loss(params: PyTree, x: jax.Array, y: jax.Array, key: jax.Array) -> jax.Array:
         module_key, data_key = jax.random.split(key)
         return _cross_entropy(module(params, module_key)(augment(data_key, x)), y)
 
-    def statistics(params: Any, x: jax.Array) -> Any:
-        def of_batch(batch: jax.Array) -> Any:
+    def statistics(params: PyTree, x: jax.Array) -> PyTree:
+        def of_batch(batch: jax.Array) -> PyTree:
             model = module(params)
             model.set_attributes(deterministic=True, raise_if_not_found=False)
             model(batch)
@@ -70,18 +81,18 @@ def from_module(
         batches = x[: len(x) // size * size].reshape(-1, size, *x.shape[1:])
         return jax.tree.map(lambda leaf: leaf.mean(0), jax.lax.map(of_batch, batches))
 
-    def predict(params: Any, batch_stats: Any, x: jax.Array) -> jax.Array:
+    def predict(params: PyTree, batch_stats: PyTree, x: jax.Array) -> jax.Array:
         def of_input(one: jax.Array) -> jax.Array:
             model = module(params)
             nnx.update(model, batch_stats)
-            model.eval()
+            model.eval()  # type: ignore[no-untyped-call]
             return model(one[None])[0]  # type: ignore[no-any-return]
 
         logits: jax.Array = jax.lax.map(of_input, x, batch_size=min(batch_size or 500, len(x)))
         return logits
 
     def evaluate(
-        params: Any, train: tuple[Any, Any], held_out: Mapping[str, tuple[Any, Any]]
+        params: PyTree, train: tuple[Any, Any], held_out: Mapping[str, tuple[Any, Any]]
     ) -> dict[str, jax.Array]:
         splits = {"train": train, **held_out}
         inputs = jnp.concatenate([x for x, _ in splits.values()])  # one pass, compiled once
@@ -100,26 +111,30 @@ def _cross_entropy(logits: jax.Array, y: jax.Array) -> jax.Array:
 
 
 def _error(logits: jax.Array, y: jax.Array) -> jax.Array:
+    # argmax of NaN is class 0, which is often right: a broken network has no error
     wrong = 100 * jnp.mean(jnp.argmax(logits, axis=-1) != y)
     return jnp.where(jnp.isfinite(logits).all(), wrong, jnp.nan)
 
 
-def _norm(features: int, normalize: bool, rngs: nnx.Rngs) -> Any:
+def _norm(features: int, normalize: bool, rngs: nnx.Rngs) -> nnx.BatchNorm | nnx.Sequential:
     return nnx.BatchNorm(features, momentum=0.0, rngs=rngs) if normalize else nnx.Sequential()
 
 
 class MLP(nnx.Module):
-    """Linear, BatchNorm (or a bias) and ReLU for every hidden width, then a linear read-out."""
+    """Maps inputs to logits, by Linear, BatchNorm and ReLU layers.
+
+    Without BatchNorm the layers have biases. The read-out is linear.
+    """
 
     def __init__(self, widths: tuple[int, ...], normalize: bool, rngs: nnx.Rngs) -> None:
-        """Widths from the input to the classes."""
+        """Takes the widths from the input to the classes."""
         linear = partial(nnx.Linear, use_bias=not normalize, rngs=rngs)
         self.hidden = nnx.List([linear(i, o) for i, o in itertools.pairwise(widths[:-1])])
         self.norms = nnx.List([_norm(width, normalize, rngs) for width in widths[1:-1]])
         self.readout = nnx.Linear(widths[-2], widths[-1], rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Logits, ``[batch, classes]``."""
+        """Returns logits ``[batch, classes]``."""
         for linear, norm in zip(self.hidden, self.norms, strict=True):
             x = nnx.relu(norm(linear(x)))
         return self.readout(x)
@@ -128,7 +143,9 @@ class MLP(nnx.Module):
 def mlp(
     features: int, classes: int, *, hidden: tuple[int, ...] = (64, 64), normalize: bool = True
 ) -> Model:
-    """The MLP ``features-64-64-classes``, with BatchNorm or without; every scale and bias can decay.
+    """Makes the MLP ``features-64-64-classes``, with BatchNorm or without.
+
+    Every scale and bias can decay.
 
     Examples:
       >>> model = mlp(40, 10)
@@ -140,12 +157,19 @@ def mlp(
 
 
 def convolve_patches(
-    inputs: jax.Array, kernel: jax.Array, strides: Sequence[int], padding: Any, **_: Any
+    inputs: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    padding: str | Sequence[tuple[int, int]],
+    **_: object,
 ) -> jax.Array:
-    """A convolution as one matrix product: every patch of `inputs` times the kernel, both flattened.
+    """Computes a convolution as one matrix product.
 
-    For ``nnx.Conv(conv_general_dilated=...)``, channels last, neither groups nor dilation. Under ``vmap`` over
-    kernels it is a batched matrix product, where XLA's own grouped convolution is 6 to 18 times slower on a CPU.
+    Every patch of `inputs` is multiplied by the kernel, both flattened.
+
+    For ``nnx.Conv(conv_general_dilated=...)``, channels last, neither groups nor dilation. Under
+    ``vmap`` over kernels it is a batched matrix product, where XLA's own grouped convolution is 6
+    to 18 times slower on a CPU.
     """
     spatial, window = inputs.shape[1:-1], kernel.shape[:-2]
     if isinstance(padding, str):
@@ -162,19 +186,22 @@ def convolve_patches(
 
 
 class Block(nnx.Module):
-    """A pre-activation residual block: ``s(x) + conv(relu(norm(conv(relu(norm(x))))))``, s a 1×1 convolution."""
+    """Adds a pre-activation residual to a shortcut.
+
+    It computes ``s(x) + conv(relu(norm(conv(relu(norm(x))))))``; s is a 1×1 convolution.
+    """
 
     def __init__(
         self, ins: int, outs: int, stride: int, dimensions: int, normalize: bool, rngs: nnx.Rngs
     ) -> None:
-        """Channels in and out, for signals (1) or images (2)."""
+        """Takes channels in and out, for signals (1) or images (2)."""
         conv = partial(_conv, dimensions=dimensions, normalize=normalize, rngs=rngs)
         self.norms = nnx.List([_norm(width, normalize, rngs) for width in (ins, outs)])
         self.convs = nnx.List([conv(ins, outs, 3, stride), conv(outs, outs, 3, 1)])
         self.shortcut = conv(ins, outs, 1, stride)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Channels last."""
+        """Maps inputs whose channels are last."""
         active = nnx.relu(self.norms[0](x))
         residual = self.convs[1](nnx.relu(self.norms[1](self.convs[0](active))))
         return self.shortcut(active) + residual
@@ -195,7 +222,10 @@ def _conv(
 
 
 class ResNet(nnx.Module):
-    """A strided convolution, two residual blocks that halve the length, their mean over positions, a read-out."""
+    """Maps flat signals or images to logits, by a small ResNet.
+
+    It is a strided convolution, residual blocks that halve the length, their mean, and a read-out.
+    """
 
     def __init__(
         self,
@@ -205,7 +235,10 @@ class ResNet(nnx.Module):
         normalize: bool,
         rngs: nnx.Rngs,
     ) -> None:
-        """Shape of one input with its channels last; channels after the stem and each block."""
+        """Takes the shape of one input, channels last, and channel counts.
+
+        Those are the channels after the stem and after each block.
+        """
         self.shape, dimensions = shape, len(shape) - 1
         self.stem = _conv(shape[-1], channels[0], 3, 2, dimensions, normalize, rngs)
         pairs = itertools.pairwise(channels)
@@ -214,7 +247,7 @@ class ResNet(nnx.Module):
         self.readout = nnx.Linear(channels[-1], classes, rngs=rngs)
 
     def __call__(self, x: jax.Array) -> jax.Array:
-        """Logits, ``[batch, classes]``, of flat inputs."""
+        """Returns logits ``[batch, classes]`` of flat inputs."""
         x = self.stem(x.reshape(-1, *self.shape))
         for block in self.blocks:
             x = block(x)
@@ -229,7 +262,9 @@ def resnet(
     channels: tuple[int, ...] = (16, 16, 32),
     normalize: bool = True,
 ) -> Model:
-    """A small ResNet for signals ``(length, channels)`` or images ``(height, width, channels)`` that arrive flat.
+    """Makes a small ResNet for signals or images that arrive flat.
+
+    Their shape is ``(length, channels)`` or ``(height, width, channels)``.
 
     Examples:
       >>> model = resnet((40, 1), 10)

@@ -16,7 +16,7 @@ import numpy.typing as npt
 
 
 class Header(NamedTuple):
-    """What an .npz file says of one of its arrays."""
+    """Holds what an .npz file says of one of its arrays."""
 
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
@@ -25,7 +25,9 @@ class Header(NamedTuple):
 
 
 def header(path: str | Path, name: str) -> Header:
-    """What a file says of an array, if it agrees with the array's size; the array itself is not read.
+    """Reads what a file says of an array, not the array itself.
+
+    What it says must agree with the size of the array.
 
     Raises:
         ValueError: names the file, and the array that is missing, damaged, or of Python objects.
@@ -55,7 +57,7 @@ _READ_HEADER = {
 
 
 def load_array(path: str | Path, name: str) -> npt.NDArray[Any]:
-    """The array itself; `header` should have been asked whether it is worth its memory.
+    """Loads an array; `header` tells whether it is worth its memory.
 
     Raises:
         ValueError: names the file and the array, which cannot be read.
@@ -67,7 +69,7 @@ def load_array(path: str | Path, name: str) -> npt.NDArray[Any]:
 
 @contextlib.contextmanager
 def _reading(path: str | Path, name: str) -> Iterator[None]:
-    """ValueError that names the file and the array, whatever is wrong with them."""
+    """Names the file and the array in a ValueError, whatever is wrong."""
     try:
         yield
     except LookupError as error:

@@ -1,50 +1,63 @@
-"""What is learned, with which network and for how long; and the sweep over it that claims share."""
+"""What is learned, with which network and for how long; and the trainings that claims share."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
+import numpy as np
 import optax
 import xarray as xr
 
 from decoupled_wd.study.grid.store import digest
-from decoupled_wd.study.grid.sweep import Axis, sweep
+from decoupled_wd.study.grid.sweep import sweep
+from decoupled_wd.study.grid.types import Axis
 from decoupled_wd.study.tasks.data import Dataset, load
 from decoupled_wd.study.tasks.models import NETWORKS, Model
 
+Space: TypeAlias = Mapping[str, Axis]
+"""The values of each hyperparameter; a sweep trains every combination of them."""
+
 
 class Recipe(NamedTuple):
-    """How long a network is trained, and how near its best error a row of the ridge must come."""
+    """Says how long to train, and what counts as near the best.
+
+    `tolerance` is in points of error: settings that are at most so much worse than the best are
+    near.
+    """
 
     epochs: int
     batch_size: int
-    within: float
+    tolerance: float
 
 
 class Task(NamedTuple):
-    """A data set, a network and a recipe."""
+    """Holds a data set, a network and a recipe."""
 
     name: str
     dataset: Dataset
     model: Model
     epochs: int
     batch_size: int
-    within: float
+    tolerance: float
 
     @property
     def steps(self) -> int:
-        """Optimiser steps of a whole run."""
+        """Counts the optimiser steps of a whole run."""
         return self.epochs * (len(self.dataset.y_train) // self.batch_size)
 
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {"mnist1d": Recipe(epochs=40, batch_size=125, within=2.5), "digits": Recipe(100, 50, 1.0)}
+    {
+        "mnist1d": Recipe(epochs=40, batch_size=125, tolerance=2.5),
+        "digits": Recipe(epochs=100, batch_size=50, tolerance=1.0),
+    }
 )
 
 
 def task(dataset: str, network: str) -> Task:
-    """The task by the names of its data set and its network.
+    """Returns the task with this data set and this network.
 
     Raises:
       ValueError: an unknown name, or a data set without a recipe.
@@ -58,19 +71,36 @@ def task(dataset: str, network: str) -> Task:
     data = load(dataset)
     if dataset not in RECIPES:
         raise ValueError(
-            f"dataset must have a recipe, which are there for {', '.join(RECIPES)}; got {dataset!r}; "
-            f"make a Task with its own epochs and batch size"
+            f"dataset must have a recipe, which are there for {', '.join(RECIPES)}; "
+            f"got {dataset!r}; make a Task with its own epochs and batch size"
         )
     return Task(f"{dataset}, {network}", data, NETWORKS[network](data), *RECIPES[dataset])
 
 
-class Key(NamedTuple):
-    """Everything that defines a run: what is equal in all of it is trained once.
+class MakeOptimizer(Protocol):
+    """Makes the optimiser of one cell from its named hyperparameters.
 
-    Optimisers are equal if they are the same function, or say so themselves as `contenders.Maker` does.
+    Two of them are the same optimiser if they are equal: frozen dataclasses are, if all their
+    fields are.
     """
 
-    make_optimizer: Callable[..., optax.GradientTransformation]
+    @property
+    def label(self) -> tuple[str, ...]:
+        """Tells this optimiser from others, by names of folders."""
+        ...
+
+    def __call__(self, *args: Any, **hyperparameters: Any) -> optax.GradientTransformation:
+        """Returns the optimiser; a sweep passes traced scalars."""
+        ...
+
+
+class Key(NamedTuple):
+    """Holds everything that decides the outcome of a training.
+
+    What is equal in all of it is trained once.
+    """
+
+    make_optimizer: MakeOptimizer
     space: tuple[tuple[str, tuple[float, ...]], ...]
     model: Model
     data: str
@@ -81,59 +111,71 @@ class Key(NamedTuple):
     evaluate_every: int | None
 
 
-class Run(Protocol):
-    """`sweep` over a task: the same run again is not trained again, whatever its name."""
+@dataclass(frozen=True)
+class Training:
+    """Describes one sweep that a claim asks for.
 
-    def __call__(
-        self,
-        name: str,
-        task: Task,
-        make_optimizer: Callable[..., optax.GradientTransformation],
-        hyperparameters: Mapping[str, Axis],
-        *,
-        seeds: int,
-        evaluate_every: int | None = None,
-    ) -> xr.Dataset:
-        """train_loss, validation_error and test_error over the hyperparameters, seed and epoch."""
-        ...
+    It is a task, and an optimiser over a space of hyperparameters.
+    """
+
+    task: Task
+    make_optimizer: MakeOptimizer
+    space: Space
+    _: KW_ONLY
+    seeds: int
+    experiment: tuple[str, ...] = ()
+    """Why it is trained, where task and optimiser do not say so; empty for a plain grid."""
+    evaluate_every: int | None = None
+
+    @property
+    def place(self) -> tuple[str, ...]:
+        """Returns the folders of the store in which its results lie."""
+        return (*self.task.name.split(", "), *self.experiment, *self.make_optimizer.label)
+
+    @property
+    def key(self) -> Key:
+        """Returns what decides the outcome of this training."""
+        task, data = self.task, self.task.dataset
+        return Key(
+            self.make_optimizer,
+            tuple(
+                (axis, tuple(np.asarray(values).tolist())) for axis, values in self.space.items()
+            ),
+            task.model,
+            digest(data.x_train, data.y_train, _held_out(data)),
+            task.epochs,
+            task.batch_size,
+            self.seeds,
+            self.evaluate_every,
+        )
+
+
+Run: TypeAlias = Callable[[Training], xr.Dataset]
+"""Trains; returns train_loss, validation_error and test_error over space, seed and epoch."""
 
 
 def runner(
     store: Path | None = None, progress: Callable[[str, int, int], None] = lambda *_: None
 ) -> Run:
-    """A `Run` that keeps what it measures in memory and, if given, in groups of one Zarr store.
+    """Returns a `Run` that trains what has one key only once.
 
-    A name is where a run lies in the store and what `progress` shows. Of two runs under one name the store
+    Results are kept in memory and, if a store is given, in groups of one Zarr store, at the
+    `place` of their training. Of two trainings with one place and different keys, the store
     refuses the second.
 
-    `progress` is called with the name, the number of finished cells and of all cells.
+    Args:
+      store: the folder of the Zarr store.
+      progress: called with the place, the number of finished cells and the number of all cells.
     """
+    # a training is looked up by what decides its outcome: another claim may ask for the same one
     kept: dict[Key, xr.Dataset] = {}
 
-    def run(
-        name: str,
-        task: Task,
-        make_optimizer: Callable[..., optax.GradientTransformation],
-        hyperparameters: Mapping[str, Axis],
-        *,
-        seeds: int,
-        evaluate_every: int | None = None,
-    ) -> xr.Dataset:
-        data, group = task.dataset, f"{task.name}, {name}"
-        key = Key(
-            make_optimizer,
-            tuple((axis, tuple(values)) for axis, values in hyperparameters.items()),
-            task.model,
-            digest(data.x_train, data.y_train, _held_out(data)),
-            task.epochs,
-            task.batch_size,
-            seeds,
-            evaluate_every,
-        )
+    def run(training: Training) -> xr.Dataset:
+        task, data, key = training.task, training.task.dataset, training.key
         if key not in kept:
             kept[key] = sweep(
-                make_optimizer,
-                hyperparameters,
+                training.make_optimizer,
+                training.space,
                 init=task.model.init,
                 loss=task.model.loss,
                 metric=task.model.evaluate,
@@ -141,17 +183,19 @@ def runner(
                 test=_held_out(data),
                 epochs=task.epochs,
                 batch_size=task.batch_size,
-                seeds=seeds,
-                evaluate_every=evaluate_every,
-                store=None if store is None else store.joinpath(*group.split(", ")),
-                progress=lambda finished, cells: progress(group, finished, cells),
+                seeds=training.seeds,
+                evaluate_every=training.evaluate_every,
+                store=None if store is None else store.joinpath(*training.place),
+                progress=lambda finished, cells: progress(
+                    ", ".join(training.place), finished, cells
+                ),
             )
         return kept[key]
 
     return run
 
 
-def _held_out(data: Dataset) -> dict[str, Any]:
+def _held_out(data: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     return {
         "validation": (data.x_validation, data.y_validation),
         "test": (data.x_test, data.y_test),

@@ -1,79 +1,58 @@
 """The exponent of the best λ, on minima put at known places and on a tiny real run."""
 
-import jax
-import jax.numpy as jnp
+from dataclasses import replace
+
 import numpy as np
-import optax
 import pytest
 import xarray as xr
+from toys import tiny
 
 from decoupled_wd.study.claims import budget
+from decoupled_wd.study.claims.budget import Budget
 from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, UNDECIDED
-from decoupled_wd.study.tasks.data import Dataset
-from decoupled_wd.study.tasks.models import Model
-from decoupled_wd.study.tasks.task import Task, runner
+from decoupled_wd.study.figures.draw import draw
+from decoupled_wd.study.tasks.task import Training, runner
 
 RNG = np.random.default_rng(0)
 BUDGETS = {"epochs": (8, 32, 128), "training points": (24, 96, 384), "batch size": (64, 16, 4)}
 
 
-def loss(params, x, y, key):
-    return optax.softmax_cross_entropy_with_integer_labels(x @ params, y).mean()
-
-
-def evaluate(params, train, held_out):
-    errors = {
-        f"{name}_error": 100 * jnp.mean((x @ params).argmax(1) != y)
-        for name, (x, y) in held_out.items()
-    }
-    return {"train_loss": loss(params, *train, None), **errors}
-
-
-LINEAR = Model(lambda key: jax.random.normal(key, (4, 2)), loss, evaluate)
-
-
-def tiny(points=384):
-    x = RNG.normal(size=(points, 4)).astype(np.float32)
-    y = (x[:, 0] > 0).astype(np.int32)
-    data = Dataset("toy", x, y, x[:12], y[:12], x[:12], y[:12], num_classes=2, shape=(4, 1))
-    return Task("toy, linear", data, LINEAR, epochs=2, batch_size=4, within=1.0)
-
-
 def pretend(exponent, noise=0.0, seen=None):
     """A parabola in log λ whose minimum is at 2^-5.3·steps^exponent."""
 
-    def run(name, task, make_optimizer, hyperparameters, *, seeds, evaluate_every=None):
+    def run(training):
+        task, space, seeds = training.task, training.space, training.seeds
         if seen is not None:
-            seen.append((name, task))
-        decays = np.asarray(hyperparameters["weight_decay"])
+            seen.append(training)
+        decays = np.asarray(space["weight_decay"])
         best = 2**-5.3 * (task.steps / 100) ** exponent
         # one shift of the minimum for each run: what seeds do to it
         shift = RNG.normal(size=seeds) * noise
-        # longer runs are better by far more than `task.within`
+        # longer runs are better by far more than `task.tolerance`
         error = 90 - 5 * np.log(task.steps) + (np.log(decays / best)[:, None] + shift) ** 2
         return xr.Dataset(
             {
                 "test_error": (
                     ("learning_rate", "weight_decay", "seed", "epoch"),
-                    np.stack([error] * len(hyperparameters["learning_rate"]))[..., None],
+                    np.stack([error] * len(space["learning_rate"]))[..., None],
                 )
             },
-            {**hyperparameters, "seed": np.arange(seeds), "epoch": [task.epochs]},
+            {**space, "seed": np.arange(seeds), "epoch": [task.epochs]},
         )
 
     return run
 
 
-def measure(run, budgets=BUDGETS, task=None):
-    decays = 2.0 ** np.arange(-14, 1)
-    return budget.measure(
-        run,
-        task or tiny(),
-        budgets=budgets,
-        learning_rates={"AdamW": [0.01]},
-        decays=decays,
-        seeds=5,
-    )
+DESIGN = Budget(
+    budgets=BUDGETS,
+    learning_rates={"AdamW": [0.01]},
+    decays=2.0 ** np.arange(-14, 1),
+    seeds=5,
+)
+
+
+def measure(run, budgets=BUDGETS):
+    return replace(DESIGN, budgets=budgets).measure(run, tiny())
 
 
 def verdicts(exponent, noise=0.0):
@@ -100,28 +79,28 @@ def test_with_noise_it_is_undecided():
 def test_each_way_to_vary_the_budget_changes_the_steps_sixteenfold():
     seen = []
     measure(pretend(-0.5, seen=seen))
-    sizes = [(len(task.dataset.x_train), len(task.dataset.y_train)) for _, task in seen]
+    tasks = [training.task for training in seen]
+    sizes = [(len(task.dataset.x_train), len(task.dataset.y_train)) for task in tasks]
     assert sizes == [(384, 384)] * 3 + [(24, 24), (96, 96), (384, 384)] + [(384, 384)] * 3
-    steps = np.array([task.steps for _, task in seen]).reshape(3, 3)
+    steps = np.array([task.steps for task in tasks]).reshape(3, 3)
     np.testing.assert_array_equal(steps / steps[:, :1], [[1, 4, 16]] * 3)
-    assert len({name for name, _ in seen}) == 9
+    assert len({training.place for training in seen}) == 9
 
 
 def test_every_learning_rate_has_verdicts_of_its_own():
-    finding = budget.measure(
-        pretend(-0.5),
-        tiny(),
+    design = Budget(
         budgets={"epochs": (8, 32, 128)},
         learning_rates={"SGDW": [0.1, 0.2], "AdamW": [0.01]},
         seeds=2,
     )
+    finding = design.measure(pretend(-0.5), tiny())
     assert len(finding.verdicts) == 6
-    assert len(finding.figures) == len({line.where for line in finding.verdicts}) == 3
+    assert len(finding.drawings) == len({line.where for line in finding.verdicts}) == 3
 
 
 def test_the_statistic_of_the_normalised_decay_is_that_of_its_own_ridge():
     rows = [
-        pretend(-0.3)("", tiny()._replace(epochs=t), None, AXES, seeds=3)["test_error"]
+        pretend(-0.3)(Training(tiny()._replace(epochs=t), None, AXES, seeds=3))["test_error"]
         for t in BUDGETS["epochs"]
     ]
     error = xr.concat(
@@ -142,8 +121,8 @@ AXES = {"learning_rate": [0.01], "weight_decay": 2.0 ** np.arange(-14, 1, 0.25)}
 
 
 def test_in_the_figure_the_minima_coincide_over_the_normalised_decay():
-    figure = measure(pretend(-0.5), {"epochs": BUDGETS["epochs"]}).figures
-    (panels,) = (figure[name].axes for name in figure)
+    drawings = measure(pretend(-0.5), {"epochs": BUDGETS["epochs"]}).drawings
+    (panels,) = (draw(drawing).axes for drawing in drawings.values())
     minima = [[c.get_xdata()[c.get_ydata().argmin()] for c in panel.lines] for panel in panels[:2]]
     raw, scaled = np.array(minima)
     np.testing.assert_allclose(raw / raw[0], [1, 1 / 2, 1 / 4])
@@ -152,25 +131,18 @@ def test_in_the_figure_the_minima_coincide_over_the_normalised_decay():
 
 def test_another_data_set_takes_the_place_of_the_tasks():
     seen, other = [], tiny(24).dataset
-    budget.measure(
-        pretend(-0.5, seen=seen),
-        tiny(),
-        budgets={"epochs": (1, 2)},
-        learning_rates={"AdamW": [0.01]},
-        seeds=2,
-        dataset=lambda: other,
-    )
-    assert all(task.dataset is other for _, task in seen)
+    design = replace(DESIGN, budgets={"epochs": (1, 2)}, dataset=lambda: other)
+    design.measure(pretend(-0.5, seen=seen), tiny())
+    assert all(training.task.dataset is other for training in seen)
 
 
 def test_a_tiny_real_run():
-    finding = budget.measure(
-        runner(),
-        tiny(24),
+    design = Budget(
         budgets={"epochs": (1, 2)},
         learning_rates={"AdamW": (0.01, 0.02)},
         decays=(0.01, 0.1, 0.5),
         seeds=2,
     )
+    finding = design.measure(runner(), tiny(24))
     wheres = [f"toy, linear, epochs, AdamW, α = {rate}" for rate in (0.01, 0.02)]
     assert [line.where for line in finding.verdicts] == [wheres[0]] * 2 + [wheres[1]] * 2

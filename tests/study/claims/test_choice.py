@@ -7,82 +7,22 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import xarray as xr
+from toys import STEPS, THETA, gradient, path, results, tiny_task, with_finalists
 
 import decoupled_wd as dwd
-from decoupled_wd.study.claims import choice as optimizers
-from decoupled_wd.study.claims.choice import (
-    DECOUPLED,
-    FAMILIES,
-    L2,
-    build,
-    halton,
-    measure,
-    search,
-)
-from decoupled_wd.study.tasks.data import Dataset
-from decoupled_wd.study.tasks.models import Model
-from decoupled_wd.study.tasks.task import Task, runner
+from decoupled_wd.study.claims.choice import Choice, search, share
+from decoupled_wd.study.claims.optimizers import DECOUPLED, FAMILIES, L2, Decayed
+from decoupled_wd.study.claims.tuning import Trials, halton
+from decoupled_wd.study.tasks.task import runner
 
 ADAPTIVE = ("Adam", "AdaGrad")
-FEW = {name: FAMILIES[name] for name in ("SGD", "momentum", *ADAPTIVE)}
-RNG = np.random.default_rng(0)
+FEW = ("SGD", "momentum", *ADAPTIVE)
 
 
-def tiny_task():
-    """Logistic regression on twenty points."""
-    x = RNG.normal(size=(60, 3)).astype(np.float32)
-    y = (x[:, 0] + 0.5 * RNG.normal(size=60) > 0).astype(np.int32)
-    parts = (
-        part for start in (0, 20, 40) for part in (x[start : start + 20], y[start : start + 20])
-    )
-
-    def loss(w, x, y, key):
-        return optax.softmax_cross_entropy_with_integer_labels(x @ w, y).mean()
-
-    def evaluate(w, train, held_out):
-        errors = {
-            f"{name}_error": 100 * jnp.mean(jnp.argmax(x @ w, -1) != y)
-            for name, (x, y) in held_out.items()
-        }
-        return {"train_loss": loss(w, *train, None)} | errors
-
-    model = Model(lambda key: 0.1 * jax.random.normal(key, (3, 2)), loss, evaluate)
-    return Task(
-        "tiny", Dataset("tiny", *parts, 2, (3,)), model, epochs=4, batch_size=10, within=1.0
-    )
-
-
-def results(axes, validation, test, offsets):
-    """What a sweep returns, from errors over its axes plus an offset for each seed."""
-    coordinates = {**axes, "seed": np.arange(len(offsets)), "epoch": [4]}
-    shape = [len(axis) for axis in coordinates.values()]
-
-    def variable(error):
-        return tuple(coordinates), (np.asarray(error)[..., None] + offsets).reshape(shape)
-
-    return xr.Dataset(
-        {"validation_error": variable(validation), "test_error": variable(test)}, coordinates
-    )
-
-
-def with_finalists(fake):
-    """A `run` that trains the finalists of what `fake` measured: its three best, with more seeds."""
-    seen = {}
-
-    def run(name, task, make_optimizer, hyperparameters, *, seeds, **_):
-        if not name.startswith("finalists, "):
-            seen[name] = hyperparameters, seeds
-            return fake(name, task, make_optimizer, hyperparameters, seeds=seeds)
-        searched = name.removeprefix("finalists, ")
-        axes, few = seen[searched]
-        before, again = (fake(searched, task, make_optimizer, axes, seeds=n) for n in (few, seeds))
-        mean = before["validation_error"].isel(epoch=-1).mean("seed", skipna=False)
-        order = mean.stack(cell=tuple(axes)).argsort().values[:3]
-        best = again.stack(cell=tuple(axes)).isel(cell=order).drop_vars(["cell", *axes])
-        return best.rename(cell="trial").assign_coords(hyperparameters)
-
-    return run
+def decayed(training):
+    """The optimiser of a training, of all its trials."""
+    make_optimizer = training.make_optimizer
+    return make_optimizer.make_optimizer if isinstance(make_optimizer, Trials) else make_optimizer
 
 
 class Fake:
@@ -97,14 +37,13 @@ class Fake:
         self.best = {"momentum": 2.0**-6, "Adam": 2.0**-2} if best is None else best
         self.steep = steep or {}
 
-    def __call__(self, name, task, make_optimizer, hyperparameters, *, seeds):
-        _, family, decay = name.split(", ")
-        if "trial" in hyperparameters:
-            decays = search(family, decay, len(hyperparameters["trial"]))["weight_decay"]
+    def __call__(self, training):
+        space, seeds = training.space, training.seeds
+        family, decay = decayed(training).family, decayed(training).decay
+        if "trial" in space:
+            decays = search(family, decay, len(space["trial"]))["weight_decay"]
         else:
-            decays = np.broadcast_to(
-                hyperparameters["weight_decay"], [len(a) for a in hyperparameters.values()]
-            )
+            decays = np.broadcast_to(space["weight_decay"], [len(a) for a in space.values()])
         valley = np.log2(decays / self.best.get(family, 2.0**-5)) ** 2
         decoupled = decay == DECOUPLED
         validation = 20 + self.steep.get(decay, 1.0) * valley
@@ -112,21 +51,18 @@ class Fake:
         if decoupled and FAMILIES[family].adaptive:
             validation = validation - validation.min() + 20 - self.gain
             offsets = self.noise * np.resize([-1, 1], seeds)
-        elif "trial" in hyperparameters:
+        elif "trial" in space:
             validation = validation - validation.min() + 20
         test = np.where(decays == decays.min(), validation - 50, validation + 1)
-        if "trial" not in hyperparameters:
+        if "trial" not in space:
             test = validation + 1
-        return results(hyperparameters, validation, test, offsets)
+        return results(space, validation, test, offsets)
 
 
 def verdicts(fake, trials=16, seeds=2):
-    """Of four families, without the figures: these are drawn once, in the real study below."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(optimizers, "FAMILIES", FEW)
-        patch.setattr(optimizers, "bars", lambda *_, **__: None)
-        run = with_finalists(fake)
-        found = measure(run, tiny_task(), trials=trials, seeds=seeds, fresh_seeds=4)
+    """Of four families."""
+    design = Choice(trials=trials, seeds=seeds, fresh_seeds=4, families=FEW)
+    found = design.measure(with_finalists(fake), tiny_task())
     return {v.statement: v for v in found.verdicts}
 
 
@@ -158,9 +94,9 @@ def test_sgd_gains_nothing_by_decoupling(name):
     statement = f"Tuned {name} is as good with L2 as decoupled"
     assert verdicts(Fake(2.0))[statement].verdict == "holds"
 
-    def better_decoupled(run_name, *args, **options):
-        found = Fake()(run_name, *args, **options)
-        return found - 1.0 if run_name.endswith(DECOUPLED) else found
+    def better_decoupled(training):
+        found = Fake()(training)
+        return found - 1.0 if decayed(training).decay == DECOUPLED else found
 
     assert verdicts(better_decoupled)[statement].verdict == "does not hold"
 
@@ -186,8 +122,8 @@ def test_near_is_near_the_better_of_the_pair():
 
 def test_share_is_a_count():
     runs = results({"trial": [0, 1, 2, 3]}, np.zeros(4), [3.0, 4.0, 4.5, np.nan], np.array([-1, 1]))
-    assert optimizers.share(runs, 3.0, np.arange(2), 1.0) == 50.0
-    assert optimizers.share(runs, 3.0, np.array([1, 1]), 1.0) == 25.0
+    assert share(runs, 3.0, np.arange(2), 1.0) == 50.0
+    assert share(runs, 3.0, np.array([1, 1]), 1.0) == 25.0
 
 
 @pytest.mark.parametrize(("best", "expected"), [(2.0**-2, "holds"), (2.0**-6, "does not hold")])
@@ -218,28 +154,6 @@ def test_halton_is_the_radical_inverse_in_logarithms():
         np.testing.assert_allclose(points, low * (high / low) ** share)
 
 
-STEPS = 6
-THETA = jnp.array([1.0, -2.0, 0.5])
-
-
-def gradient(t, theta):
-    return jnp.array([0.3, -0.01, 2.0]) * jnp.cos(t) + 0.1 * theta
-
-
-@partial(jax.jit, static_argnums=0)
-def path(make, rate):
-    """Every θ of ``make(rate)``, whose rate is traced as it is in a sweep."""
-    optimizer = make(rate)
-
-    def step(carry, t):
-        theta, state = carry
-        updates, state = optimizer.update(gradient(t, theta), state, theta)
-        theta = optax.apply_updates(theta, updates)
-        return (theta, state), theta
-
-    return jax.lax.scan(step, (THETA, optimizer.init(THETA)), jnp.arange(STEPS))[1]
-
-
 @partial(jax.jit, static_argnums=(0, 1))
 def literal(family, decay, rate, strength):
     """The optimiser's own steps, with λθ added to its gradient or with λ·η_t·θ taken off its step."""
@@ -259,7 +173,7 @@ def literal(family, decay, rate, strength):
 @pytest.mark.parametrize("family", FAMILIES)
 def test_the_two_decays_of_every_family(family):
     for decay in (L2, DECOUPLED):
-        found = path(lambda rate: build(family, decay, STEPS, rate, 0.1), 0.05)  # noqa: B023
+        found = path(lambda rate: Decayed(family, decay, "cosine", STEPS)(rate, 0.1), 0.05)  # noqa: B023
         np.testing.assert_allclose(found, literal(family, decay, 0.05, 0.1), rtol=2e-5, atol=1e-6)
 
 
@@ -273,7 +187,7 @@ def test_known_optimisers_are_among_them():
         ("SGD", L2): dwd.sgd(schedule, 0.1, momentum=0.0),
     }
     for (family, decay), known in same.items():
-        found = path(lambda rate: build(family, decay, STEPS, rate, 0.1), 0.05)  # noqa: B023
+        found = path(lambda rate: Decayed(family, decay, "cosine", STEPS)(rate, 0.1), 0.05)  # noqa: B023
         np.testing.assert_allclose(found, path(lambda _: known, 0.0), rtol=1e-5, atol=1e-6)  # noqa: B023
 
 
@@ -290,32 +204,30 @@ def test_equal_budgets():
         assert octaves - 1 < found[0] < octaves
 
 
-def test_a_trial_is_its_point_of_the_search(monkeypatch):
-    monkeypatch.setattr(optimizers, "FAMILIES", FEW)
+def test_a_trial_is_its_point_of_the_search():
     makes = {}
-
     run = with_finalists(Fake())
 
-    def fake(name, task, make_optimizer, hyperparameters, *, seeds):
-        makes[name] = make_optimizer
-        return run(name, task, make_optimizer, hyperparameters, seeds=seeds)
+    def fake(training):
+        makes[training.experiment, training.make_optimizer.label] = training.make_optimizer
+        return run(training)
 
     task = tiny_task()._replace(batch_size=20, epochs=STEPS)
-    measure(fake, task, trials=4, seeds=2, fresh_seeds=1)
+    Choice(trials=4, seeds=2, fresh_seeds=1, families=FEW).measure(fake, task)
     assert len(makes) == 2 * (2 * len(FEW) + 1)
     for family, decay in (("Adam", DECOUPLED), ("momentum", L2)):
         rate, strength = (axis[2] for axis in search(family, decay, 4).values())
-        found = path(makes[f"optimizers, {family}, {decay}"], 2.0)
+        found = path(makes[("optimizers",), ("cosine", family, decay)], 2.0)
         expected = literal(family, decay, rate, strength)
         np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-6)
-    found = path(lambda rate: makes["optimizers, Adam, with L2 of momentum"](rate, 0.1), 0.05)
+    carried = makes[("optimizers", "with the decay of momentum"), ("cosine", "Adam", L2)]
+    found = path(lambda rate: carried(rate, 0.1), 0.05)
     np.testing.assert_allclose(found, literal("Adam", L2, 0.05, 0.1), rtol=2e-5, atol=1e-6)
 
 
-def test_a_real_study(monkeypatch):
-    chosen = {name: FAMILIES[name] for name in ("momentum", "Adam")}
-    monkeypatch.setattr(optimizers, "FAMILIES", chosen)
-    finding = measure(runner(), tiny_task(), trials=3, seeds=2, fresh_seeds=2)
+def test_a_real_study():
+    design = Choice(trials=3, seeds=2, fresh_seeds=2, families=("momentum", "Adam"))
+    finding = design.measure(runner(), tiny_task())
     assert [v.verdict for v in finding.verdicts].count("not measured") == 0
     assert len(finding.verdicts) == 5
-    assert set(finding.figures) == {"optimizers tiny", "sensitivity tiny"}
+    assert set(finding.drawings) == {"optimizers tiny", "sensitivity tiny"}

@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
-from test_budget import tiny
+from toys import tiny
 
 from decoupled_wd.study.claims import equivalence
-from decoupled_wd.study.claims.equivalence import CASES, DECAY
+from decoupled_wd.study.claims.equivalence import CASES, DECOUPLED_DECAY, Equivalence
 from decoupled_wd.study.claims.verdicts import FAILS, HOLDS
 from decoupled_wd.study.tasks.models import Model
 
@@ -52,7 +52,7 @@ def found():
 @pytest.mark.parametrize("name", [name for name, case in CASES.items() if not case.preconditioned])
 def test_the_distance_is_that_of_the_papers_algorithms(found, name):
     case = CASES[name]
-    with_l2, decayed = trajectory(case, case.l2, False), trajectory(case, DECAY, True)
+    with_l2, decayed = trajectory(case, case.l2, False), trajectory(case, DECOUPLED_DECAY, True)
     expected = np.linalg.norm(with_l2 - decayed, axis=1)
     got = found.sel(case=name, seed=0)
     np.testing.assert_allclose(got["distance"], expected, rtol=1e-9, atol=1e-12)
@@ -63,7 +63,7 @@ def test_without_decay_the_effect_behind_the_fixed_preconditioner_is_the_decay_a
     # α/s is tiny: θ hardly moves but for the decay, which no preconditioner touches
     distance = found["distance"].sel(case="scaled L2, λ' = 0", seed=0).values
     norms = found["norm"].sel(case="scaled L2, λ' = 0", seed=0).values
-    kept = (1 - DECAY) ** np.arange(1, STEPS + 1)
+    kept = (1 - DECOUPLED_DECAY) ** np.arange(1, STEPS + 1)
     np.testing.assert_allclose(distance, norms * (1 / kept - 1), rtol=0.02)
 
 
@@ -78,7 +78,7 @@ def test_the_propositions_hold_on_the_quadratic(found):
         ("SGD, cosine", "SGD, λ' = 0", 1),
         ("momentum", "momentum, λ' = 0", 2),
         ("momentum", "SGD", 3),
-        (equivalence.GRID[7], "SGD", 4),
+        (equivalence.SEARCHED[7], "SGD", 4),
         ("scaled L2", "scaled L2 as printed", 5),
         ("scaled L2 as printed", "scaled L2", 6),
         ("scaled L2 as printed, α = 1", "scaled L2 as printed", 7),
@@ -100,12 +100,12 @@ def test_a_seed_on_the_other_side_of_the_bound_leaves_it_undecided(found):
 
 
 def test_it_trains_the_tasks_network():
-    finding = equivalence.measure(None, tiny(), steps=3, seeds=2)
+    finding = Equivalence(steps=3, seeds=2).measure(None, tiny())
     by_statement = {line.statement: line for line in finding.verdicts}
     exact = next(line for name, line in by_statement.items() if "α fixed" in name)
     assert exact.verdict == HOLDS
     assert exact.estimate.low <= exact.estimate.value <= exact.estimate.high < 1e-6
-    assert list(finding.figures) == ["equivalence toy, linear"]
+    assert list(finding.drawings) == ["equivalence toy, linear"]
 
 
 def test_the_key_of_each_step_reaches_both_copies_alike():
@@ -120,7 +120,7 @@ def test_the_key_of_each_step_reaches_both_copies_alike():
 
 
 def test_the_search_for_adams_l2_is_centred_on_what_is_right_for_sgd():
-    strengths = np.array([CASES[name].l2 for name in equivalence.GRID])
-    right = DECAY / equivalence.ADAM_RATE
+    strengths = np.array([CASES[name].l2 for name in equivalence.SEARCHED])
+    right = DECOUPLED_DECAY / equivalence.ADAM_RATE
     np.testing.assert_allclose(strengths * strengths[::-1], right**2)
     np.testing.assert_allclose(strengths[[0, -1]], [right / 1000, right * 1000])

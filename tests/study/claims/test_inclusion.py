@@ -7,19 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_choice import path, results, tiny_task, with_finalists
+from toys import path, results, tiny_task, with_finalists
 
 from decoupled_wd.study.claims import inclusion
-from decoupled_wd.study.claims.choice import halton
 from decoupled_wd.study.claims.inclusion import (
     NESTED,
     SPACE,
+    Inclusion,
     adam,
     distances,
-    measure,
     momentum,
     sgd,
 )
+from decoupled_wd.study.claims.tuning import halton
 from decoupled_wd.study.tasks.task import runner
 
 MOMENTUM = "Tuned momentum is no worse than tuned SGD, which it includes"
@@ -30,13 +30,14 @@ def verdicts(monkeypatch, floors, noise=0.0, power=-1.0):
     """Of families that are tuned to these errors, Adam with noise over the seeds, at a distance ``ε^power``."""
     monkeypatch.setattr(inclusion, "distances", lambda task, epsilons: epsilons**power)
 
-    def fake(name, task, make_optimizer, hyperparameters, *, seeds):
-        family = name.split(", ")[1]
-        away = np.abs(np.arange(len(hyperparameters["trial"])) - 3.0)
-        offsets = noise * np.resize([-1, 1], seeds) * (family == "Adam")
-        return results(hyperparameters, away + floors[family], away + floors[family], offsets)
+    def fake(training):
+        (family,) = training.make_optimizer.label
+        away = np.abs(np.arange(len(training.space["trial"])) - 3.0)
+        offsets = noise * np.resize([-1, 1], training.seeds) * (family == "Adam")
+        return results(training.space, away + floors[family], away + floors[family], offsets)
 
-    found = measure(with_finalists(fake), tiny_task(), trials=6, seeds=2, fresh_seeds=4)
+    design = Inclusion(trials=6, seeds=2, fresh_seeds=4)
+    found = design.measure(with_finalists(fake), tiny_task())
     return {v.statement: v for v in found.verdicts}
 
 
@@ -121,13 +122,14 @@ def test_the_limit(monkeypatch, power, near, as_one_over_epsilon):
 def test_a_trial_is_its_point_of_the_search(monkeypatch):
     makes = {}
 
-    def fake(name, task, make_optimizer, hyperparameters, *, seeds):
-        makes[name] = make_optimizer
-        alike = np.ones(len(hyperparameters["trial"]))
-        return results(hyperparameters, alike, alike, np.zeros(seeds))
+    def fake(training):
+        makes[training.place] = training.make_optimizer
+        alike = np.ones(len(training.space["trial"]))
+        return results(training.space, alike, alike, np.zeros(training.seeds))
 
     monkeypatch.setattr(inclusion, "distances", lambda task, epsilons: 1 / epsilons)
-    measure(fake, tiny_task()._replace(batch_size=20, epochs=6), trials=4, seeds=2, fresh_seeds=1)
+    task = tiny_task()._replace(batch_size=20, epochs=6)
+    Inclusion(trials=4, seeds=2, fresh_seeds=1).measure(fake, task)
     space = halton(4, **SPACE)
     rate, l2, forgetting, eps = (axis[2] for axis in space.values())
     cosine = partial(optax.cosine_decay_schedule, decay_steps=6)
@@ -136,12 +138,12 @@ def test_a_trial_is_its_point_of_the_search(monkeypatch):
     known = {"SGD": optax.sgd(cosine(rate)), "momentum": heavy, "Adam": adams}
     for name, step in known.items():
         expected = path(lambda _: optax.chain(optax.add_decayed_weights(l2), step), 0.0)  # noqa: B023
-        found = path(makes[f"inclusion, {name}"], 2.0)
+        found = path(makes["tiny", "inclusion", name], 2.0)
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_real_study():
-    finding = measure(runner(), tiny_task(), trials=3, seeds=2, fresh_seeds=2)
+    finding = Inclusion(trials=3, seeds=2, fresh_seeds=2).measure(runner(), tiny_task())
     assert [v.verdict for v in finding.verdicts].count("not measured") == 0
     assert [v.verdict for v in finding.verdicts[2:]] == ["holds", "holds"]
-    assert set(finding.figures) == {"inclusion tiny", "large ε tiny"}
+    assert set(finding.drawings) == {"inclusion tiny", "large ε tiny"}

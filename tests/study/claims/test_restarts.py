@@ -7,10 +7,11 @@ import optax
 import pytest
 import reference
 import xarray as xr
-from test_budget import tiny
+from toys import tiny
 
 import decoupled_wd as dwd
 from decoupled_wd.study.claims import restarts
+from decoupled_wd.study.claims.restarts import Pair, Restarts
 from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, MISSING, UNDECIDED
 from decoupled_wd.study.tasks.task import runner
 
@@ -40,11 +41,11 @@ def runs(lead=1.0, gap=0.0, noise=0.0, draw=0):
 
 
 def verdicts(*pair):
-    return [line.verdict for line in restarts.judge(*pair, ENDS, "toy")]
+    return [line.verdict for line in restarts.judge(Pair(*pair), ENDS, "toy")]
 
 
 def test_a_known_lead_is_the_speed_up():
-    anytime, *speed_ups, gap = restarts.judge(runs(lead=2.0), runs(), ENDS, "toy")
+    anytime, *speed_ups, gap = restarts.judge(Pair(runs(lead=2.0), runs()), ENDS, "toy")
     share = np.log(145 / 5) / np.log(
         150 / 5
     )  # all but the last evaluation, and half of the gap there
@@ -73,7 +74,7 @@ def test_with_noise_it_is_undecided():
 def test_an_error_that_is_never_reached_counts_as_all_epochs():
     late = runs()
     late["test_error"] = late["test_error"] + 50
-    _, *speed_ups, _ = restarts.judge(runs(), late, ENDS, "toy")
+    _, *speed_ups, _ = restarts.judge(Pair(runs(), late), ENDS, "toy")
     assert [line.estimate.value for line in speed_ups] == [150 / end for end in ENDS[:-1]]
 
 
@@ -91,9 +92,8 @@ def test_one_diverged_cell_takes_no_part():
     diverged = runs(lead=2.0)
     diverged["validation_error"][1, 1, 3] = np.nan
     diverged["test_error"][1, 1, 3] = np.nan
-    assert restarts.judge(diverged, runs(), ENDS, "") == restarts.judge(
-        runs(lead=2.0), runs(), ENDS, ""
-    )
+    whole = Pair(runs(lead=2.0), runs())
+    assert restarts.judge(Pair(diverged, runs()), ENDS, "") == restarts.judge(whole, ENDS, "")
 
 
 @pytest.mark.parametrize(("name", "single"), [("AdamW", dwd.adamw), ("SGDW", dwd.sgdw)])
@@ -104,13 +104,13 @@ def test_a_cycle_as_long_as_the_run_is_one_cosine_with_the_normalised_decay_of_a
     whole = dwd.normalized(0.3, batch_size=4, dataset_size=24, epochs=6)
     cosine = optax.cosine_decay_schedule(0.1, task.steps)
     expected = path(single(cosine, whole, peak_learning_rate=0.1), task.steps)
-    got = path(restarts.maker(name, task, 6)(0.1, 0.3), task.steps)
+    got = path(restarts.cycles(name, task, 6)(0.1, 0.3), task.steps)
     np.testing.assert_allclose(got, expected, rtol=1e-5)
 
 
 def test_restarts_decay_by_the_normalised_decay_of_each_cycle():
     task = tiny(24)._replace(epochs=6)
-    optimizer = restarts.maker("AdamW", task, 2)(0.1, 0.3)
+    optimizer = restarts.cycles("AdamW", task, 2)(0.1, 0.3)
     multipliers, lengths = reference.warm_restarts(36, 12, 2)
     decays = [reference.normalized(0.3, 4, 24, steps * 4 / 24) for steps in lengths]
     expected = reference.algorithm_2(
@@ -140,13 +140,11 @@ def path(optimizer, steps):
 
 def test_a_run_that_ends_within_a_cycle_is_refused():
     with pytest.raises(ValueError, match=r"got 100; .* for example 150"):
-        restarts.restarts(10, 100)
+        restarts.ends_of_cycles(10, 100)
 
 
 def test_a_tiny_real_run():
-    finding = restarts.measure(
-        runner(),
-        tiny(24),
+    design = Restarts(
         learning_rates={"AdamW": [0.01]},
         normalized_decays=[0.1],
         seeds=2,
@@ -154,6 +152,7 @@ def test_a_tiny_real_run():
         first_cycle=1,
         evaluate_every=1,
     )
+    finding = design.measure(runner(), tiny(24))
     assert len(finding.verdicts) == 3
-    assert list(finding.figures) == ["restarts toy, linear, AdamW"]
+    assert list(finding.drawings) == ["restarts toy, linear, AdamW"]
     assert np.isfinite([line.estimate.value for line in finding.verdicts]).all()

@@ -5,41 +5,46 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from test_choice import path, results, tiny_task
+from toys import path, results, tiny_task
 
 import decoupled_wd as dwd
+from decoupled_wd.study.claims.optimizers import DECOUPLED, L2
 from decoupled_wd.study.claims.superconvergence import (
     COSINE,
     COUPLED,
     CYCLE,
-    adam_one_cycle,
-    adamw_one_cycle,
-    measure,
+    OneCycle,
+    Superconvergence,
     needed,
     one_cycle,
 )
 from decoupled_wd.study.tasks.task import runner
 
 STEPS = 400
+LABELS = {
+    ("cosine", "Adam", DECOUPLED): COSINE,
+    ("one cycle", "Adam", DECOUPLED): CYCLE,
+    ("one cycle", "Adam", L2): COUPLED,
+}
 
 
 def verdicts(faster, noise=0.0):
     """Every contender's error falls by 3 points an e-fold of ``faster × epochs``."""
 
-    def fake(name, task, make_optimizer, hyperparameters, *, seeds):
-        _, *contender, epochs = name.split(", ")
-        contender = ", ".join(contender)
-        assert epochs == f"{task.epochs} epochs"
-        shape = [len(axis) for axis in hyperparameters.values()]
+    def fake(training):
+        task, way = training.task, LABELS[training.make_optimizer.label]
+        assert training.experiment[-1] == f"{task.epochs} epochs"
+        shape = [len(axis) for axis in training.space.values()]
         away = np.add.outer(*(np.abs(np.arange(size) - size // 2) for size in shape))
-        error = 40 - 3 * np.log(faster[contender] * task.epochs) + away
+        error = 40 - 3 * np.log(faster[way] * task.epochs) + away
         # the lowest test error is where validation is worst
         test = np.where(away == away.max(), error - 30, error)
-        offsets = noise * np.linspace(-1, 1, seeds) * (contender == CYCLE)
-        return results(hyperparameters, error, test, offsets)
+        offsets = noise * np.linspace(-1, 1, training.seeds) * (way == CYCLE)
+        return results(training.space, error, test, offsets)
 
-    found = measure(fake, tiny_task()._replace(epochs=40), grid=4, seeds=2)
-    assert len(found.figures) == 1
+    design = Superconvergence(grid=4, seeds=2)
+    found = design.measure(fake, tiny_task()._replace(epochs=40))
+    assert len(found.drawings) == 1
     return dict(zip((COSINE, COUPLED), found.verdicts, strict=True))
 
 
@@ -104,8 +109,8 @@ def test_the_cycle_is_fast_ai_s():
     np.testing.assert_allclose(b2, 0.99, rtol=1e-6)
 
 
-@pytest.mark.parametrize("make", [adamw_one_cycle, adam_one_cycle])
-def test_one_cycle_line_by_line(make):
+@pytest.mark.parametrize("where_decay", [DECOUPLED, L2])
+def test_one_cycle_line_by_line(where_decay):
     """Adam's algorithm in NumPy with β1 of each step, and the decay in its place."""
     rate, decay, steps = 0.05, 0.1, 40
     theta = np.array([1.0, -2.0, 0.5])
@@ -114,7 +119,7 @@ def test_one_cycle_line_by_line(make):
 
     @jax.jit
     def run(rate, decay):
-        optimizer = make(steps)(rate, decay)
+        optimizer = OneCycle(where_decay, steps)(rate, decay)
 
         def step(carry, _):
             theta, state = carry
@@ -129,39 +134,41 @@ def test_one_cycle_line_by_line(make):
     for t in range(steps):
         b1 = np.interp(t, where, [0.95, 0.85, 0.95, 0.95])
         lr = np.interp(t, where, [rate / 10, rate, rate / 10, rate / 1000])
-        g = curvature * theta + 0.3 + (decay * theta if make is adam_one_cycle else 0)
+        g = curvature * theta + 0.3 + (decay * theta if where_decay == L2 else 0)
         m, v = b1 * m + (1 - b1) * g, 0.99 * v + 0.01 * g**2
         step = lr * (m / (1 - b1 ** (t + 1))) / (np.sqrt(v / (1 - 0.99 ** (t + 1))) + 1e-8)
-        decoupled = decay * lr / rate * theta if make is adamw_one_cycle else 0
+        decoupled = decay * lr / rate * theta if where_decay == DECOUPLED else 0
         theta = theta - step - decoupled
     np.testing.assert_allclose(found, theta, rtol=1e-3, atol=1e-4)
 
 
-def test_each_name_trains_its_own_optimiser():
+def test_each_way_trains_its_own_optimiser():
     makes = {}
 
-    def fake(name, task, make_optimizer, hyperparameters, *, seeds):
-        makes[name] = make_optimizer, task.steps
-        shape = [len(axis) for axis in hyperparameters.values()]
-        return results(hyperparameters, np.ones(shape), np.ones(shape), np.zeros(seeds))
+    def fake(training):
+        steps = training.task.steps
+        makes[LABELS[training.make_optimizer.label], steps] = training.make_optimizer
+        ones = np.ones([len(axis) for axis in training.space.values()])
+        return results(training.space, ones, ones, np.zeros(training.seeds))
 
-    measure(fake, tiny_task()._replace(epochs=8), grid=2, seeds=2, shares=(1 / 2, 1))
-    expected = {
-        "AdamW, cosine": lambda steps: (
-            lambda lr: dwd.adamw(optax.cosine_decay_schedule(lr, steps), 0.1, peak_learning_rate=lr)
+    design = Superconvergence(grid=2, seeds=2, shares=(1 / 2, 1))
+    design.measure(fake, tiny_task()._replace(epochs=8))
+    known = {
+        COSINE: lambda lr: dwd.adamw(
+            optax.cosine_decay_schedule(lr, 8), 0.1, peak_learning_rate=lr
         ),
-        "AdamW, one cycle": lambda steps: lambda lr: adamw_one_cycle(steps)(lr, 0.1),
-        "Adam + L2, one cycle": lambda steps: lambda lr: adam_one_cycle(steps)(lr, 0.1),
+        CYCLE: lambda lr: OneCycle(DECOUPLED, 8)(lr, 0.1),
+        COUPLED: lambda lr: OneCycle(L2, 8)(lr, 0.1),
     }
-    assert [steps for _, steps in makes.values()] == [8, 16] * 3
-    for name, known in expected.items():
-        make, steps = makes[f"super-convergence, {name}, 4 epochs"]
-        found = path(lambda lr: make(lr, 0.1), 0.05)  # noqa: B023
-        np.testing.assert_allclose(found, path(known(steps), 0.05), rtol=1e-6)
+    assert set(makes) == {(name, steps) for name in known for steps in (8, 16)}
+    for name, expected in known.items():
+        found = path(lambda lr: makes[name, 8](lr, 0.1), 0.05)  # noqa: B023
+        np.testing.assert_allclose(found, path(expected, 0.05), rtol=1e-6)
 
 
 def test_a_real_study():
-    finding = measure(runner(), tiny_task(), grid=2, seeds=2, shares=(1,))
+    design = Superconvergence(grid=2, seeds=2, shares=(1,))
+    finding = design.measure(runner(), tiny_task())
     assert [v.verdict for v in finding.verdicts].count("not measured") == 0
-    (figure,) = finding.figures.values()
-    assert figure.axes[0].lines[0].get_xdata().tolist() == [4]
+    (drawing,) = finding.drawings.values()
+    assert drawing.panels["tiny"][CYCLE]["epochs"].values.tolist() == [4]

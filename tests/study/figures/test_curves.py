@@ -105,7 +105,7 @@ def test_an_optimiser_looks_the_same_in_every_figure():
     alone = lines({"a": {"Adam": curve()}}, **LABELS).axes[0].lines[0]
     among = {"first": curve(), "SGD": curve(), "Adam": curve()}
     assert look(lines({"a": among}, **LABELS).axes[0].lines[2]) == look(alone)
-    dots = scatter({"Adam": cells(np.ones((2, 2, 1)))}, within=1.0).axes[0].collections[0]
+    dots = scatter({"Adam": cells(np.ones((2, 2, 1)))}, tolerance=1.0).axes[0].collections[0]
     assert to_rgb(dots.get_facecolor()[0][:3]) == to_rgb(alone.get_color())
     (whisker, *_) = bars({"a": {"Adam": Estimate(1, 0, 2)}}, ylabel="error").axes[0].lines
     assert whisker.get_color() == alone.get_color()
@@ -160,7 +160,7 @@ def test_axes_are_logarithmic_on_request_with_plain_numbers(log):
 
 def test_a_short_logarithmic_axis_has_several_numbers():
     losses = np.linspace(0.4, 0.5, 4).reshape(2, 2, 1)
-    figure = scatter({"Adam": cells(np.ones((2, 2, 1)), losses)}, within=1.0)
+    figure = scatter({"Adam": cells(np.ones((2, 2, 1)), losses)}, tolerance=1.0)
     pixels(figure)
     axis = figure.axes[0]
     low, high = axis.get_xlim()
@@ -181,24 +181,24 @@ def test_marks_are_dotted_verticals_in_their_panel():
 def test_the_scatter_holds_the_cells_near_the_best_and_their_means():
     error = np.array([[[40.0, 42.0], [41.0, 44.0]], [[50.0, 50.0], [40.0, np.nan]]])
     loss = np.array([[[0.2, 0.4], [0.1, 0.3]], [[0.5, 0.5], [0.6, 0.6]]])
-    figure = scatter({"Adam": cells(error, loss)}, within=2.0)
+    figure = scatter({"Adam": cells(error, loss)}, tolerance=2.0)
     (dots,) = figure.axes[0].collections
     np.testing.assert_allclose(dots.get_offsets(), [(0.3, 42.0), (0.2, 43.5)])
     assert figure.axes[0].get_xscale() == "log"
-    (fewer,) = scatter({"Adam": cells(error, loss)}, within=1.0).axes[0].collections
+    (fewer,) = scatter({"Adam": cells(error, loss)}, tolerance=1.0).axes[0].collections
     np.testing.assert_allclose(fewer.get_offsets(), [(0.3, 42.0)])
 
 
 def test_near_the_best_is_seen_on_the_validation_set():
     runs = cells(np.array([[[40.0], [43.0]]]))
     runs["test_error"][0, 1, 0] = 10.0
-    (dots,) = scatter({"Adam": runs}, within=1.0).axes[0].collections
+    (dots,) = scatter({"Adam": runs}, tolerance=1.0).axes[0].collections
     assert dots.get_offsets()[:, 1] == [41.0]
 
 
 def test_what_diverged_everywhere_is_an_empty_cloud():
     nothing = cells(np.full((2, 2, 1), np.nan))
-    figure = scatter({"Adam": nothing, "AdamW": cells(np.ones((2, 2, 1)))}, within=1.0)
+    figure = scatter({"Adam": nothing, "AdamW": cells(np.ones((2, 2, 1)))}, tolerance=1.0)
     assert [len(dots.get_offsets()) for dots in figure.axes[0].collections] == [0, 4]
     assert entries(figure) == ["Adam + L2", "AdamW (decoupled)"]
 
@@ -251,7 +251,7 @@ def test_no_text_of_the_bars_and_clouds_overlaps_another_or_leaves_the_figure(co
         bars({f"a data set and its network {i}": group for i in range(count)}, ylabel="e")
     )
     clouds = {name: cells(np.ones((4, 4, 1))) for name in [*TITLES][:count]}
-    assert_legible(scatter(clouds, within=1.0))
+    assert_legible(scatter(clouds, tolerance=1.0))
 
 
 def test_curves_are_drawn_in_threads_and_without_pyplot():
@@ -284,9 +284,9 @@ def test_bad_panels_are_met_at_the_door(panels, options, message):
 
 def test_bad_results_and_groups_are_met_at_the_door():
     with pytest.raises(ValueError, match="results is empty"):
-        scatter({}, within=1.0)
+        scatter({}, tolerance=1.0)
     with pytest.raises(ValueError, match=r"results\['Adam'\] lacks train_loss; it has"):
-        scatter({"Adam": cells(np.ones((2, 2, 1))).drop_vars("train_loss")}, within=1.0)
+        scatter({"Adam": cells(np.ones((2, 2, 1))).drop_vars("train_loss")}, tolerance=1.0)
     with pytest.raises(ValueError, match="groups is empty"):
         bars({}, ylabel="error")
     with pytest.raises(ValueError, match=r"groups\['a'\] has no estimates"):

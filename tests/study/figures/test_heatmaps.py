@@ -11,7 +11,7 @@ import xarray as xr
 from matplotlib.colors import to_rgb
 
 from decoupled_wd import LR, PAPER
-from decoupled_wd.study.claims.optimizers import axes as contender_axes
+from decoupled_wd.study.claims.optimizers import octaves
 from decoupled_wd.study.figures.heatmaps import heatmaps
 from decoupled_wd.study.statistics import ridge
 
@@ -49,7 +49,7 @@ def results():
 
 @pytest.fixture(scope="module")
 def figure(results):
-    drawn = heatmaps(results, within=2.5)
+    drawn = heatmaps(results, tolerance=2.5)
     drawn.savefig(io.BytesIO(), format="png")
     return drawn
 
@@ -97,11 +97,11 @@ def test_the_paper_s_figure_says_what_the_paper_found(paper):
     ]
 
 
-def test_within_and_drop_edge_reach_the_ridge(paper):
-    titles = [axis.get_title() for axis in heatmaps(paper, within=1.0, drop_edge=False).axes]
+def test_tolerance_and_drop_edge_reach_the_ridge(paper):
+    titles = [axis.get_title() for axis in heatmaps(paper, tolerance=1.0, drop_edge=False).axes]
     assert "ridge slope −1.67" in titles[2]
-    slope = ridge(*paper_grid("SGD"), within=0.3).slope
-    shown = heatmaps(paper, within=0.3).axes[0].get_title()
+    slope = ridge(*paper_grid("SGD"), tolerance=0.3).slope
+    shown = heatmaps(paper, tolerance=0.3).axes[0].get_title()
     assert shown.endswith(f"{slope:+.2f}".replace("-", "−"))
 
 
@@ -124,7 +124,7 @@ def test_neither_order_of_the_coordinates_nor_of_the_dimensions_matters(results)
             for name, child in results.children.items()
         }
     )
-    drawn = (heatmaps(one, within=2.5) for one in (results, turned))
+    drawn = (heatmaps(one, tolerance=2.5) for one in (results, turned))
     np.testing.assert_array_equal(*map(pixels, drawn))
 
 
@@ -142,7 +142,7 @@ def test_one_colour_scale_from_the_best_error_to_the_cap(results, figure):
 def test_a_cell_with_a_diverged_seed_is_grey_and_explained(results):
     once = realistic("AdamW")
     once["test_error"][5, 5, 1] = np.nan
-    drawn = heatmaps(tree(AdamW=once), within=2.5)
+    drawn = heatmaps(tree(AdamW=once), tolerance=2.5)
     shown = drawn.axes[0].images[0]
     grey = to_rgb(drawn.legends[0].get_patches()[0].get_facecolor())
     np.testing.assert_allclose(shown.to_rgba(image(drawn.axes[0]))[5, 5, :3], grey, atol=1e-6)
@@ -166,7 +166,7 @@ def test_rings_and_star_sit_on_the_best_cells(figure):
 def test_the_line_has_the_ridge_s_slope_and_the_dots_are_its_rows(results, figure):
     for axis, child in zip(figure.axes, results.children.values(), strict=False):
         data = child.dataset
-        found = ridge(data.test_error, data.learning_rate, data.weight_decay, within=2.5)
+        found = ridge(data.test_error, data.learning_rate, data.weight_decay, tolerance=2.5)
         line, dots = axis.lines[-2:]
         # One cell is a factor of two in both directions, and column 0 is λ = 0.
         first = np.log2(data.weight_decay.values[1])
@@ -179,7 +179,7 @@ def test_the_line_has_the_ridge_s_slope_and_the_dots_are_its_rows(results, figur
 def test_ridge_dots_on_the_edge_are_drawn():
     decays = 0.416 * 2.0 ** np.arange(9)  # log(exp(log 0.416)) < log 0.416 in most libraries
     error = 40 + np.add.outer(np.arange(4), np.arange(9.0))[..., None]
-    drawn = heatmaps(tree(SGD=grid(error, [1, 2, 4, 8], decays)), within=9, drop_edge=False)
+    drawn = heatmaps(tree(SGD=grid(error, [1, 2, 4, 8], decays)), tolerance=9, drop_edge=False)
     np.testing.assert_array_equal(drawn.axes[0].lines[-1].get_xdata(), [0, 0, 0, 0])
 
 
@@ -195,7 +195,7 @@ def test_axes_are_labelled_in_powers_of_two_of_a_named_unit(figure):
 
 
 def test_decays_in_lr_coupled_units_are_powers_of_two_of_ten():
-    axes = contender_axes("AdamW", 11, LR)  # the highest is 80
+    axes = octaves("AdamW", 11, LR)  # the highest is 80
     (axis, _) = heatmaps(tree(AdamW=grid(np.ones((11, 11, 1)), *axes.values()))).axes
     assert axis.get_xlabel() == "weight decay λ (× 10)"
     assert "$2^{3}$" in [label.get_text() for label in axis.get_xticklabels()]
@@ -252,20 +252,20 @@ def test_the_last_epoch_of_a_sweep_is_drawn_like_its_errors_alone(results):
             for name, child in results.children.items()
         }
     )
-    drawn = (heatmaps(one, within=2.5) for one in (results, swept))
+    drawn = (heatmaps(one, tolerance=2.5) for one in (results, swept))
     np.testing.assert_array_equal(*map(pixels, drawn))
 
 
 @pytest.mark.parametrize("count", [1, 2, 4])
 def test_no_text_overlaps_another_or_leaves_the_figure(results, count):
     some = tree(**{name: realistic(name) for name in list(SLOPES)[:count]})
-    drawn = heatmaps(some, within=2.5)
+    drawn = heatmaps(some, tolerance=2.5)
     assert_legible(drawn)
 
 
 def test_the_study_s_own_axes_are_legible_in_both_units():
     for coupling in (PAPER, LR):
-        axes = {name: list(contender_axes(name, 8, coupling).values()) for name in SLOPES}
+        axes = {name: list(octaves(name, 8, coupling).values()) for name in SLOPES}
         drawn = heatmaps(tree(**{k: grid(np.ones((8, 8, 1)), *v) for k, v in axes.items()}))
         assert_legible(drawn)
 
@@ -296,7 +296,7 @@ def assert_legible(drawn):
 
 def test_what_diverged_everywhere_is_drawn_and_said():
     nothing = realistic("AdamW") * np.nan
-    drawn = heatmaps(tree(SGDW=realistic("SGDW"), AdamW=nothing), within=2.5)
+    drawn = heatmaps(tree(SGDW=realistic("SGDW"), AdamW=nothing), tolerance=2.5)
     assert drawn.axes[1].get_title() == "AdamW (decoupled)\nevery cell diverged"
     assert pixels(heatmaps(tree(AdamW=nothing))).shape[0] == 450
 
@@ -305,7 +305,7 @@ def test_figures_are_drawn_in_threads_and_without_pyplot(results):
     pyplot = pytest.importorskip("matplotlib.pyplot")
     before = dict(mpl.rcParams)
     with ThreadPoolExecutor(2) as pool:
-        drawn = list(pool.map(lambda _: heatmaps(results, within=2.5), range(2)))
+        drawn = list(pool.map(lambda _: heatmaps(results, tolerance=2.5), range(2)))
     assert pyplot.get_fignums() == []
     assert dict(mpl.rcParams) == before
     np.testing.assert_array_equal(*map(pixels, drawn))
@@ -335,7 +335,7 @@ def test_bad_results_are_met_at_the_door(results, message):
         ({"cap": 10.0}, "cap must be finite and above the best error .* got 10.0"),
         ({"cap": np.inf}, "cap must be finite"),
         ({"circled": 0}, "circled must be at least 1, got 0"),
-        ({"within": -1}, "within must be >= 0"),
+        ({"tolerance": -1}, "tolerance must be >= 0"),
     ],
 )
 def test_bad_options_are_met_at_the_door(results, options, message):

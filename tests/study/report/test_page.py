@@ -9,7 +9,6 @@ import platform
 import re
 import shutil
 import subprocess
-from functools import partial
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -19,9 +18,9 @@ import pytest
 import xarray as xr
 from matplotlib.colors import Normalize
 
+from decoupled_wd.study.claims.drawings import Bars, Heatmaps, Lines
+from decoupled_wd.study.claims.interaction import Interaction
 from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, MISSING, UNDECIDED, Finding, Verdict
-from decoupled_wd.study.figures.curves import bars, lines
-from decoupled_wd.study.figures.heatmaps import heatmaps
 from decoupled_wd.study.profiles import CLAIMS, Experiment
 from decoupled_wd.study.report import page as report
 from decoupled_wd.study.statistics import Estimate
@@ -66,28 +65,32 @@ def runs(name, rows, columns):
 GRIDS = {"SGD": runs("SGD", 4, 6), "AdamW": runs("AdamW", 4, 6)}
 
 
-def figures():
+class Unsized:
+    """A design without fields; a report does not measure, and it has nothing to do so."""
+
+
+UNSIZED = Unsized()
+
+
+def drawings():
     error = xr.DataArray([9.0, 5.0, 4.0], {"epoch": [1, 2, 4]}, ("epoch",))
     panel = {"AdamW": error, HOSTILE: error + 1}
     return {
-        "heatmaps mnist1d, mlp, cosine": heatmaps(xr.DataTree.from_dict(GRIDS), within=15.0),
-        f"anytime {HOSTILE}": lines(
+        "heatmaps mnist1d, mlp, cosine": Heatmaps(xr.DataTree.from_dict(GRIDS), tolerance=15.0),
+        f"anytime {HOSTILE}": Lines(
             {"mnist1d": panel}, x="epoch", xlabel="epochs", ylabel="test error (%)"
         ),
     }
 
 
 def findings():
-    def measure(*args, **options):
-        raise AssertionError("a report does not measure")
-
-    sized = partial(measure, grid=8, seeds=5, schedules=("cosine", "step drop"))
+    sized = Interaction(grid=8, seeds=5, schedules=("cosine", "step drop"))
     again = {
-        "Anytime; script alert λ script quotes": bars({"a": {"b": Estimate(1, 0, 2)}}, ylabel="y")
+        "Anytime; script alert λ script quotes": Bars({"a": {"b": Estimate(1, 0, 2)}}, ylabel="y")
     }
     return [
-        (Experiment("v", "digits", "mlp", measure, 1.0), Finding(VERDICTS[2:], again)),
-        (Experiment("ii", "mnist1d", "mlp", sized, 70.0), Finding(VERDICTS[:2], figures())),
+        (Experiment("v", "digits", "mlp", UNSIZED, 1.0), Finding(VERDICTS[2:], again)),
+        (Experiment("ii", "mnist1d", "mlp", sized, 70.0), Finding(VERDICTS[:2], drawings())),
     ]
 
 
@@ -155,7 +158,7 @@ def test_table_json_holds_the_records_with_null_for_nan(folder):
 
 def test_an_infinite_estimate_spoils_neither_page_nor_json(tmp_path):
     endless = [Verdict("a", "b", "c", Estimate(np.inf, 1.0, np.inf), ">", 0.0)]
-    experiment = Experiment("i", "digits", "mlp", None, 1.0)
+    experiment = Experiment("i", "digits", "mlp", UNSIZED, 1.0)
     report.write(tmp_path, findings=[(experiment, Finding(endless, {}))], table=[], **OPTIONS)
     assert strict(tmp_path / "claims.json")[0]["high"] is None
     assert "inf [1.00, inf]" in Reader((tmp_path / "report.html").read_text("utf-8")).text
@@ -294,22 +297,22 @@ def test_the_cells_are_also_a_table(read):
 
 
 def test_an_unknown_claim_is_met_at_the_door(tmp_path):
-    experiment = Experiment("xi", "digits", "mlp", None, 1.0)
+    experiment = Experiment("xi", "digits", "mlp", UNSIZED, 1.0)
     with pytest.raises(ValueError, match=r"findings has the claims \['xi'\]; known are \['i', "):
         report.write(tmp_path, findings=[(experiment, Finding([], {}))], table=[], **OPTIONS)
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("found", [[], [Finding([], {})], [Finding([], figures())]])
+@pytest.mark.parametrize("found", [[], [Finding([], {})], [Finding([], drawings())]])
 def test_an_empty_report_replaces_none(tmp_path, found):
     (tmp_path / "report.html").write_text("the old one")
-    experiments = [(Experiment("i", "digits", "mlp", None, 1.0), each) for each in found]
+    experiments = [(Experiment("i", "digits", "mlp", UNSIZED, 1.0), each) for each in found]
     with pytest.raises(ValueError, match="findings has no verdict"):
         report.write(tmp_path, findings=experiments, table=[], **OPTIONS)
     assert [path.read_text() for path in tmp_path.iterdir()] == ["the old one"]
 
 
-ALL_FILES = len(figures()) + 1 + len(report.PAGES)
+ALL_FILES = len(drawings()) + 1 + len(report.PAGES)
 
 
 @pytest.mark.parametrize("number", range(ALL_FILES))

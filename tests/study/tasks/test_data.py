@@ -353,6 +353,23 @@ def test_labels_that_are_no_classes_are_refused(monkeypatch, change):
         data.digits()
 
 
+@pytest.mark.parametrize("classes", [2, 3, 26])
+def test_a_data_set_has_as_many_classes_as_labels(classes):
+    train = np.ones((classes, 2, 3)), np.arange(classes)[::-1]
+    few = np.zeros((1, 2, 3)), [0]
+    made = data.from_splits("letters", (2, 3), train=train, validation=few, test=few)
+    assert data.validated(made).num_classes == classes
+    assert made.x_train.shape == (classes, 6)
+    with pytest.raises(ValueError, match=rf"y_train\[0\] is {classes - 1}; labels must be in 0…"):
+        data.validated(made._replace(num_classes=classes - 1))
+
+
+def test_a_label_that_is_in_no_split_is_met_at_the_door():
+    one = np.zeros((2, 3)), [0, 2]
+    with pytest.raises(ValueError, match=r"toy: labels must be integers .* got int64 \[0, 2\]"):
+        data.from_splits("toy", (3,), train=one, validation=one, test=one)
+
+
 def test_cifar10_says_what_is_no_npz_file(tmp_path):
     (tmp_path / "broken.npz").write_bytes(b"PK\x03\x04 cut off")
     (tmp_path / "text.npz").write_text("no arrays")

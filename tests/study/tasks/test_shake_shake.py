@@ -10,9 +10,17 @@ import pytest
 from flax import nnx
 
 import decoupled_wd as dwd
-from decoupled_wd.study.tasks.shake_shake import Block, Shortcut, augment, shake, shake_shake
+from decoupled_wd.study.tasks.shake_shake import (
+    ShakeBlock,
+    Shortcut,
+    augment,
+    shake,
+    shake_shake,
+)
 
 KEY = jax.random.key(0)
+# compiling takes most of the time: nothing here runs often
+quick = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
 
 
 @pytest.mark.parametrize(("width", "millions"), [(64, "11.65"), (96, "26.19")])
@@ -54,7 +62,7 @@ def draws(block, x):
 
 
 def test_every_image_has_coefficients_of_its_own_and_a_half_in_evaluation():
-    block, x = Block(2, 2, 1, nnx.Rngs(0)), jax.random.normal(KEY, (500, 2, 2, 2))
+    block, x = ShakeBlock(2, 2, 1, nnx.Rngs(0)), jax.random.normal(KEY, (500, 2, 2, 2))
     alpha, beta = draws(block, x)
     for uniform in (alpha, beta):
         quartiles = np.quantile(uniform, [0.25, 0.5, 0.75])
@@ -97,19 +105,24 @@ def test_augmentation_shifts_by_up_to_four_pixels_and_flips_half_of_the_images()
     assert 0.4 < found[:, 2].mean() < 0.6
 
 
+@pytest.mark.parametrize("classes", [2, 3, 26])
+def test_it_has_as_many_logits_as_there_are_classes(classes):
+    shapes = jax.eval_shape(shake_shake(64, classes).init, KEY)
+    assert [leaf.shape for leaf in jax.tree.leaves(shapes) if leaf.ndim == 2] == [(256, classes)]
+
+
 def test_one_step_of_the_papers_network_with_adamw():
-    model, optimizer = shake_shake(64), dwd.adamw(1e-3, 1e-4)
-    # compiling takes most of the time: nothing here runs twice
-    once = partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+    """Thin and short: the first block has no shortcut, and the others have one with a stride."""
+    model, optimizer = shake_shake(16, blocks=1), dwd.adamw(1e-3, 1e-4)
     x, y = jax.random.normal(jax.random.key(1), (2, 3072)), jnp.array([1, 2])
 
-    @once
+    @quick
     def step(params):
         loss, gradients = jax.value_and_grad(model.loss)(params, x, y, KEY)
         updates, _ = optimizer.update(gradients, optimizer.init(params), params)
         return loss, optax.apply_updates(params, updates)
 
-    before = once(model.init)(KEY)
+    before = quick(model.init)(KEY)
     loss, after = step(before)
     assert 1 < float(loss) < 10
     for old, new in zip(*map(jax.tree.leaves, (before, after)), strict=True):
@@ -122,12 +135,12 @@ def test_one_step_of_the_papers_network_with_adamw():
 def tiny():
     model = shake_shake(4, blocks=1)
     x = jax.random.normal(jax.random.key(1), (6, 3072))
-    return model, model.init(KEY), x, jnp.arange(6) % 10
+    return model, quick(model.init)(KEY), x, jnp.arange(6) % 10
 
 
 def test_a_step_of_training_lowers_the_loss_it_was_taken_of(tiny):
     model, params, x, y = tiny
-    step = jax.jit(jax.value_and_grad(model.loss))
+    step = quick(jax.value_and_grad(model.loss))
     before, gradients = step(params, x, y, KEY)
     norm = float(sum(jnp.sum(g**2) for g in jax.tree.leaves(gradients)))
     after, _ = step(jax.tree.map(lambda p, g: p - 0.05 / norm * g, params, gradients), x, y, KEY)
@@ -139,7 +152,7 @@ def test_a_step_of_training_lowers_the_loss_it_was_taken_of(tiny):
 
 def test_evaluation_draws_nothing_and_depends_on_the_training_set_through_its_statistics(tiny):
     model, params, x, y = tiny
-    evaluate = jax.jit(model.evaluate)
+    evaluate = quick(model.evaluate)
     first, again = (evaluate(params, (x, y), {"test": (x, y)}) for _ in range(2))
     assert first == again
     assert float(evaluate(params, (2 * x + 1, y), {"test": (x, y)})["train_loss"]) != pytest.approx(

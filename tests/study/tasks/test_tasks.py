@@ -2,17 +2,18 @@
 
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
 
-from decoupled_wd.study.claims.optimizers import maker
+from decoupled_wd.study.claims.optimizers import contender
 from decoupled_wd.study.tasks import task as tasks
 from decoupled_wd.study.tasks.data import Dataset
 from decoupled_wd.study.tasks.models import Model
-from decoupled_wd.study.tasks.task import Recipe, Task, runner, task
+from decoupled_wd.study.tasks.task import Recipe, Task, Training, runner, task
 
 X = np.random.default_rng(0).normal(size=(20, 3)).astype(np.float32)
 Y = (X[:, 0] > 0).astype(np.int32)
@@ -31,20 +32,26 @@ def network():
 
 
 DATA = Dataset("toy", X, Y, X[:4], Y[:4], X[4:8], Y[4:8], num_classes=2, shape=(3,))
-LEARNED = Task("toy, linear", DATA, network(), epochs=1, batch_size=10, within=1.0)
+LEARNED = Task("toy, linear", DATA, network(), epochs=1, batch_size=10, tolerance=1.0)
 GRID = {"learning_rate": [0.001, 0.01]}
 
 
-def plain(learning_rate):
-    return optax.sgd(learning_rate)
+@dataclass(frozen=True)
+class Sgd:
+    """SGD with a multiple of its learning rate."""
+
+    factor: float = 1.0
+    label = ("same",)
+
+    def __call__(self, learning_rate):
+        return optax.sgd(self.factor * learning_rate)
 
 
-def faster(learning_rate):
-    return optax.sgd(10 * learning_rate)
+class ByDecay(Sgd):
+    """SGD whose learning rate has another name."""
 
-
-def by_decay(weight_decay):
-    return optax.sgd(weight_decay)
+    def __call__(self, weight_decay):
+        return optax.sgd(weight_decay)
 
 
 class Counted:
@@ -57,36 +64,36 @@ class Counted:
     def count(self, name, finished, cells):
         self.trained += finished == 0
 
-    def __call__(self, make=plain, axes=GRID, learned=LEARNED, name="same", **options):
-        return self.run(name, learned, make, axes, **({"seeds": 1} | options)).train_loss
+    def __call__(self, make=Sgd(), space=GRID, learned=LEARNED, **options):
+        return self.run(Training(learned, make, space, **({"seeds": 1} | options))).train_loss
 
 
-def test_two_optimisers_under_one_name_are_two_runs():
+def test_two_optimisers_with_one_label_are_two_runs():
     run = Counted()
-    slow, fast = run(plain), run(faster)
+    slow, fast = run(Sgd()), run(Sgd(10.0))
     assert run.trained == 2
     assert (slow.values != fast.values).all()
-    np.testing.assert_array_equal(slow, Counted()(plain))
+    np.testing.assert_array_equal(slow, Counted()(Sgd()))
 
 
 def test_axes_of_other_names_are_another_run():
     run = Counted()
-    assert run(plain).dims[0] == "learning_rate"
-    assert run(by_decay, {"weight_decay": [0.001, 0.01]}).dims[0] == "weight_decay"
+    assert run(Sgd()).dims[0] == "learning_rate"
+    assert run(ByDecay(), {"weight_decay": [0.001, 0.01]}).dims[0] == "weight_decay"
 
 
-def test_a_store_refuses_a_second_optimiser_under_one_name(tmp_path):
+def test_a_store_refuses_a_second_optimiser_with_one_label(tmp_path):
     run = Counted(tmp_path)
-    first = run(plain)
+    first = run(Sgd())
     with pytest.raises(ValueError, match=r"holds another sweep; it differs in program \("):
-        run(faster)
-    np.testing.assert_array_equal(Counted(tmp_path)(plain), first)
+        run(Sgd(10.0))
+    np.testing.assert_array_equal(Counted(tmp_path)(Sgd()), first)
 
 
 def changed():
     data = DATA
     return {
-        "values": {"axes": {"learning_rate": [0.001, 0.02]}},
+        "values": {"space": {"learning_rate": [0.001, 0.02]}},
         "seeds": {"seeds": 2},
         "epochs": {"learned": LEARNED._replace(epochs=2)},
         "batch size": {"learned": LEARNED._replace(batch_size=5)},
@@ -102,21 +109,26 @@ def changed():
 @pytest.mark.parametrize("options", changed().values(), ids=changed())
 def test_whatever_else_changes_makes_another_run(options):
     run = Counted()
-    run(plain)
+    run(Sgd())
     if "evaluate_every" in options:
-        run(plain, learned=options["learned"])
+        run(Sgd(), learned=options["learned"])
     before = run.trained
-    run(plain, **options)
+    run(Sgd(), **options)
     assert run.trained == before + 1
 
 
-def test_a_run_under_another_name_is_not_trained_again():
+def test_what_is_trained_for_another_experiment_is_not_trained_again():
     run = Counted()
-    axes = {"learning_rate": [0.01], "weight_decay": [0.0]}
-    for name in ("claim ii", "claim iii"):
-        run(maker("AdamW", "cosine", LEARNED.steps), axes, name=name)
+    space = {"learning_rate": [0.01], "weight_decay": [0.0]}
+    for experiment in (("claim ii",), ("claim iii",)):
+        run(contender("AdamW", "cosine", LEARNED.steps), space, experiment=experiment)
     assert run.trained == 1
-    assert maker("AdamW", "cosine", 5) != maker("AdamW", "fixed", 5) != maker("Adam", "fixed", 5)
+
+
+def test_equal_optimisers_are_those_with_equal_fields():
+    made = [contender("AdamW", "cosine", 5), contender("AdamW", "fixed", 5)]
+    made += [contender("Adam", "fixed", 5), contender("AdamW", "cosine", 6)]
+    assert len({*made, *made}) == 4
 
 
 def test_a_data_set_without_a_recipe_is_told_so(monkeypatch):

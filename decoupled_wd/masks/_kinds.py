@@ -1,17 +1,21 @@
-"""What kind of parameter a leaf is, told by its name, and by its shape where the name alone does not tell."""
+"""What kind of parameter a leaf is.
+
+Its name tells, and its shape where the name alone does not.
+"""
 
 import functools
 import re
 from collections.abc import Sequence
 from typing import NamedTuple
 
-# A module that normalises: LayerNorm_0, ln_f, bn1, input_layernorm, norms/0; and one that scales what a layer adds.
+# A module that normalises, as LayerNorm_0, ln_f, bn1, input_layernorm and norms/0 do; and one that
+# scales what a layer adds.
 _NORM = r"(\w*norm(s|ali[sz]ation)?|(\w+_)?[lbg]n|ln_f)\d*(_\d+)?(/\d+)?"
 _LAYER_SCALE = r"(layer_?scale|ls)_?\d*"
 
 
 class _Pattern(NamedTuple):
-    """A regular expression for the whole path, and how many axes the leaf may have."""
+    """A regular expression for a path, and the most axes of its leaf."""
 
     path: re.Pattern[str]
     most_axes: float
@@ -24,7 +28,8 @@ def _pattern(path: str, most_axes: float = float("inf")) -> _Pattern:
     return _Pattern(re.compile(rf"(.*/)?({path})", re.IGNORECASE), most_axes)
 
 
-# The names of flax, Equinox, Haiku, penzai, haliax and of models written in them. ``(?-i:D)`` minds the case.
+# The names of flax, Equinox, Haiku, penzai, haliax and of models written in them. Case does not
+# count, but in groups such as ``(?-i:D)``.
 KINDS: dict[str, tuple[_Pattern, ...]] = {
     "bias": (
         _pattern(r"(?-i:b)|beta|offset|(\w+_)?bias(_\w+)?"),
@@ -57,12 +62,15 @@ _VECTORS = ("bias", "norm", "ssm")
 # A model's paths are asked for again in every step that is not compiled.
 @functools.lru_cache(maxsize=65536)
 def first_kind(kinds: tuple[str, ...], path: str, axes: int) -> str | None:
-    """The first of the kinds that a leaf is of, or None; it may be of several, as the bias of a norm is."""
+    """Return the first of the kinds that a leaf is of, or None.
+
+    It may be of several, as the bias of a norm is.
+    """
     return next((kind for kind in kinds if any(p.fits(path, axes) for p in KINDS[kind])), None)
 
 
 def why_no_matrix(path: str, shape: Sequence[int]) -> str | None:
-    """Why a leaf is no matrix, or None if it is one."""
+    """Say why a leaf is no matrix, or None if it is one."""
     # Shapes such as (1, 1, C) are those of vectors that broadcast, unless the name says weight.
     spread = len(shape) > 2 and sum(n != 1 for n in shape) < 2 and not _WEIGHT.fits(path, 2)
     if len(shape) < 2 or spread:
@@ -71,12 +79,18 @@ def why_no_matrix(path: str, shape: Sequence[int]) -> str | None:
 
 
 def is_unknown(path: str, axes: int) -> bool:
-    """Whether a leaf of fewer than two axes is of no kind at all: perhaps a bias under another name."""
+    """Tell whether a leaf of fewer than two axes is of no kind.
+
+    It is perhaps a bias under another name.
+    """
     return axes < 2 and first_kind(tuple(KINDS), path, axes) is None
 
 
 def missing_kinds(kinds: Sequence[str], leaves: Sequence[tuple[str, int]]) -> list[str]:
-    """The kinds of which no leaf is, and should be: embeddings and tokens only where nothing has a name."""
+    """List the kinds of which no leaf is, and should be.
+
+    Embeddings and tokens are asked for only where nothing has a name.
+    """
     nameless = not any(re.search(r"[^\W\d]", path) for path, _ in leaves)
     asked = [kind for kind in kinds if nameless or kind in _VECTORS]
     return [kind for kind in asked if not any(first_kind((kind,), *leaf) for leaf in leaves)]
