@@ -175,7 +175,7 @@ def _spell(error: UnicodeError) -> tuple[str | bytes, int]:
     """Spell Greek letters and signs in ASCII, and escape whatever else."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
-    # a character that has no spelling becomes its escape, as \\u1234
+    # a character that has no spelling becomes its escape, as \u1234
     text = error.object[error.start : error.end].translate(_SPELLINGS)
     return text.encode("ascii", "backslashreplace").decode("ascii"), error.end
 
