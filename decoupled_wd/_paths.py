@@ -152,6 +152,7 @@ def _first_difference(got: PyTree, wanted: PyTree, prefix: bool, path: KeyPath) 
         lacks = [f"it lacks {missing}"] if missing != "[]" else []
         has = [f"the params have no {unknown}"] if unknown != "[]" else []
         return ", and ".join(lacks + has)
+    # the same keys in another type, as a tuple for a list, differ too
     if _level(got) != _level(wanted):
         place = f"at {path_name(path)!r}" if path else "at the top"
         return f"{place} it has {_article(got)}, where the params have {_article(wanted)}"

@@ -69,6 +69,7 @@ def _run(arguments: list[str]) -> None:
 
 def _missing(command: str, error: ModuleNotFoundError) -> str:
     """Say what to install: each command has an extra of its name."""
+    # a module of our own that is missing is a defect, and no extra installs it
     if error.name is None or error.name.startswith("decoupled_wd"):
         return str(error)
     return f"{command} needs {error.name}; install it with: pip install 'decoupled-wd[{command}]'"
@@ -95,12 +96,15 @@ def ends_cleanly(command: str = "decoupled-wd", farewell: str = "stopped") -> It
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
+            # the stream keeps its encoding: only what it cannot hold is spelled out
             stream.reconfigure(errors=_SPELLED)
     _farewells.append(f"{command}: {farewell}")
     try:
         try:
             yield
         finally:
+            # now, while an error can still be told: Python would flush after the last
+            # handler
             if sys.stdout is not None:
                 sys.stdout.flush()
     except KeyboardInterrupt:
@@ -171,6 +175,7 @@ def _spell(error: UnicodeError) -> tuple[str | bytes, int]:
     """Spell Greek letters and signs in ASCII, and escape whatever else."""
     if not isinstance(error, UnicodeEncodeError):
         raise error
+    # a character that has no spelling becomes its escape, as \u1234
     text = error.object[error.start : error.end].translate(_SPELLINGS)
     return text.encode("ascii", "backslashreplace").decode("ascii"), error.end
 
@@ -211,6 +216,7 @@ def _end_on_signals() -> None:
     shuts down.
     """
     reader, writer = socket.socketpair()
+    # a signal handler must not wait for a full pipe
     writer.setblocking(False)
     signal.set_wakeup_fd(writer.fileno(), warn_on_full_buffer=False)
     for ending in (signal.SIGINT, signal.SIGTERM):
@@ -223,6 +229,7 @@ def _end_on_signals() -> None:
 def _end(reader: socket.socket, _: socket.socket) -> None:
     number = 0
     while number not in (signal.SIGINT, signal.SIGTERM):
+        # Python writes the number of each signal that arrives
         number = reader.recv(1)[0]
     try:
         # the cursor, which a progress bar hides, on a line of its own

@@ -264,6 +264,7 @@ def scale_by_adabound(
         # of the directions only the places of absent leaves are used
         directions, state = adam.update(updates, state)
         t = state.count
+        # both bias corrections at once, as in the authors' code
         rate = lr * jnp.sqrt(1 - b2**t) / (1 - b1**t)
         lo, hi = f * (gamma * t / (gamma * t + 1)), f * (1 + 1 / (gamma * t))
 

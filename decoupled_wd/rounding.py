@@ -191,6 +191,7 @@ def weights(state: optax.OptState, params: optax.Params) -> optax.Params:
     """
     check_params("rounding.weights", params)
     order = "call weights(state, params) with the optimiser's whole state"
+    # the usual slip is to swap the two
     if _rounding_states(params):
         raise TypeError(f"params must be the parameters, got an optimiser's state; {order}")
     if not _is_state(state):
@@ -203,6 +204,7 @@ def weights(state: optax.OptState, params: optax.Params) -> optax.Params:
 
 def held_weights(state: optax.OptState, params: optax.Params) -> optax.Params:
     """Do as `weights`, for the state of any link, without boxes."""
+    # there may be several under optax.partition, each with leaves of its own
     for link in _rounding_states(state):
         params = _joined_tree(link.residual, params) if isinstance(link, ResidualState) else params
     return params
@@ -259,6 +261,7 @@ def _straight_through(function: Callable[..., Any]) -> Callable[..., Any]:
     ) -> tuple[PyTree, PyTree]:
         results = rounded(*primals)
         first, *integers = results if isinstance(results, tuple) else (results,)
+        # integers have no derivative, which JAX writes as float0
         zeros = [np.zeros(x.shape, jax.dtypes.float0) for x in integers]
         straight = tangents[0].astype(first.dtype)
         return results, (straight, *zeros) if zeros else straight

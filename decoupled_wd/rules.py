@@ -206,6 +206,7 @@ def towards_norm(radius: ArrayLike | None = None, axis: Axis = None) -> Rule:
     def init(params: optax.Params) -> TowardsNormState:
         # outside flax's boxes, whose axes of a sharding would be those of the weights
         bare = unbox(params)
+        # the norm of a shard is not that of its weight
         _check_whole(bare)
         return TowardsNormState(
             jax.tree.map_with_path(lambda path, p: _checked_norm(path, p, axis), bare)

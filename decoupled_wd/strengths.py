@@ -232,6 +232,7 @@ def keep_normalized(
     }
     for name, ratio in ratios.items():
         check_positive(name, ratio)
+    # λ_norm is the same in both runs, so it cancels
     change = (batch_ratio / (dataset_ratio * epochs_ratio)) ** 0.5
     return _transferred(weight_decay, change, learning_rate_ratio, coupling)
 

@@ -215,6 +215,23 @@ MUTATIONS = [
     Mutation("_paths", "siblings[path[:-1]] == 1", "True", "test_trees.py::test_keys_of_any_kind_have_one_form"),
     Mutation("_paths", "unbox(_contents(n)) if", "_contents(n) if",
              "test_trees.py::test_boxes_with_sharding_metadata"),
+    # slips
+    Mutation("_slips", "if c < STRONG:", "if c <= STRONG:",
+             "test_slips.py::test_what_removes_a_twentieth_of_a_weight_warns_at_the_place_that_calls"),
+    Mutation("_slips", "float(strength) * unit**coupling.p", "float(strength)",
+             "test_slips.py::test_nothing_else_warns"),
+    Mutation("_slips", " or isinstance(weight_decay, jax.Array)", "",
+             "test_slips.py::test_nothing_else_warns"),
+    Mutation("_slips", "return depth\n", "return 2\n",
+             "test_slips.py::test_what_removes_a_twentieth_of_a_weight_warns_at_the_place_that_calls"),
+    # the public names
+    Mutation("__init__", "raise AttributeError(str(error), name=name, obj=__name__) from error", "raise",
+             "test_public.py::test_help_works_without_the_extra"),
+    Mutation("study/__init__", "if error.name not in _EXTRA:", "if False:",
+             "test_public.py::test_a_missing_extra_is_told_from_a_missing_module"),
+    # tables
+    Mutation("diagnostics/_tables", "{html.escape(cell)}", "{cell}",
+             "diagnostics/test_preflight.py::test_text_and_html_show_the_rows"),
     # masks
     Mutation("masks/_mask", "least = min(a.multiplier, b.multiplier)", "least = a.multiplier * b.multiplier",
              "test_masks.py::test_masks_combine_leaf_by_leaf"),

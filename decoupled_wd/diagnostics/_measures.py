@@ -64,6 +64,7 @@ def sums_of_each(leaves: list[Leaf], fractions: list[PyTree]) -> jax.Array:
         kind = jax.tree.structure(leaf), *map(jax.typeof, jax.tree.leaves(leaf))
         alike.setdefault(kind if leaf.param.size <= _SMALL else i, []).append(i)
     rows = [_sums_together([leaves[i] for i in group], fractions) for group in alike.values()]
+    # back in the order of the leaves, as groups have mixed them
     order = np.argsort([i for group in alike.values() for i in group])
     table: jax.Array = jnp.concatenate(rows)[order] if rows else jnp.zeros((0, len(Sums._fields)))
     return table
@@ -99,6 +100,7 @@ def _sums(leaf: Leaf, fractions: list[PyTree]) -> jax.Array:
         same = landed == _rounded(widen(p) + _rounded(without, u.dtype), p.dtype)
         step = landed - widen(p)
     decayed = decay != 0
+    # as pairs, so that complex weights have conj(x)·y
     pairs = [(w, w), (without, without), (decay, decay), (w, step), (step, step)]
     terms = [(jnp.conj(x) * y).real for x, y in pairs] + [same & decayed, decayed]
     return _totals([jnp.broadcast_to(x, p.shape).astype(step.real.dtype) for x in terms])
@@ -133,6 +135,7 @@ def _blocked(
     if not axis or room == 1:
         return shape, [(0, 0)] * len(shape), tuple(range(axis, len(shape)))
     n = shape[axis - 1]
+    # a divisor needs no padding, if it is not much smaller than a block
     divisor = max(d for d in range(1, room + 1) if n % d == 0)
     length = divisor if 4 * divisor >= room else room
     count = math.ceil(n / length)

@@ -131,6 +131,7 @@ def record(
         state = inner.init(params)
         _check_decays(state)
         leaves = [p for p in jax.tree.leaves(params) if is_inexact(p)]
+        # one dtype for all, the widest that any leaf is computed in
         dtype = jnp.result_type(jnp.float32, *(wide_dtype(p.real) for p in leaves))
 
         def zeros(*shape: int) -> Record:
@@ -153,6 +154,7 @@ def record(
 
         # the steps 0, every, 2·every, …, in a form that no compiler decides beforehand, even for 1
         due = (state.count == 0) | (state.count - state.step >= every)
+        # what a step without a measurement hands on; it is not looked at
         idle = jnp.zeros((len(state.shrunk), len(Sums._fields)), state.shrunk.dtype)
         table = None
         if isinstance(due, jax.core.Tracer):
@@ -165,6 +167,7 @@ def record(
                 return True, _made_varying(_measured(links, leaves).astype(idle.dtype), given)
 
             first, table = jax.lax.cond(due, again, lambda: (True, _made_varying(idle, given)))
+            # the step that counts starts when the measured one has read its inputs
             updates = _after(first, updates)
         emitted, after, links, leaves = _observe(inner, updates, state.inner, params, extra)
         if table is None:
@@ -293,6 +296,7 @@ def _leaf(p: PyTree, u: PyTree, links: list[PyTree], rounded: bool) -> Leaf:
     here = [None if u is None or is_absent(m) else m for *_, m in links]
     # before any rounding, if a link saw them
     seen = [(w, delta) for (w, delta, *_), m in zip(links, here, strict=True) if m is not None]
+    # a leaf with m = 0 has no decay, and no pull to measure
     pulls = [pull if m else None for (_, _, pull, _), m in zip(links, here, strict=True)]
     carried = () if rounded and is_bfloat16(p) else None
     return Leaf(p, u, *(seen[0] if seen else (p, u)), pulls, here, carried)
@@ -317,6 +321,7 @@ def _records(
     due: Number, count: jax.Array, rates: _Rates, shrunk: jax.Array, table: jax.Array, held: PyTree
 ) -> PyTree:
     """Return the records of this step if it is due, else those held."""
+    # of all leaves the strongest decay, since a mean would hide it
     highest = _Rates(*(jnp.max(x, initial=0) for x in rates))
     total = _record(highest, jnp.min(shrunk, initial=0), Sums(*table.sum(0)))
     latest = count, total, _record(rates, shrunk, Sums(*table.T))

@@ -32,22 +32,31 @@ def _pattern(path: str, most_axes: float = float("inf")) -> _Pattern:
 # count, but in groups such as ``(?-i:D)``.
 KINDS: dict[str, tuple[_Pattern, ...]] = {
     "bias": (
+        # Haiku's b and offset, a norm's beta, flax's bias, torch's bias_ih and bias_hh
         _pattern(r"(?-i:b)|beta|offset|(\w+_)?bias(_\w+)?"),
+        # b1 of a hand-written network, if it is a vector: as a matrix it may be a block
         _pattern(r"(?-i:b)\d+|(\w+_)?shift", 1),
     ),
     "norm": (
+        # scales by their own name, whatever module they are in
         _pattern(r"(\w+_)?scale|gamma|weight_g|lambda_?\d+|layer_scale\w*|(?<=/)(?-i:g)"),
+        # parameters whose name says nothing, in a module whose name does
         _pattern(rf"({_NORM}|\w*norms?\d*(_\w+)?)/(scale|weight|gamma|bias|offset|beta)"),
         _pattern(rf"({_NORM}|{_LAYER_SCALE})/(w|g|kernel|weights?|(scale|shift)/\w+|gamma\w*)"),
+        # a weight of one axis is no matrix, so it scales what a norm has made
         _pattern(r"[^/]+/(weights?|kernel|w)|gamma_?\d*", 1),
     ),
     "embedding": (
         _pattern(r"\w*(embed|pos_enc)\w*|(\w+_)?embs?"),
+        # a patch embedding is a convolution, and decays as one
         _pattern(r"((?!\w*patch)\w*embed\w*|(\w+_)?embs?|wte|wpe)(/\d+)?/(weight\w*|table)"),
     ),
+    # inputs that are learned, and seen by every example
     "token": (_pattern(r"cls|probe|(\w+_)?tokens?|(cls|class)_embed\w*"),),
     "ssm": (
+        # Mamba and S4: the dynamics are exponentials of these
         _pattern(r"A_log|(log_A|A|lambda)_(real|imag|re|im)|(inv|log)_dt|dt_bias|log_(step|delta)"),
+        # LRU, Griffin, RWKV, and Mamba's D
         _pattern(r"(nu|theta|gamma)_log|a_param|time_(decay|first|mix\w*)|(?-i:D)"),
     ),
 }

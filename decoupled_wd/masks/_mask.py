@@ -192,7 +192,9 @@ def _operand(mask: MaskLike) -> MaskLike:
 
 
 def _check_called(mask: MaskLike) -> None:
-    if getattr(mask, "__module__", "").startswith(f"{__package__}.") and not isinstance(mask, Mask):
+    # a function without a module, as `exec` makes, has None there
+    ours = str(getattr(mask, "__module__", "")).startswith(f"{__package__}.")
+    if ours and not isinstance(mask, Mask):
         name = getattr(mask, "__name__", mask)
         raise TypeError(f"mask is a function that makes a mask; call it, as in mask=masks.{name}()")
 

@@ -45,6 +45,7 @@ def matches(mask: MaskLike, params: optax.Params) -> list[tuple[str, PyTree, Mat
 
     None and ``optax.MaskedNode`` are included.
     """
+    # absent leaves keep their place, so that a tree of multipliers fits
     leaves = named_leaves(params, is_leaf=is_absent)
     found = find(mask, Tree(params, leaves))
     rows = [

@@ -154,6 +154,7 @@ def _matrices(tree: Tree, stacked_axes: int) -> list[Match]:
 def _without(tree: Tree, *kinds: str, stacked_axes: int) -> list[Match]:
     rows = [(path, leaf, len(_shape(leaf)[stacked_axes:])) for path, leaf in tree.leaves]
     named = [(path, axes) for path, leaf, axes in rows if is_inexact(leaf)]
+    # optax.flatten has made one array of all weights
     if any(not path for path, _ in named):
         raise ValueError(
             f"without{kinds} goes by names, and the params are one array, which has none; instead "
