@@ -64,7 +64,9 @@ def study(options: argparse.Namespace, experiments: Sequence[Experiment], comman
     seconds = sum(experiment.seconds for experiment in experiments)
     console.print(f"{len(experiments)} experiments, about {duration(seconds)} on two x86-64 cores")
     root = store_of(options.out, options.profile)
+    # a damaged tree is told now, and not after the training
     check_groups(root)
+    # several experiments learn the same task, and it is made once
     load = cache(task)
     findings = []
     with _progress(console, root, seconds) as (run, advance):
@@ -72,6 +74,7 @@ def study(options: argparse.Namespace, experiments: Sequence[Experiment], comman
             learned = load(experiment.dataset, experiment.network)
             findings.append((experiment, experiment.design.measure(run, learned)))
             advance(experiment.seconds)
+    # the others have trained their share; one process writes
     if jax.process_index() > 0:
         return
     index(root)
@@ -217,6 +220,7 @@ def _progress(
 
     It gives a `Run`, and a function that counts finished seconds.
     """
+    # at least the name of what is trained and its percent must fit
     narrow = console.width < 80
     room = max(8, console.width - 16) if narrow else 44
     bar = () if narrow else (rich.progress.BarColumn(bar_width=20),)
@@ -233,6 +237,7 @@ def _progress(
         current = bars.add_task("", visible=False)
 
         def show(name: str, finished: int, cells: int) -> None:
+            # a new name is another training: its clock starts anew
             if bars.tasks[current].description != name:
                 bars.reset(current, description=name, visible=True)
             bars.update(current, completed=finished, total=cells)

@@ -82,8 +82,10 @@ def ridge(
     """
     _require(tolerance >= 0, f"tolerance must be >= 0 points, got {tolerance}")
     mean, rates, decays = _positive(_checked(error, learning_rate, weight_decay))
+    # a diverged cell is never the lowest, nor near it
     cost = np.where(np.isnan(mean), np.inf, mean)
     lowest, best = cost.argmin(axis=1), cost.min(axis=1)
+    # the best λ of a row at the edge may lie beyond the grid
     on_edge = (lowest == 0) | (lowest == cost.shape[1] - 1)
     kept = np.isfinite(best) & (best <= best.min() + tolerance) & ~(drop_edge & on_edge)
     rates, log_best = rates[kept], np.array([_vertex(np.log(decays), row) for row in cost[kept]])
@@ -127,6 +129,7 @@ def over_seeds(
     _require(resamples >= 1, f"resamples must be at least 1, got {resamples}; for example 1000")
     value = float(statistic(np.arange(seeds)))
     draws = np.random.default_rng(seed).integers(seeds, size=(resamples, seeds))
+    # few seeds give few different resamples: each is computed once
     distinct, times = np.unique(np.sort(draws, axis=1), axis=0, return_counts=True)
     found = np.repeat([statistic(drawn) for drawn in distinct], times)
     if seeds == 1 or np.isnan(found).all():
@@ -224,6 +227,7 @@ def summarize(
     slope, low, high = ridge_slope(
         error, *axes, tolerance=tolerance, drop_edge=drop_edge, level=level
     )
+    # the paper looks at the ten best cells, and a small grid has fewer
     has_ten = axes[0].size * np.count_nonzero(axes[1]) >= 10
     return {
         "optimizer": optimizer,

@@ -160,6 +160,7 @@ def draw(row: Row) -> Drawing:
     raw, scaled = {}, {}
     for value, task in row.tasks.items():
         error = row.error.sel(steps=task.steps, drop=True).rename({"weight_decay": "λ"})
+        # λ of a unit of normalised λ: the factor between the two axes
         one = normalized(
             1.0,
             batch_size=task.batch_size,

@@ -84,6 +84,7 @@ class Choice:
             for family, pair in trainings.items()
         }
         carried = self._carried_over(task, searches["momentum"][L2])
+        # tuned like the others, or the comparison would not be fair
         again = finalists(run, carried, at_the_end(run, carried), fresh_seeds=self.fresh_seeds)
         return Trained(searches, best, again)
 

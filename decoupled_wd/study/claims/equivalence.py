@@ -119,7 +119,9 @@ def lockstep(task: Task, cases: Mapping[str, Case], *, steps: int, seeds: int) -
             return weights + update, state
 
         def step(carry: PyTree, batch: PyTree) -> tuple[PyTree, dict[str, jax.Array]]:
+            # the first copy has the penalty, the second the decay
             strengths = jnp.array([case.l2, 0.0]), jnp.array([0.0, DECOUPLED_DECAY])
+            # both copies see the same batch and the same key
             both = jax.vmap(learn, (0, 0, 0, 0, None, None))
             weights, states = both(*carry, *strengths, *batch)
             distance, norm = (jnp.linalg.norm(w) for w in (weights[0] - weights[1], weights[1]))

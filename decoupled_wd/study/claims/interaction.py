@@ -91,6 +91,7 @@ def tabulate(grids: Grids, task: Task) -> list[dict[str, Any]]:
     for key, results in grids.items():
         for name, child in results.children.items():
             error = child["test_error"].transpose("learning_rate", "weight_decay", "seed")
+            # statistics know arrays and no labels
             values = (error[axis].values for axis in ("learning_rate", "weight_decay"))
             record = summarize(name, error.values, *values, tolerance=task.tolerance)
             records.append({"where": _where(task, *key), **record})

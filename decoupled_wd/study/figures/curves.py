@@ -68,6 +68,7 @@ def lines(
     """
     _check(panels, x, log, marks)
     columns = min(len(panels), 4)
+    # division rounded up
     rows = -(-len(panels) // columns)
     look = _looks(itertools.chain(*panels.values()))
     width = max(7.5, 1 + 3.75 * columns)
@@ -80,6 +81,7 @@ def lines(
             _draw_line(axis, values.sortby(x), x, TITLES.get(label, label), look[label])
         _use_logarithms(axis, log)
         _dress(axis, title, xlabel, "" if number % columns else ylabel)
+    # the last row may have places left
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
     _draw_legend(figure)
@@ -154,6 +156,7 @@ def bars(groups: Mapping[str, Mapping[str, Estimate]], *, ylabel: str) -> Figure
             y += 1
         axis.axhline(y, **_GRID)
         y += 1
+    # the first group is on top
     axis.set_ylim(y - 1, -1)
     axis.set_yticks(middles, [textwrap.fill(name, 40) for name in groups])
     if axis.get_xlim()[0] < 0 < axis.get_xlim()[1]:
@@ -170,6 +173,7 @@ def _looks(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
     The four optimisers have the same in every figure.
     """
     distinct = dict.fromkeys(labels)
+    # TITLES backwards gives AdamW, the paper's own, the first colour
     own = {label: _look(i) for i, label in enumerate(reversed(TITLES)) if label in distinct}
     free = (look for look in map(_look, itertools.count()) if look not in own.values())
     return {label: own[label] if label in own else next(free) for label in distinct}

@@ -117,6 +117,7 @@ def _colour_scale(errors: _Array, cap: float | None) -> _Scale:
     finite = errors[np.isfinite(errors)]
     if finite.size == 0:
         return 0.0, 100.0
+    # bad cells are many and far off: above the cap they look alike
     best, usual = float(finite.min()), float(np.ceil(np.quantile(finite, 0.6)))
     if cap is not None and not best < cap < np.inf:
         raise ValueError(f"cap must be finite and above the best error {best:g} %, got {cap}")
@@ -191,6 +192,7 @@ def _draw_ridge(axis: Axes, mean: xr.DataArray, found: Ridge) -> None:
         return
     x, y = np.log(found.learning_rate), np.log(found.weight_decay)
     line = np.linspace(x.min(), x.max(), 200)
+    # through the median of the intercepts, as Theil and Sen have it
     theil_sen = found.slope * line + np.median(y - found.slope * x)
     outline = [withStroke(linewidth=3.5, foreground="white")]
     for marks, look in ((_places(mean, line, theil_sen), "-"), (_places(mean, x, y), "o")):
@@ -213,6 +215,7 @@ def _draw_best(axis: Axes, mean: xr.DataArray, circled: int) -> None:
     error = mean.values
     order = np.argsort(error, axis=None, kind="stable")[: np.isfinite(error).sum()]
     row, column = np.unravel_index(order[:circled], error.shape)
+    # rings fill their cells whatever the size of the grid
     area = (140 / max(error.shape)) ** 2
     axis.scatter(column, row, area, "none", edgecolors="black", linewidths=1.5, zorder=3)
     star = axis.scatter(column[:1], row[:1], s=area, marker="*", color="black", zorder=4)

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from decoupled_wd.study.grid.interrupts import deferred
-from decoupled_wd.study.grid.types import Cell, PyTree
+from decoupled_wd.study.grid.types import PyTree, TrainOne
 
 Block = tuple[slice, ...]
 Results = dict[str, np.ndarray]
@@ -70,7 +70,7 @@ def blocks(shape: tuple[int, ...], block: tuple[int, ...]) -> list[Block]:
 
 
 def run_blocks(
-    cell: Cell,
+    cell: TrainOne,
     axes: Sequence[np.ndarray],
     todo: list[Block],
     size: int,
@@ -109,7 +109,7 @@ def run_blocks(
                 keep(where, {name: _part(v, index * size, where) for name, v in values.items()})
 
 
-def _over_cells(cell: Cell) -> Cell:
+def _over_cells(cell: TrainOne) -> TrainOne:
     """Maps a cell over a block, as the device likes it.
 
     On a CPU core that is in turn: its cache holds one run and not sixteen.

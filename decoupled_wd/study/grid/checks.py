@@ -208,6 +208,5 @@ def _check_same(name: str, given: np.ndarray, array: np.ndarray) -> None:
     if wrapped.any():
         raise ValueError(
             f"{name} holds {given[wrapped][0]}, which {array.dtype} cannot hold; number its "
-            "values anew, "
-            f"or use jax.enable_x64"
+            f"values anew, or use jax.enable_x64"
         )

@@ -28,6 +28,7 @@ def deferred() -> Iterator[None]:
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield
         return
+    # the last signal is enough: more of them ask for the same
     received: list[tuple[int, Any]] = []
     signal.signal(signal.SIGINT, lambda number, frame: received.append((number, frame)))
     try:

@@ -234,6 +234,7 @@ def _describes_group(file: Path) -> bool:
         found = json.loads(file.read_bytes())
     except (OSError, ValueError):
         return False
+    # an empty file of attributes is legal, a group without its format is none
     needed = {LAST: {"zarr_format": 2}, CONSOLIDATED: {"zarr_consolidated_format": 1}}
     if not isinstance(found, dict) or not found.items() >= needed.get(file.name, {}).items():
         return False

@@ -48,6 +48,7 @@ class Store:
         attributes = layout.attributes(axes, metrics, block, values, configuration)
         self._path, self._block = path, block
         self._data = layout.template(axes, metrics, attributes)
+        # the same numbers in another sweep have another checksum
         self._salt = digest(json.dumps(attributes)).encode()
         self._arrays: layout.Arrays = {}
         self._held = contextlib.ExitStack()
@@ -58,9 +59,11 @@ class Store:
             with self._held:
                 refused = self._open(self._path)
                 self._read()
+                # a finished store may lie where nothing can be written
                 if refused and self.cells < self._data[CHECKSUM].size:
                     with _kept(self._path):
                         raise refused
+                # all went well: the lock outlives this block, until __exit__
                 self._held = self._held.pop_all()
         return self
 
@@ -79,6 +82,7 @@ class Store:
 
     def write(self, where: Block, metrics: Results) -> None:
         """Keeps a block, then its checksum."""
+        # the checksum is last: a kill before it leaves a block that is trained again
         shape = [part.stop - part.start for part in where]
         for name, values in {
             **metrics,
@@ -92,13 +96,13 @@ class Store:
     def dataset(self) -> xr.Dataset:
         """Returns everything measured, once all processes are done."""
         if jax.process_count() > 1:
+            # only now has every process written its share
             _barrier("the store is complete")
             self._read()
         if self.cells < self._data[CHECKSUM].size:
             raise ValueError(
                 f"store must be one folder that all processes share, but in {self._path} the "
-                "blocks of "
-                f"others are missing"
+                f"blocks of others are missing"
             )
         return self._data.drop_vars(CHECKSUM)
 
@@ -147,8 +151,7 @@ class Store:
             files = ", ".join(str(self._marker(where)) for where in damaged)
             raise ValueError(
                 f"{self._path} is damaged in {len(damaged)} of its blocks; delete {files} and run "
-                "the same "
-                f"again to train only those anew"
+                f"the same again to train only those anew"
             )
 
     def _load(self, where: Block) -> bool:
@@ -178,6 +181,7 @@ class Store:
         crc = zlib.crc32(repr([part.start for part in where]).encode(), zlib.crc32(self._salt))
         for name in sorted(metrics):
             crc = zlib.crc32(np.ascontiguousarray(metrics[name]).tobytes(), crc)
+        # 0 marks what was never written
         return crc or 1
 
 

@@ -29,7 +29,7 @@ from decoupled_wd.study.grid.blocks import (
 )
 from decoupled_wd.study.grid.interrupts import deferred
 from decoupled_wd.study.grid.store import Store, digest
-from decoupled_wd.study.grid.types import Axis, Cell, Init, Loss, Metric, PyTree
+from decoupled_wd.study.grid.types import Axis, Init, Loss, Metric, PyTree, TrainOne
 
 
 def sweep(
@@ -155,7 +155,7 @@ def sweep(
 class _Run(NamedTuple):
     """Holds one training run, traced: what all cells share."""
 
-    cell: Cell
+    cell: TrainOne
     starts: PyTree
     lowered: jax.stages.Lowered
     metrics: dict[str, np.dtype]
@@ -221,7 +221,7 @@ def _cell(
     loss: Loss,
     metric: Metric,
     evaluations: int,
-) -> Cell:
+) -> TrainOne:
     """Returns one training run as a function of its hyperparameters."""
 
     def run(cell: jax.Array, starts: PyTree, data: PyTree) -> dict[str, jax.Array]:

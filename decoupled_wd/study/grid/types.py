@@ -16,5 +16,5 @@ Loss: TypeAlias = Callable[..., jax.Array]
 """``loss(params, *batch, key) -> scalar``."""
 Metric: TypeAlias = Callable[[PyTree, PyTree, PyTree], PyTree]
 """``metric(params, train, test) -> scalar``, or a dict of named scalars."""
-Cell: TypeAlias = Callable[[jax.Array, PyTree, PyTree], dict[str, jax.Array]]
+TrainOne: TypeAlias = Callable[[jax.Array, PyTree, PyTree], dict[str, jax.Array]]
 """``cell(hyperparameters and seed, starts, data) -> {metric: [evaluations]}``: one training run."""

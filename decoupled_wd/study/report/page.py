@@ -32,7 +32,7 @@ SIGNS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?", MISSING: "–"}
 """Each verdict is told by its words, its sign and its colour."""
 
 
-class Cell(NamedTuple):
+class Tile(NamedTuple):
     """Holds a cell of a heat map: its rectangle, and what it says.
 
     The rectangle is in pixels from the upper left.
@@ -49,7 +49,7 @@ class Map(NamedTuple):
     """Holds a heat map's title and its cells, highest row first."""
 
     title: str
-    rows: list[list[Cell]]
+    rows: list[list[Tile]]
 
 
 class Picture(NamedTuple):
@@ -94,6 +94,7 @@ def write(
         ValueError: an experiment's claim is not in `profiles.CLAIMS`, or there is no verdict.
         OSError: the folder cannot be written; what stood in it is kept.
     """
+    # refused before anything is written, since what stands there is kept
     if unknown := {experiment.claim for experiment, _ in findings} - set(CLAIMS):
         raise ValueError(f"findings has the claims {sorted(unknown)}; known are {list(CLAIMS)}")
     verdicts = [(each.claim, verdict) for each, found in findings for verdict in found.verdicts]
@@ -242,6 +243,7 @@ def _pictures(findings: Sequence[tuple[Experiment, Finding]]) -> list[list[Pictu
 
     def picture(name: str, figure: Figure) -> Picture:
         slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
+        # two figures may differ in signs alone, which no file name keeps
         taken[slug] += 1
         file = f"{slug}.png" if taken[slug] == 1 else f"{slug}-{taken[slug]}.png"
         return _picture(name, figure, file)
@@ -257,6 +259,7 @@ def _picture(name: str, figure: Figure, file: str) -> Picture:
     # twice the resolution is sharp on dense screens and on paper
     figure.savefig(drawn, format="png", dpi=2 * figure.dpi)
     data = base64.b64encode(drawn.getvalue()).decode()
+    # only heat maps have cells that can be pointed at
     maps = [_map(axis) for axis in figure.axes if axis.images and "format_coord" in vars(axis)]
     return Picture(name, file, data, *figure.bbox.size, _alt(name, figure), maps)
 
@@ -267,12 +270,12 @@ def _map(axis: Axes) -> Map:
     return Map(axis.get_title().replace("\n", ": "), cells[::-1])
 
 
-def _cell(axis: Axes, row: int, column: int) -> Cell:
+def _cell(axis: Axes, row: int, column: int) -> Tile:
     corners = [(column - 0.5, row - 0.5), (column + 0.5, row + 0.5)]
     (left, bottom), (right, top) = axis.transData.transform(corners)
     # matplotlib measures from the lower left, SVG from the upper left
     upper = axis.get_figure(root=True).bbox.height - top  # type: ignore[union-attr]
-    return Cell(left, upper, right - left, top - bottom, axis.format_coord(column, row))
+    return Tile(left, upper, right - left, top - bottom, axis.format_coord(column, row))
 
 
 def _alt(name: str, figure: Figure) -> str:

@@ -228,8 +228,7 @@ def cifar10(path: str | Path, *, validation_size: int = 5000) -> Dataset:
     if min(size, validation_size) < 1:
         raise ValueError(
             f"{path}: validation_size must leave both splits one of the {length} images in "
-            "x_train, "
-            f"got {validation_size}"
+            f"x_train, got {validation_size}"
         )
     y, y_test = (_cifar10_labels(path, name) for name in ("y_train", "y_test"))
     x, x_test = (load_array(path, name) for name in ("x_train", "x_test"))
@@ -263,14 +262,12 @@ def _check_cifar10(path: str | Path, x_name: str, y_name: str) -> int:
     if images.bytes > 100 * images.compressed_bytes:
         raise ValueError(
             f"{path}: {x_name} is {images.bytes} bytes compressed to {images.compressed_bytes}, "
-            "which no "
-            "photographs are; check what was stored"
+            "which no photographs are; check what was stored"
         )
     if labels.dtype.kind not in "iu" or labels.shape not in [(length,), (length, 1)]:
         raise ValueError(
             f"{path}: {y_name} must be integers [{length}] or [{length}, 1], one for each image, "
-            "got "
-            f"{labels.dtype} {list(labels.shape)}"
+            f"got {labels.dtype} {list(labels.shape)}"
         )
     return length
 

@@ -185,7 +185,7 @@ def convolve_patches(
     return patches @ kernel.reshape(-1, kernel.shape[-1])
 
 
-class Block(nnx.Module):
+class ResidualBlock(nnx.Module):
     """Adds a pre-activation residual to a shortcut.
 
     It computes ``s(x) + conv(relu(norm(conv(relu(norm(x))))))``; s is a 1×1 convolution.
@@ -242,7 +242,9 @@ class ResNet(nnx.Module):
         self.shape, dimensions = shape, len(shape) - 1
         self.stem = _conv(shape[-1], channels[0], 3, 2, dimensions, normalize, rngs)
         pairs = itertools.pairwise(channels)
-        self.blocks = nnx.List([Block(i, o, 2, dimensions, normalize, rngs) for i, o in pairs])
+        self.blocks = nnx.List(
+            [ResidualBlock(i, o, 2, dimensions, normalize, rngs) for i, o in pairs]
+        )
         self.norm = _norm(channels[-1], normalize, rngs)
         self.readout = nnx.Linear(channels[-1], classes, rngs=rngs)
 

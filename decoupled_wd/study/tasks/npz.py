@@ -32,6 +32,7 @@ def header(path: str | Path, name: str) -> Header:
     Raises:
         ValueError: names the file, and the array that is missing, damaged, or of Python objects.
     """
+    # zipfile alone reads a header without its array
     with _reading(path, name), zipfile.ZipFile(path) as archive:
         files = {file.filename.removesuffix(".npy"): file for file in archive.infolist()}
         file = files.get(name)
@@ -42,6 +43,7 @@ def header(path: str | Path, name: str) -> Header:
             if version not in _READ_HEADER:
                 raise ValueError(f"version {version} of the .npy format")
             shape, _, dtype = _READ_HEADER[version](array)
+            # where the header ends and the data should begin
             promised = array.tell() + math.prod(shape) * dtype.itemsize
         if dtype.hasobject:
             raise ValueError("it holds Python objects, which are never loaded")
