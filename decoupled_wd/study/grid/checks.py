@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from decoupled_wd._types import PyTree
 from decoupled_wd.study.grid.layout import RESERVED
-from decoupled_wd.study.grid.types import PyTree
 
 # a path folds the two slashes into one
 URL = re.compile(r"[A-Za-z][\w+.-]+:/|[A-Za-z][\w+.-]*::")

@@ -18,6 +18,7 @@ import numpy as np
 import optax
 import xarray as xr
 
+from decoupled_wd._types import PyTree
 from decoupled_wd.study.grid import checks, traced
 from decoupled_wd.study.grid.blocks import (
     Block,
@@ -29,7 +30,7 @@ from decoupled_wd.study.grid.blocks import (
 )
 from decoupled_wd.study.grid.interrupts import deferred
 from decoupled_wd.study.grid.store import Store, digest
-from decoupled_wd.study.grid.types import Axis, Init, Loss, Metric, PyTree, TrainOne
+from decoupled_wd.study.grid.types import Axis, Init, Loss, Metric, TrainOne
 
 
 def sweep(

@@ -10,8 +10,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from decoupled_wd._types import PyTree
 from decoupled_wd.study.grid.checks import check_names
-from decoupled_wd.study.grid.types import Loss, PyTree
+from decoupled_wd.study.grid.types import Loss
 
 
 def check_optimizer(optimizer: object) -> None:

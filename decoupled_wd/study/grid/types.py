@@ -1,13 +1,13 @@
 """What a sweep is given and what it hands on, as its signatures name it."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 import jax
 import numpy as np
 
-PyTree: TypeAlias = Any
-"""Params, data, states and their parts: any tree that JAX knows, down to a single leaf."""
+from decoupled_wd._types import PyTree
+
 Axis: TypeAlias = Sequence[float] | np.ndarray
 """The values of one hyperparameter."""
 Init: TypeAlias = Callable[[jax.Array], PyTree]
