@@ -3,10 +3,10 @@
 import jax
 import optax
 
-from decoupled_wd._checks import check_known, check_nonnegative, check_scalar_or_schedule
-from decoupled_wd._paths import broadcast_leaves, named_leaves, path_name
-from decoupled_wd._trees import is_absent, is_none
-from decoupled_wd._types import PyTree, PyTreeDef, WeightDecay
+from decoupled_wd._base.checks import check_known, check_nonnegative, check_scalar_or_schedule
+from decoupled_wd._base.leaves import is_absent, is_none
+from decoupled_wd._base.paths import broadcast_leaves, named_leaves, path_name
+from decoupled_wd._base.types import PyTree, PyTreeDef, WeightDecay
 from decoupled_wd.masks import MaskLike, multipliers
 
 

@@ -8,8 +8,8 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from decoupled_wd._paths import path_name
-from decoupled_wd._types import ScalarOrSchedule, WeightDecay
+from decoupled_wd._base.paths import path_name
+from decoupled_wd._base.types import ScalarOrSchedule, WeightDecay
 from decoupled_wd.coupling import Coupling
 from decoupled_wd.theory import half_life
 

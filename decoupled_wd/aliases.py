@@ -12,10 +12,10 @@ from typing import TypeAlias
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from decoupled_wd._checks import check_positive, check_scalar_or_schedule
+from decoupled_wd._base.checks import check_positive, check_scalar_or_schedule
+from decoupled_wd._base.types import ScalarOrSchedule, Schedule, WeightDecay
 from decoupled_wd._resolution import check_weight_decay
 from decoupled_wd._slips import warn_of_strong_l2
-from decoupled_wd._types import ScalarOrSchedule, Schedule, WeightDecay
 from decoupled_wd.coupling import PAPER, Coupling
 from decoupled_wd.masks import MaskLike, everything
 from decoupled_wd.preconditioners import scale_by_adam, scale_by_momentum

@@ -18,13 +18,13 @@ from typing import NamedTuple
 import jax
 from jax.typing import ArrayLike
 
-from decoupled_wd._checks import (
+from decoupled_wd._base.checks import (
     check_nonnegative,
     check_positive,
     check_scalar_or_schedule,
     scheduled,
 )
-from decoupled_wd._types import Number, ScalarOrSchedule, Schedule
+from decoupled_wd._base.types import Number, ScalarOrSchedule, Schedule
 
 
 class Rates(NamedTuple):

@@ -14,16 +14,23 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from decoupled_wd._checks import (
+from decoupled_wd._base.checks import (
     check_averaging_rate,
     check_nonnegative,
     check_positive,
     check_scalar_or_schedule,
     scheduled,
 )
-from decoupled_wd._trees import is_inexact, map_leaves, once_per_shape, root, wide_dtype, widen
-from decoupled_wd._types import Number, PyTree, ScalarOrSchedule
-from decoupled_wd._updates import check_gradients
+from decoupled_wd._base.leaves import (
+    is_inexact,
+    map_leaves,
+    once_per_shape,
+    root,
+    wide_dtype,
+    widen,
+)
+from decoupled_wd._base.types import Number, PyTree, ScalarOrSchedule
+from decoupled_wd._base.updates import check_gradients
 from decoupled_wd.coupling import follow
 
 

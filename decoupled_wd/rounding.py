@@ -26,10 +26,17 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from decoupled_wd._paths import path_name, structure_error, unbox
-from decoupled_wd._trees import dtype_name, dtype_of, is_absent, is_none, map_leaves, once_per_shape
-from decoupled_wd._types import Number, PyTree, PyTreeDef
-from decoupled_wd._updates import check_gradients, check_params
+from decoupled_wd._base.leaves import (
+    dtype_name,
+    dtype_of,
+    is_absent,
+    is_none,
+    map_leaves,
+    once_per_shape,
+)
+from decoupled_wd._base.paths import path_name, structure_error, unbox
+from decoupled_wd._base.types import Number, PyTree, PyTreeDef
+from decoupled_wd._base.updates import check_gradients, check_params
 from decoupled_wd.rules import Rule
 
 __all__ = ["residual", "stochastic_rounding", "weights"]

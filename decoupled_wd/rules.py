@@ -18,9 +18,8 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike
 
-from decoupled_wd._checks import check_at_least_one, check_nonnegative
-from decoupled_wd._paths import named_leaves, path_name, unbox
-from decoupled_wd._trees import (
+from decoupled_wd._base.checks import check_at_least_one, check_nonnegative
+from decoupled_wd._base.leaves import (
     dtype_name,
     dtype_of,
     is_absent,
@@ -30,7 +29,8 @@ from decoupled_wd._trees import (
     wide_dtype,
     widen,
 )
-from decoupled_wd._types import KeyPath, PyTree, PyTreeDef
+from decoupled_wd._base.paths import named_leaves, path_name, unbox
+from decoupled_wd._base.types import KeyPath, PyTree, PyTreeDef
 
 __all__ = [
     "Rule",

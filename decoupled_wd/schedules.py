@@ -13,8 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike
 
-from decoupled_wd._checks import check_at_least_one, check_known, check_nonnegative, check_ordered
-from decoupled_wd._types import Number, Schedule
+from decoupled_wd._base.checks import (
+    check_at_least_one,
+    check_known,
+    check_nonnegative,
+    check_ordered,
+)
+from decoupled_wd._base.types import Number, Schedule
 
 # optax counts steps in int32
 _LAST_STEP = np.iinfo(np.int32).max

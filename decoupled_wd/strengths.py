@@ -6,8 +6,13 @@ import math
 
 from jax.typing import ArrayLike
 
-from decoupled_wd._checks import check_at_least_one, check_known, check_nonnegative, check_positive
-from decoupled_wd._types import Number, Schedule
+from decoupled_wd._base.checks import (
+    check_at_least_one,
+    check_known,
+    check_nonnegative,
+    check_positive,
+)
+from decoupled_wd._base.types import Number, Schedule
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.schedules import check_cycles, cycle
 

@@ -16,8 +16,8 @@ import jax
 import numpy as np
 from jax.typing import ArrayLike
 
-from decoupled_wd._checks import check_averaging_rate, check_nonnegative, check_positive
-from decoupled_wd._types import Number
+from decoupled_wd._base.checks import check_averaging_rate, check_nonnegative, check_positive
+from decoupled_wd._base.types import Number
 
 __all__ = [
     "adamw_norm",

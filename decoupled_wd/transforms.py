@@ -14,12 +14,12 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from decoupled_wd._checks import check_type, scheduled
+from decoupled_wd._base.checks import check_type, scheduled
+from decoupled_wd._base.leaves import cast_like, once_per_shape, wide_dtype, widen
+from decoupled_wd._base.types import Number, PyTree, ScalarOrSchedule, WeightDecay
+from decoupled_wd._base.updates import check_gradients, check_params, check_structure
 from decoupled_wd._resolution import check_fit, check_weight_decay, per_leaf, resolve
 from decoupled_wd._slips import warn_of_strong_decay
-from decoupled_wd._trees import cast_like, once_per_shape, wide_dtype, widen
-from decoupled_wd._types import Number, PyTree, ScalarOrSchedule, WeightDecay
-from decoupled_wd._updates import check_gradients, check_params, check_structure
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.masks import MaskLike, everything, select
 from decoupled_wd.rounding import check_rounding, held_weights, is_rounding_state

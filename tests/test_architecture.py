@@ -19,10 +19,7 @@ CORE = sorted(name for name in MODULES if not name.startswith("study"))
 # each room stands above all that it imports; a folder is one room to those outside it
 FLOORS = {
     "": [
-        {"_types"},
-        {"_checks", "_trees"},
-        {"_paths"},
-        {"_updates"},
+        {"_base"},
         {"coupling", "schedules", "theory", "rules"},
         {"strengths", "preconditioners", "masks", "rounding"},
         {"_resolution", "_slips"},
@@ -30,6 +27,12 @@ FLOORS = {
         {"aliases", "diagnostics"},
         {"__init__", "cli"},
         {"_start", "study"},
+    ],
+    "_base": [
+        {"types", "__init__"},
+        {"checks", "leaves"},
+        {"paths"},
+        {"updates"},
     ],
     "masks": [
         {"_kinds", "_patterns"},

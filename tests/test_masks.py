@@ -18,7 +18,7 @@ from wrong_masks import Pairs
 
 import decoupled_wd as dwd
 from decoupled_wd import masks
-from decoupled_wd._paths import named_leaves
+from decoupled_wd._base.paths import named_leaves
 
 
 def by_path(mask, params):

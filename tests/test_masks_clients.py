@@ -12,7 +12,7 @@ import pytest
 from flax import nnx
 
 from decoupled_wd import masks
-from decoupled_wd._paths import named_leaves
+from decoupled_wd._base.paths import named_leaves
 
 KINDS = ("bias", "norm", "embedding", "token", "ssm")
 

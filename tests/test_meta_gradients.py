@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import decoupled_wd as dwd
-from decoupled_wd._trees import root
+from decoupled_wd._base.leaves import root
 from decoupled_wd.preconditioners import scale_by_adabound
 from decoupled_wd.rules import cautious, lp, towards, towards_norm, towards_start, towards_zero
 

@@ -13,8 +13,8 @@ import pytest
 from flax import nnx
 from libraries import LIBRARIES, NNX, TOKENS, Linen, Nnx
 
-from decoupled_wd._paths import broadcast_leaves, named_leaves, structure_error, unbox
-from decoupled_wd._updates import check_gradients
+from decoupled_wd._base.paths import broadcast_leaves, named_leaves, structure_error, unbox
+from decoupled_wd._base.updates import check_gradients
 
 
 def paths(tree, **options):

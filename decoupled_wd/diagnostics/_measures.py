@@ -11,8 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.typing import ArrayLike, DTypeLike
 
-from decoupled_wd._trees import float_info, widen
-from decoupled_wd._types import Number, PyTree
+from decoupled_wd._base.leaves import float_info, widen
+from decoupled_wd._base.types import Number, PyTree
 
 # weights that are added one after another: float32 cannot count past 2^24
 _BLOCK = 512

@@ -12,10 +12,10 @@ import optax
 from jax.typing import ArrayLike
 
 from decoupled_wd import masks
-from decoupled_wd._checks import check_nonnegative, scheduled
-from decoupled_wd._paths import broadcast_leaves
-from decoupled_wd._trees import is_absent, is_inexact, kind_of
-from decoupled_wd._types import Number, PyTree, ScalarOrSchedule, WeightDecay
+from decoupled_wd._base.checks import check_nonnegative, scheduled
+from decoupled_wd._base.leaves import is_absent, is_inexact, kind_of
+from decoupled_wd._base.paths import broadcast_leaves
+from decoupled_wd._base.types import Number, PyTree, ScalarOrSchedule, WeightDecay
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.diagnostics._tables import Cells, Table, as_number, columns
 from decoupled_wd.theory import half_life

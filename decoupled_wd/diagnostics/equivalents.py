@@ -9,7 +9,7 @@ import math
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from decoupled_wd._checks import check_at_least_one
+from decoupled_wd._base.checks import check_at_least_one
 from decoupled_wd.coupling import FRAMEWORKS, PAPER, Coupling, convert_weight_decay
 from decoupled_wd.diagnostics._tables import Cells, Table, as_number
 from decoupled_wd.strengths import normalized

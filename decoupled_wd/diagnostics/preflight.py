@@ -16,10 +16,10 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from decoupled_wd._checks import check_at_least_one, scheduled
-from decoupled_wd._paths import named_leaves
-from decoupled_wd._trees import float_info, is_absent, widen
-from decoupled_wd._types import Number, PyTree, ScalarOrSchedule, WeightDecay
+from decoupled_wd._base.checks import check_at_least_one, scheduled
+from decoupled_wd._base.leaves import float_info, is_absent, widen
+from decoupled_wd._base.paths import named_leaves
+from decoupled_wd._base.types import Number, PyTree, ScalarOrSchedule, WeightDecay
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.diagnostics._tables import Cells, Table, as_number, columns
 from decoupled_wd.diagnostics.describe import PlannedLeaf, describe

@@ -10,11 +10,11 @@ import numpy as np
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from decoupled_wd._checks import check_at_least_one, check_type
-from decoupled_wd._paths import named_leaves
-from decoupled_wd._trees import is_absent, is_inexact, manual_axes, wide_dtype
-from decoupled_wd._types import Number, PyTree, PyTreeDef
-from decoupled_wd._updates import check_params
+from decoupled_wd._base.checks import check_at_least_one, check_type
+from decoupled_wd._base.leaves import is_absent, is_inexact, manual_axes, wide_dtype
+from decoupled_wd._base.paths import named_leaves
+from decoupled_wd._base.types import Number, PyTree, PyTreeDef
+from decoupled_wd._base.updates import check_params
 from decoupled_wd.diagnostics._measures import Leaf, Sums, compensated, sums_of_each
 from decoupled_wd.rounding import is_bfloat16, is_rounding_state
 from decoupled_wd.transforms import Applied, DecayWeightsState, observed

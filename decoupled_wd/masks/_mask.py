@@ -9,10 +9,10 @@ from typing import Any, NamedTuple, TypeAlias
 import jax.numpy as jnp
 import optax
 
-from decoupled_wd._checks import check_known, check_nonnegative
-from decoupled_wd._paths import broadcast_leaves
-from decoupled_wd._trees import dtype_of, is_inexact
-from decoupled_wd._types import Nested, Number, PyTree
+from decoupled_wd._base.checks import check_known, check_nonnegative
+from decoupled_wd._base.leaves import dtype_of, is_inexact
+from decoupled_wd._base.paths import broadcast_leaves
+from decoupled_wd._base.types import Nested, Number, PyTree
 
 
 class Match(NamedTuple):

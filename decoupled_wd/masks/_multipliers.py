@@ -7,9 +7,9 @@ import warnings
 import jax
 import optax
 
-from decoupled_wd._paths import named_leaves, some
-from decoupled_wd._trees import is_absent, is_inexact, kind_of
-from decoupled_wd._types import PyTree, PyTreeDef
+from decoupled_wd._base.leaves import is_absent, is_inexact, kind_of
+from decoupled_wd._base.paths import named_leaves, some
+from decoupled_wd._base.types import PyTree, PyTreeDef
 from decoupled_wd.masks._mask import MaskLike, Match, Tree, find
 
 

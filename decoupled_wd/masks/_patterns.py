@@ -9,8 +9,8 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import TypeAlias
 
-from decoupled_wd._paths import some
-from decoupled_wd._types import Number
+from decoupled_wd._base.paths import some
+from decoupled_wd._base.types import Number
 
 Rules: TypeAlias = Sequence[tuple[str, float]]
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import optax
 
-from decoupled_wd._checks import check_nonnegative
-from decoupled_wd._trees import is_inexact
-from decoupled_wd._types import Number, PyTree
+from decoupled_wd._base.checks import check_nonnegative
+from decoupled_wd._base.leaves import is_inexact
+from decoupled_wd._base.types import Number, PyTree
 from decoupled_wd.masks import _patterns
 from decoupled_wd.masks._kinds import KINDS, first_kind, is_unknown, missing_kinds, why_no_matrix
 from decoupled_wd.masks._mask import Mask, Match, Tree, as_multiplier

@@ -15,7 +15,7 @@ from test_masks import MIXED, layer
 
 import decoupled_wd as dwd
 from decoupled_wd import masks
-from decoupled_wd._paths import named_leaves
+from decoupled_wd._base.paths import named_leaves
 from decoupled_wd.diagnostics.describe import PlannedLeaf, describe
 
 PARAMS = {

@@ -21,7 +21,7 @@ from jax.flatten_util import ravel_pytree
 from jax.typing import ArrayLike
 
 from decoupled_wd import adam, decouple, sgd
-from decoupled_wd._types import PyTree
+from decoupled_wd._base.types import PyTree
 from decoupled_wd.study.claims.drawings import Drawing, Lines
 from decoupled_wd.study.claims.optimizers import Scalar
 from decoupled_wd.study.claims.verdicts import Finding, Verdict

@@ -16,7 +16,7 @@ from jax.flatten_util import ravel_pytree
 from numpy.typing import NDArray
 
 from decoupled_wd import add_decayed_weights, scale_by_adam, scale_by_momentum
-from decoupled_wd._types import PyTree
+from decoupled_wd._base.types import PyTree
 from decoupled_wd.study.claims.drawings import Bars, Drawing, Lines
 from decoupled_wd.study.claims.optimizers import Scalar
 from decoupled_wd.study.claims.tuning import (

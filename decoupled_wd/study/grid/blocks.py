@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import numpy as np
 
-from decoupled_wd._types import PyTree
+from decoupled_wd._base.types import PyTree
 from decoupled_wd.study.grid.interrupts import deferred
 from decoupled_wd.study.grid.types import TrainOne
 

@@ -20,7 +20,7 @@ import numpy as np
 import xarray as xr
 from jax.experimental import multihost_utils
 
-from decoupled_wd._types import PyTree
+from decoupled_wd._base.types import PyTree
 from decoupled_wd.study.grid import description, layout
 from decoupled_wd.study.grid.blocks import Block, Results, blocks
 from decoupled_wd.study.grid.layout import CHECKSUM

@@ -18,7 +18,7 @@ import numpy as np
 import optax
 import xarray as xr
 
-from decoupled_wd._types import PyTree
+from decoupled_wd._base.types import PyTree
 from decoupled_wd.study.grid import checks, traced
 from decoupled_wd.study.grid.blocks import (
     Block,

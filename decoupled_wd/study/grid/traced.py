@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from decoupled_wd._types import PyTree
+from decoupled_wd._base.types import PyTree
 from decoupled_wd.study.grid.checks import check_names
 from decoupled_wd.study.grid.types import Loss
 

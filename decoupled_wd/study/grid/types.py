@@ -6,7 +6,7 @@ from typing import TypeAlias
 import jax
 import numpy as np
 
-from decoupled_wd._types import PyTree
+from decoupled_wd._base.types import PyTree
 
 Axis: TypeAlias = Sequence[float] | np.ndarray
 """The values of one hyperparameter."""

@@ -7,9 +7,9 @@ import functools
 import jax
 import jax.numpy as jnp
 
-from decoupled_wd._paths import path_name, structure_error
-from decoupled_wd._trees import dtype_name, dtype_of, is_absent, is_none
-from decoupled_wd._types import DType, PyTree, PyTreeDef
+from decoupled_wd._base.leaves import dtype_name, dtype_of, is_absent, is_none
+from decoupled_wd._base.paths import path_name, structure_error
+from decoupled_wd._base.types import DType, PyTree, PyTreeDef
 
 
 def check_gradients(what: str, updates: PyTree, like: PyTree) -> None:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from decoupled_wd._types import Number
+from decoupled_wd._base.types import Number
 
 _NUMBERS = (int, float, complex, np.generic, np.ndarray, jax.Array)
 

@@ -10,8 +10,8 @@ import jax
 import optax
 from jax.tree_util import DictKey, FlattenedIndexKey, keystr
 
-from decoupled_wd._trees import is_absent
-from decoupled_wd._types import KeyPath, PyTree, PyTreeDef
+from decoupled_wd._base.leaves import is_absent
+from decoupled_wd._base.types import KeyPath, PyTree, PyTreeDef
 
 
 def path_name(path: KeyPath) -> str:

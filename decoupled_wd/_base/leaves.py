@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import DTypeLike
 
-from decoupled_wd._types import DType, PyTree, PyTreeDef
+from decoupled_wd._base.types import DType, PyTree, PyTreeDef
 
 Result = TypeVar("Result")
 

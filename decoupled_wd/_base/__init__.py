@@ -1,0 +1,1 @@
+"""What every other module stands on: types, checks of arguments, and trees with their paths."""
