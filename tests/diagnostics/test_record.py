@@ -656,3 +656,10 @@ def test_one_function_is_traced_for_each_shape():
 def test_bad_arguments(make, error, message):
     with pytest.raises(error, match=message):
         make()
+
+
+def test_python_numbers_are_weights_as_in_optax():
+    optimizer, params = record(dwd.sgdw(0.5, 0.25)), {"b": 0.5, "w": 2.0}
+    _, state = optimizer.update({"b": 1.0, "w": 1.0}, optimizer.init(params), params)
+    norms = [float(row.decay_norm) for row in recorded(state, params).values()]
+    assert norms == pytest.approx([0.125, 0.5])
