@@ -61,13 +61,17 @@ def sums_of_each(leaves: list[Leaf], fractions: list[PyTree]) -> jax.Array:
     """
     alike: dict[object, list[int]] = {}
     for i, leaf in enumerate(leaves):
-        kind = jax.tree.structure(leaf), *map(jax.typeof, jax.tree.leaves(leaf))
-        alike.setdefault(kind if np.size(leaf.param) <= _SMALL else i, []).append(i)
+        alike.setdefault(_kind(leaf) if np.size(leaf.param) <= _SMALL else i, []).append(i)
     rows = [_sums_together([leaves[i] for i in group], fractions) for group in alike.values()]
     # back in the order of the leaves, as groups have mixed them
     order = np.argsort([i for group in alike.values() for i in group])
     table: jax.Array = jnp.concatenate(rows)[order] if rows else jnp.zeros((0, len(Sums._fields)))
     return table
+
+
+def _kind(leaf: Leaf) -> tuple[object, ...]:
+    """Tell what leaves must share to be stacked: structure, shapes, dtypes and shardings."""
+    return jax.tree.structure(leaf), *map(jax.typeof, jax.tree.leaves(leaf))
 
 
 def _sums_together(leaves: list[Leaf], fractions: list[PyTree]) -> jax.Array:
