@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import math
 import os
 import re
 import shlex
@@ -20,9 +21,11 @@ import rich.progress
 from rich.text import Text
 
 from decoupled_wd.cli import ends_cleanly
+from decoupled_wd.study.claims.verdicts import Finding
 from decoupled_wd.study.grid.groups import check_groups, index
 from decoupled_wd.study.grid.layout import lock_of, store_of
 from decoupled_wd.study.grid.locks import locked
+from decoupled_wd.study.looks import look
 from decoupled_wd.study.profiles import CLAIMS, PROFILES, Experiment
 from decoupled_wd.study.report.page import PAGES, duration, write
 from decoupled_wd.study.report.terminal import verdicts_table
@@ -68,12 +71,15 @@ def study(options: argparse.Namespace, experiments: Sequence[Experiment], comman
     check_groups(root)
     # several experiments learn the same task, and it is made once
     load = cache(task)
-    findings = []
     with _progress(console, root, seconds) as (run, advance):
-        for experiment in experiments:
+
+        def measure(experiment: Experiment, number: int) -> Finding:
             learned = load(experiment.dataset, experiment.network)
-            findings.append((experiment, experiment.design.measure(run, learned)))
-            advance(experiment.seconds)
+            finding = experiment.design.measure(run, learned, number)
+            advance(experiment.seconds if number == 0 else 0.0)
+            return finding
+
+        findings = look(experiments, measure, seconds=60 * options.minutes)
     # the others have trained their share; one process writes
     if jax.process_index() > 0:
         return
@@ -89,6 +95,9 @@ def study(options: argparse.Namespace, experiments: Sequence[Experiment], comman
         seconds=elapsed,
     )
     console.print(verdicts_table(findings, console.width))
+    if left_out := [e for e in experiments if not any(e is found for found, _ in findings)]:
+        names = ", ".join(f"({e.claim}) {e.dataset}, {e.network}" for e in left_out)
+        console.print(Text(f"not measured within --minutes {options.minutes:g}: {names}"))
     files = f"report.html, claims.json, claims.md, table.json, figures and {root.name}"
     console.print(Text(f"{files} in {options.out}, after {duration(elapsed)}"), soft_wrap=True)
 
@@ -121,6 +130,12 @@ def _parser() -> argparse.ArgumentParser:
         help="which claims to measure, with commas between them, or all that the profile has",
     )
     parser.add_argument(
+        "--minutes",
+        type=_minutes,
+        default=math.inf,
+        help="the time after which nothing new is begun, even if statements are undecided",
+    )
+    parser.add_argument(
         "--out", type=_folder, default="study-results", help="folder for the results"
     )
     parser.add_argument(
@@ -139,6 +154,16 @@ def _claims(text: str) -> list[str]:
             f"must be some of {','.join(CLAIMS)}, got {unknown[0]!r}; all are those of the profile"
         )
     return claims
+
+
+def _minutes(text: str) -> float:
+    try:
+        minutes = float(text)
+    except ValueError:
+        minutes = math.nan
+    if not minutes > 0:
+        raise argparse.ArgumentTypeError(f"must be a number of minutes > 0, got {text!r}")
+    return minutes
 
 
 def _experiments(profile: str, claims: Sequence[str]) -> list[Experiment]:

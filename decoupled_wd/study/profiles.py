@@ -54,6 +54,10 @@ def more_points() -> Dataset:
     return mnist1d(train_size=4000)
 
 
+# how many seeds, or searches, there are at each look
+_DEFAULT_LOOKS = (8, 16, 32)
+_LOOKS = (8, 16, 32)
+_SEARCHES = (12, 24, 48)
 # one α in the default study, two in full
 _RATES = {"AdamW": (0.025,)}
 _MORE_RATES = {"AdamW": (0.0125, 0.025), "SGDW": (0.05, 0.2)}
@@ -68,10 +72,8 @@ _TWO_SCHEDULES = ("cosine", "fixed")
 
 _DEFAULT = (
     Experiment("i", "mnist1d", "mlp", Equivalence(), seconds=5),
-    Experiment("ii", "mnist1d", "mlp", Interaction(grid=8, seeds=5), seconds=56),
-    Experiment(
-        "iii", "mnist1d", "mlp", Generalization(grid=8, seeds=5, fresh_seeds=20), seconds=11
-    ),
+    Experiment("ii", "mnist1d", "mlp", Interaction(grid=8, looks=_DEFAULT_LOOKS), seconds=56),
+    Experiment("iii", "mnist1d", "mlp", Generalization(grid=8, looks=_DEFAULT_LOOKS), seconds=11),
     Experiment(
         "iv",
         "mnist1d",
@@ -79,7 +81,7 @@ _DEFAULT = (
         Budget(
             budgets={"epochs": (8, 32, 128)},
             learning_rates=_RATES,
-            seeds=8,
+            looks=_DEFAULT_LOOKS,
             dataset=more_points,
         ),
         seconds=30,
@@ -88,7 +90,11 @@ _DEFAULT = (
         "v",
         "mnist1d",
         "mlp",
-        Restarts(learning_rates=_RESTARTED_RATES, normalized_decays=_NORMALIZED_DECAYS, seeds=8),
+        Restarts(
+            learning_rates=_RESTARTED_RATES,
+            normalized_decays=_NORMALIZED_DECAYS,
+            looks=_DEFAULT_LOOKS,
+        ),
         seconds=23,
     ),
 )
@@ -101,46 +107,46 @@ _FULL = (
         "ii",
         "mnist1d",
         "mlp",
-        Interaction(grid=9, seeds=5, schedules=_ALL_SCHEDULES, couplings=(PAPER, LR)),
+        Interaction(grid=9, looks=_LOOKS, schedules=_ALL_SCHEDULES, couplings=(PAPER, LR)),
         seconds=320,
     ),
     Experiment(
         "ii",
         "mnist1d",
         "mlp without BatchNorm",
-        Interaction(grid=9, seeds=5, couplings=(PAPER, LR)),
+        Interaction(grid=9, looks=_LOOKS, couplings=(PAPER, LR)),
         seconds=86,
     ),
     Experiment(
-        "ii", "digits", "mlp", Interaction(grid=9, seeds=5, couplings=(PAPER, LR)), seconds=58
+        "ii", "digits", "mlp", Interaction(grid=9, looks=_LOOKS, couplings=(PAPER, LR)), seconds=58
     ),
     Experiment(
         "ii",
         "digits",
         "resnet",
-        Interaction(grid=9, seeds=5, schedules=_TWO_SCHEDULES),
+        Interaction(grid=9, looks=_LOOKS, schedules=_TWO_SCHEDULES),
         seconds=470,
     ),
     Experiment(
         "iii",
         "mnist1d",
         "mlp",
-        Generalization(grid=9, seeds=5, fresh_seeds=20, schedules=_ALL_SCHEDULES),
+        Generalization(grid=9, looks=_LOOKS, schedules=_ALL_SCHEDULES),
         seconds=36,
     ),
     Experiment(
         "iii",
         "mnist1d",
         "mlp without BatchNorm",
-        Generalization(grid=9, seeds=5, fresh_seeds=20),
+        Generalization(grid=9, looks=_LOOKS),
         seconds=11,
     ),
-    Experiment("iii", "digits", "mlp", Generalization(grid=9, seeds=5, fresh_seeds=20), seconds=9),
+    Experiment("iii", "digits", "mlp", Generalization(grid=9, looks=_LOOKS), seconds=9),
     Experiment(
         "iii",
         "digits",
         "resnet",
-        Generalization(grid=9, seeds=5, fresh_seeds=20, schedules=_TWO_SCHEDULES),
+        Generalization(grid=9, looks=_LOOKS, schedules=_TWO_SCHEDULES),
         seconds=78,
     ),
     Experiment(
@@ -154,7 +160,7 @@ _FULL = (
                 "batch size": (512, 128, 32),
             },
             learning_rates=_MORE_RATES,
-            seeds=10,
+            looks=_LOOKS,
             decays=_DECAYS,
             dataset=more_points,
         ),
@@ -167,7 +173,7 @@ _FULL = (
         Budget(
             budgets={"epochs": (25, 100, 400)},
             learning_rates=_MORE_RATES,
-            seeds=10,
+            looks=_LOOKS,
             decays=_STRONG_DECAYS,
         ),
         seconds=260,
@@ -177,7 +183,7 @@ _FULL = (
         "mnist1d",
         "mlp",
         Restarts(
-            learning_rates=_MORE_RESTARTED_RATES, normalized_decays=_NORMALIZED_DECAYS, seeds=10
+            learning_rates=_MORE_RESTARTED_RATES, normalized_decays=_NORMALIZED_DECAYS, looks=_LOOKS
         ),
         seconds=74,
     ),
@@ -186,18 +192,18 @@ _FULL = (
         "digits",
         "resnet",
         Restarts(
-            learning_rates=_MORE_RESTARTED_RATES, normalized_decays=_NORMALIZED_DECAYS, seeds=10
+            learning_rates=_MORE_RESTARTED_RATES, normalized_decays=_NORMALIZED_DECAYS, looks=_LOOKS
         ),
         seconds=120,
     ),
-    Experiment("vi", "mnist1d", "mlp", Choice(trials=48, seeds=5, fresh_seeds=20), seconds=264),
-    Experiment("vi", "digits", "resnet", Choice(trials=32, seeds=5, fresh_seeds=20), seconds=644),
-    Experiment("vi", "mnist1d", "mlp", Inclusion(trials=48, seeds=5, fresh_seeds=20), seconds=55),
+    Experiment("vi", "mnist1d", "mlp", Choice(trials=16, looks=_SEARCHES), seconds=264),
+    Experiment("vi", "digits", "resnet", Choice(trials=16, looks=_SEARCHES), seconds=644),
+    Experiment("vi", "mnist1d", "mlp", Inclusion(trials=16, looks=_SEARCHES), seconds=55),
+    Experiment("vi", "digits", "resnet", Inclusion(trials=16, looks=_SEARCHES), seconds=165),
+    Experiment("vii", "mnist1d", "mlp", Superconvergence(trials=16, looks=_SEARCHES), seconds=107),
     Experiment(
-        "vi", "digits", "resnet", Inclusion(trials=48, seeds=5, fresh_seeds=20), seconds=165
+        "vii", "digits", "resnet", Superconvergence(trials=16, looks=_SEARCHES), seconds=202
     ),
-    Experiment("vii", "mnist1d", "mlp", Superconvergence(grid=8, seeds=5), seconds=107),
-    Experiment("vii", "digits", "resnet", Superconvergence(grid=6, seeds=5), seconds=202),
 )
 
 PROFILES: Mapping[str, tuple[Experiment, ...]] = MappingProxyType(

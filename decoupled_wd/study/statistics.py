@@ -15,7 +15,15 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.stats import theilslopes  # type: ignore[import-untyped]
+from scipy.interpolate import CubicSpline  # type: ignore[import-untyped]
+from scipy.stats import sem, theilslopes  # type: ignore[import-untyped]
+from scipy.stats import t as student
+
+WIDTH = 0.7 * float(np.log(2))
+FINER = 8
+"""Places between two neighbouring points at which the error of a valley is interpolated."""
+SHIFTS = 50
+"""Steps of the mean shift, which halve what is left of its way or better."""
 
 _Array = NDArray[np.float64]
 _Grid = tuple[_Array, _Array, _Array]  # mean error, learning rate, weight decay
@@ -33,11 +41,13 @@ class Ridge(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """Holds a statistic and its interval, by default of 95 %."""
+    """Holds a statistic, its interval, and what the interval was made of."""
 
     value: float
     low: float
     high: float
+    standard_error: float = 0.0
+    seeds: int = 1
 
 
 class Cell(NamedTuple):
@@ -94,75 +104,76 @@ def ridge(
 
 
 def over_seeds(
-    statistic: Callable[[NDArray[np.intp]], float],
-    seeds: int,
-    *,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
+    statistic: Callable[[NDArray[np.intp]], float], seeds: int, *, level: float = 0.95
 ) -> Estimate:
-    """Estimates a statistic and its interval, by a bootstrap over seeds.
+    """Estimates a statistic and its interval, by a jackknife over seeds.
 
-    A resample draws S of the S seeds with replacement; one whose statistic is NaN is left out. The
-    S^S resamples are drawn and not enumerated, so that ten seeds need no other code than three.
-    With three or four the interval is rough, and rather too narrow; with a single seed, or if
-    every statistic is NaN, it is (nan, nan).
+    With T of all S seeds and T_i of all but the i-th, the pseudovalues ``S·T − (S − 1)·T_i`` are
+    treated as S independent measurements of the statistic: the interval is Student's t of their
+    mean, around T. Of a mean, and of any difference of means, it is exactly the usual t interval;
+    of a smooth function of means it holds for enough seeds, and `tests/benchmarks/coverage.py`
+    measures how many are enough. With a single seed, or where a statistic is NaN, it is (nan, nan).
 
     Args:
         statistic: ``statistic(indices) -> number`` of the runs with these seeds, in any order.
         seeds: S, the number of seeds.
         level: how often such an interval should hold the truth.
-        resamples: how many resamples are drawn.
-        seed: seed of the draws.
 
     Raises:
-        ValueError: level outside (0, 1), or resamples < 1.
+        ValueError: level outside (0, 1).
 
     Examples:
         >>> runs = np.array([1.0, 2.0, 3.0])
-        >>> over_seeds(lambda drawn: float(runs[drawn].mean()), 3).value
-        2.0
+        >>> mean = over_seeds(lambda drawn: float(runs[drawn].mean()), 3)
+        >>> mean.value, round(mean.low, 2), round(mean.high, 2)
+        (2.0, -0.48, 4.48)
 
-    Source: Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 13.
+    Source: Tukey 1958; Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11.
     """
     _require(0 < level < 1, f"level must be between 0 and 1, got {level}; for example 0.95")
-    _require(resamples >= 1, f"resamples must be at least 1, got {resamples}; for example 1000")
-    value = float(statistic(np.arange(seeds)))
-    draws = np.random.default_rng(seed).integers(seeds, size=(resamples, seeds))
-    # few seeds give few different resamples: each is computed once
-    distinct, times = np.unique(np.sort(draws, axis=1), axis=0, return_counts=True)
-    found = np.repeat([statistic(drawn) for drawn in distinct], times)
-    if seeds == 1 or np.isnan(found).all():
-        return Estimate(value, np.nan, np.nan)
-    low, high = np.nanquantile(found, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(value, float(low), float(high))
+    every = np.arange(seeds)
+    value = float(statistic(every))
+    if seeds == 1:
+        return Estimate(value, np.nan, np.nan, np.nan, seeds)
+    without = np.array([statistic(np.delete(every, seed)) for seed in every])
+    pseudovalues = seeds * value - (seeds - 1) * without
+    error = float(sem(pseudovalues))
+    # all seeds may agree to the last bit, and then there is nothing to be unsure of
+    half = float(student.ppf((1 + level) / 2, seeds - 1)) * error if error else 0.0
+    return Estimate(value, value - half, value + half, error, seeds)
 
 
-def ridge_slope(
-    error: ArrayLike,
-    learning_rate: ArrayLike,
-    weight_decay: ArrayLike,
-    *,
-    tolerance: float = 1.0,
-    drop_edge: bool = True,
-    level: float = 0.95,
-    resamples: int = 1000,
-    seed: int = 0,
-) -> Estimate:
-    """Estimates the slope of `ridge`, with its interval.
+def valley_slope(
+    error: ArrayLike, x: ArrayLike, y: ArrayLike, *, tolerance: float, width: float = WIDTH
+) -> float:
+    """Finds how the y of low error moves with x, by the least-squares line through it.
 
-    It is that of the mean over the seeds, and the interval is as in `over_seeds`.
+    The y* of a row is the middle of its valley: the mean of y with the weights ``exp(−4·(error −
+    least error) / tolerance)`` under a bell around y* itself, ``exp(−(y − y*)² / (2·width²))``.
+    Unlike the lowest point it moves smoothly with the errors, so that noise averages out and a
+    jackknife is valid; and thanks to the bell it does not depend on how far y was measured.
+    Between two points the error is interpolated.
 
-    Raises:
-        ValueError: as `ridge` and `over_seeds`.
+    Args:
+        error: ``[R, L]`` in percent, with NaN or anything high where a run diverged.
+        x: ``[R]``, such as log α.
+        y: ``[R, L]`` or ``[L]``, such as log λ; rising, in each row some widths around
+            the valley.
+        tolerance: points of error above the least that still count as near it.
+        width: of the bell, in units of y; by default 0.7 octaves, where y is a natural logarithm.
+
+    Examples:
+        >>> x, y = np.arange(4.0), np.linspace(-6, 4, 21)
+        >>> round(valley_slope((y + x[:, None]) ** 2, x, y, tolerance=1.0), 3)
+        -1.0
+
+    Source: mean shift, Cheng 1995; of the estimators that ``tests/benchmarks/ridges.py`` compares
+    the one with the least error at equal training.
     """
-    axes = _checked(error, learning_rate, weight_decay)[1:]
-    runs = np.atleast_3d(np.asarray(error, np.float64))
-
-    def slope(drawn: NDArray[np.intp]) -> float:
-        return ridge(runs[..., drawn], *axes, tolerance=tolerance, drop_edge=drop_edge).slope
-
-    return over_seeds(slope, runs.shape[2], level=level, resamples=resamples, seed=seed)
+    rows = np.asarray(error, float)
+    every = np.broadcast_to(np.asarray(y, float), rows.shape)
+    middles = [_middle(at, row, tolerance, width) for at, row in zip(every, rows, strict=True)]
+    return float(np.polyfit(np.asarray(x, float), middles, 1)[0])
 
 
 def top_correlation(
@@ -208,37 +219,19 @@ def best_cell(error: ArrayLike, learning_rate: ArrayLike, weight_decay: ArrayLik
     return Cell(float(mean[row, column]), float(rates[row]), float(decays[column]))
 
 
-def summarize(
-    optimizer: str,
-    error: ArrayLike,
-    learning_rate: ArrayLike,
-    weight_decay: ArrayLike,
-    *,
-    tolerance: float = 1.0,
-    drop_edge: bool = True,
-    level: float = 0.95,
-) -> dict[str, str | float]:
-    """Sums up a grid in one row of the study's table.
-
-    A value is NaN where the grid is too small for it. Errors are as in `ridge`.
-    """
-    axes = _checked(error, learning_rate, weight_decay)[1:]
-    best = best_cell(error, *axes)
-    slope, low, high = ridge_slope(
-        error, *axes, tolerance=tolerance, drop_edge=drop_edge, level=level
-    )
-    # the paper looks at the ten best cells, and a small grid has fewer
-    has_ten = axes[0].size * np.count_nonzero(axes[1]) >= 10
-    return {
-        "optimizer": optimizer,
-        "best_error": best.error,
-        "learning_rate": best.learning_rate,
-        "weight_decay": best.weight_decay,
-        "ridge_slope": slope,
-        "ridge_slope_low": low,
-        "ridge_slope_high": high,
-        "top10_correlation": top_correlation(error, *axes, cells=10) if has_ten else np.nan,
-    }
+def _middle(y: _Array, error: _Array, tolerance: float, width: float) -> float:
+    """Returns the middle of a valley, by a mean shift on its interpolated error."""
+    least = np.nanmin(error)
+    # far above the valley nothing counts, but what diverged must not spoil its neighbours
+    above = np.fmin(error - least, 4 * tolerance)
+    # a smooth curve through the points, so that it matters little where they lie
+    at = np.linspace(y[0], y[-1], FINER * (len(y) - 1) + 1)
+    weight = np.exp(-4 * CubicSpline(y, above)(at) / tolerance)
+    middle = np.average(at, weights=weight)
+    for _ in range(SHIFTS):
+        bell = np.exp(-(((at - middle) / width) ** 2) / 2)
+        middle = np.average(at, weights=weight * bell)
+    return float(middle)
 
 
 def _vertex(log_decay: _Array, cost: _Array) -> float:

@@ -1,7 +1,7 @@
 """Claim (iv): the best λ falls with the number of steps, the normalised one does not."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -12,12 +12,17 @@ from numpy.typing import NDArray
 from decoupled_wd import normalized
 from decoupled_wd.study.claims.drawings import Drawing, Lines
 from decoupled_wd.study.claims.optimizers import contender
-from decoupled_wd.study.claims.tuning import at_the_end
-from decoupled_wd.study.claims.verdicts import Finding, Verdict
-from decoupled_wd.study.statistics import over_seeds, ridge
+from decoupled_wd.study.claims.ridges import OFFSETS, around
+from decoupled_wd.study.claims.tuning import at_the_end, grown
+from decoupled_wd.study.claims.verdicts import Finding, Verdict, level
+from decoupled_wd.study.statistics import over_seeds, ridge, valley_slope
 from decoupled_wd.study.tasks.data import Dataset
 from decoupled_wd.study.tasks.task import Run, Task, Training
 
+EXPONENT = 0.1
+"""The smallest difference between exponents that matters: 7 % of λ for twice the steps."""
+PILOTS = 4
+"""Seeds of the pilot: in short runs one seed hardly tells where the best λ is."""
 DECAYS = tuple((2.0 ** np.arange(-11, -3)).tolist())
 
 
@@ -41,7 +46,7 @@ VARY: Mapping[str, Callable[[Task, int], Task]] = MappingProxyType(
 class Row(NamedTuple):
     """Holds test errors of one optimiser at one α.
 
-    Their dimensions are steps, weight_decay and seed.
+    Their dimensions are steps, place and seed; λ is a coordinate over steps and place.
     """
 
     varied: str
@@ -72,19 +77,23 @@ class Budget:
     """What is varied, a key of `VARY`, to its values."""
     learning_rates: Mapping[str, Sequence[float]]
     """SGDW, AdamW or both to their α, each of which has verdicts of its own."""
-    seeds: int
+    looks: tuple[int, ...]
     decays: Sequence[float] = DECAYS
-    """The λ, some octaves on both sides of the best."""
+    """The λ of the pilot, some octaves on both sides of the best."""
     dataset: Callable[[], Dataset] | None = None
     """Made in place of the task's, since with few training points the best λ hardly moves."""
 
-    def measure(self, run: Run, task: Task) -> Finding:
+    def measure(self, run: Run, task: Task, look: int) -> Finding:
         """Trains at every budget, judges the exponents, and describes error over λ."""
-        rows = self.train(run, task)
-        verdicts = [verdict for row in rows for verdict in judge(row.error, row.where)]
+        rows = self.train(run, task, look)
+        verdicts = [
+            verdict
+            for row in rows
+            for verdict in judge(row.error, row.where, task.tolerance, self.looks)
+        ]
         return Finding(verdicts, {f"budget {row.where}": draw(row) for row in rows})
 
-    def train(self, run: Run, task: Task) -> list[Row]:
+    def train(self, run: Run, task: Task, look: int) -> list[Row]:
         """Trains one row for each thing that is varied, optimiser and α."""
         if self.dataset is not None:
             task = task._replace(dataset=self.dataset())
@@ -94,7 +103,7 @@ class Budget:
             for name, rates in self.learning_rates.items():
                 errors = xr.concat(
                     [
-                        self._error(run, one, name, (f"{varied} {value}", _points(task)))
+                        self._error(run, one, name, (f"{varied} {value}", _points(task)), look)
                         for value, one in tasks.items()
                     ],
                     xr.DataArray([one.steps for one in tasks.values()], dims="steps"),
@@ -105,53 +114,66 @@ class Budget:
                 ]
         return rows
 
-    def _error(self, run: Run, task: Task, name: str, varied: tuple[str, ...]) -> xr.DataArray:
-        space = {
-            "learning_rate": np.asarray(self.learning_rates[name]),
-            "weight_decay": np.asarray(self.decays),
-        }
-        training = Training(
+    def _error(
+        self, run: Run, task: Task, name: str, varied: tuple[str, ...], look: int
+    ) -> xr.DataArray:
+        """Returns test errors over learning_rate, place and seed, where λ is a coordinate."""
+        rates = np.asarray(self.learning_rates[name])
+        pilot = Training(
             task,
             contender(name, "cosine", task.steps),
-            space,
-            seeds=self.seeds,
+            {"learning_rate": rates, "weight_decay": np.asarray(self.decays)},
+            seeds=range(PILOTS),
             experiment=("budget", *varied),
         )
-        return at_the_end(run, training)["test_error"].drop_vars("epoch")
+        seen = at_the_end(run, pilot)["validation_error"]
+        best = ridge(
+            seen.transpose("learning_rate", "weight_decay", "seed").values,
+            rates,
+            self.decays,
+            tolerance=np.inf,
+            drop_edge=False,
+        )
+        points = around(best.learning_rate, best.weight_decay)
+        found = grown(
+            run,
+            lambda seeds: replace(
+                pilot, space=points, seeds=seeds, experiment=("ridge", *pilot.experiment)
+            ),
+            self.looks,
+            look,
+            first=PILOTS,
+        )
+        error = found.isel(epoch=-1, drop=True)["test_error"].transpose("trial", "seed")
+        shape = len(rates), len(OFFSETS), error.sizes["seed"]
+        decays = np.reshape(points["weight_decay"], shape[:2])
+        return xr.DataArray(
+            error.values.reshape(shape),
+            {"learning_rate": rates, "weight_decay": (("learning_rate", "place"), decays)},
+            ("learning_rate", "place", "seed"),
+        )
 
 
-def judge(error: xr.DataArray, where: str) -> list[Verdict]:
-    """Judges both exponents from test errors over steps, weight_decay and seed."""
+def judge(
+    error: xr.DataArray, where: str, tolerance: float, looks: tuple[int, ...]
+) -> list[Verdict]:
+    """Judges both exponents from test errors over steps, place and seed."""
+    runs = error.transpose("steps", "place", "seed").values.astype(float)
+    steps = np.log(error["steps"].values)
+    decays = np.log(error["weight_decay"].transpose("steps", "place").values)
 
     def exponent(drawn: NDArray[np.intp]) -> float:
-        runs = error.transpose("steps", "weight_decay", "seed").values[..., drawn]
-        steps, decays = error["steps"].values, error["weight_decay"].values
-        # longer runs are better by more than any tolerance, and every row counts
-        return ridge(runs, steps, decays, tolerance=np.inf).slope
+        mean = runs[..., drawn].mean(axis=2)
+        return valley_slope(mean, steps, decays, tolerance=tolerance)
 
-    def nearer(drawn: NDArray[np.intp]) -> float:
-        # λ_norm = λ·√steps: its exponent is larger by exactly a half
-        raw = exponent(drawn)
-        return abs(raw + 0.5) - abs(raw)
-
-    seeds = error.sizes["seed"]
+    found = over_seeds(exponent, error.sizes["seed"], level=level(looks))
     return [
-        Verdict(
-            "The best λ falls as the number of steps rises",
-            where,
-            "d log λ* / d log steps",
-            over_seeds(exponent, seeds),
-            "<",
-            0.0,
-        ),
-        Verdict(
-            "The best normalised λ moves less with the number of steps than the best λ",
-            where,
-            "|exponent of λ_norm| − |exponent of λ|",
-            over_seeds(nearer, seeds),
-            "<",
-            0.0,
-        ),
+        Verdict(statement, where, "d log λ* / d log steps", found, "<", bound, EXPONENT, len(looks))
+        for statement, bound in (
+            ("The best λ falls as the number of steps rises", 0.0),
+            # λ_norm = λ·√steps: its exponent is larger by a half, and nearer to 0 from −¼ on
+            ("The best normalised λ moves less with the number of steps than the best λ", -0.25),
+        )
     ]
 
 
@@ -159,7 +181,8 @@ def draw(row: Row) -> Drawing:
     """Describes error over λ and over normalised λ, one line for each budget."""
     raw, scaled = {}, {}
     for value, task in row.tasks.items():
-        error = row.error.sel(steps=task.steps, drop=True).rename({"weight_decay": "λ"})
+        error = row.error.sel(steps=task.steps, drop=True)
+        error = error.swap_dims(place="weight_decay").rename({"weight_decay": "λ"})
         # λ of a unit of normalised λ: the factor between the two axes
         one = normalized(
             1.0,

@@ -1,6 +1,6 @@
 """Claim (vi): which optimiser to choose, each tuned with equally many trials."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
@@ -11,20 +11,34 @@ from numpy.typing import NDArray
 from decoupled_wd.study.claims.drawings import Bars, Drawing
 from decoupled_wd.study.claims.optimizers import DECOUPLED, FAMILIES, L2, Decayed
 from decoupled_wd.study.claims.tuning import (
-    at_the_end,
+    Box,
+    chosen,
     difference,
-    error,
-    errors,
-    finalists,
+    grown,
     halton,
+    mean,
     search_of,
-    tuned_error,
+    tuned,
 )
-from decoupled_wd.study.claims.verdicts import MARGIN, Finding, Verdict
-from decoupled_wd.study.statistics import Estimate, over_seeds
+from decoupled_wd.study.claims.verdicts import Finding, Verdict, level
+from decoupled_wd.study.grid.types import Points
+from decoupled_wd.study.statistics import over_seeds
 from decoupled_wd.study.tasks.task import Run, Task, Training
 
-Searches: TypeAlias = Mapping[str, Mapping[str, xr.Dataset]]
+SHARE = 5.0
+"""The smallest difference in the share of good trials that matters, in percent of all."""
+
+
+class Tuned(NamedTuple):
+    """Holds the searches of one optimiser, and what each of them is worth."""
+
+    found: xr.Dataset
+    """All trials, each with its seed."""
+    worth: NDArray[np.float64]
+    """``[searches]``, in percent."""
+
+
+Searches: TypeAlias = Mapping[str, Mapping[str, Tuned]]
 """By family, and by decay."""
 
 
@@ -32,11 +46,8 @@ class Trained(NamedTuple):
     """Holds what claim (vi) trains."""
 
     searches: Searches
-    """All trials of each search."""
-    best: Searches
-    """The best three of each, trained again with other seeds."""
-    carried: xr.Dataset
-    """The best three of Adam + L2 with the λ of momentum, trained again likewise."""
+    carried: Tuned
+    """Searches of Adam + L2 over α alone, each with the λ of a search of momentum."""
 
 
 @dataclass(frozen=True)
@@ -45,76 +56,76 @@ class Choice:
 
     It also measures what a λ loses that was tuned for another optimiser.
 
-    All optimisers have `trials` trials with the same `seeds`; the best three of each are trained
-    again with `fresh_seeds` others, and tuned is the one with the lowest validation error there.
+    All optimisers have as many independent searches of `trials` trials each, and what a search
+    chooses by its validation error is judged by fresh seeds.
 
     Source: the comparisons of arXiv 1705.08292, 1902.09843, 1908.03265 and 1910.05446, and
     fast.ai's advice.
     """
 
     trials: int
-    seeds: int
-    fresh_seeds: int
+    looks: tuple[int, ...]
+    """How many searches of each optimiser there are at each look."""
     families: tuple[str, ...] = tuple(FAMILIES)
     """Those compared; momentum and Adam, whose λ are exchanged, are always among them."""
 
-    def measure(self, run: Run, task: Task) -> Finding:
+    def measure(self, run: Run, task: Task, look: int) -> Finding:
         """Trains, judges, and describes errors and sensitivities."""
-        trained = self.train(run, task)
-        return Finding(judge(trained, task), draw(trained, task))
+        trained = self.train(run, task, look)
+        return Finding(judge(trained, task, self.looks), draw(trained, task, self.looks))
 
-    def train(self, run: Run, task: Task) -> Trained:
-        """Trains each search, then its best points again.
+    def train(self, run: Run, task: Task, look: int) -> Trained:
+        """Trains each search, then its choice again.
 
         Last comes Adam + L2 with the λ of momentum.
         """
-        trainings = {
-            family: {decay: self._search(task, family, decay) for decay in (L2, DECOUPLED)}
-            for family in self.families
-        }
         searches = {
-            family: {decay: at_the_end(run, each) for decay, each in pair.items()}
-            for family, pair in trainings.items()
+            name: {decay: self._tuned(run, task, name, decay, look) for decay in (L2, DECOUPLED)}
+            for name in self.families
         }
-        best = {
-            family: {
-                decay: finalists(run, each, searches[family][decay], fresh_seeds=self.fresh_seeds)
-                for decay, each in pair.items()
-            }
-            for family, pair in trainings.items()
-        }
-        carried = self._carried_over(task, searches["momentum"][L2])
-        # tuned like the others, or the comparison would not be fair
-        again = finalists(run, carried, at_the_end(run, carried), fresh_seeds=self.fresh_seeds)
-        return Trained(searches, best, again)
+        carried = self._carried_over(run, task, searches["momentum"][L2].found, look)
+        return Trained(searches, carried)
 
-    def _search(self, task: Task, family: str, decay: str) -> Training:
-        make_optimizer = Decayed(family, decay, "cosine", task.steps)
-        points = search(family, decay, self.trials)
-        return search_of(task, make_optimizer, points, seeds=self.seeds, experiment=("optimizers",))
+    def _tuned(self, run: Run, task: Task, family: str, decay: str, look: int) -> Tuned:
+        def training(searches: range) -> Training:
+            return search_of(
+                task,
+                Decayed(family, decay, "cosine", task.steps),
+                box(family, decay),
+                trials=self.trials,
+                searches=searches,
+                experiment=("optimizers",),
+            )
 
-    def _carried_over(self, task: Task, source: xr.Dataset) -> Training:
-        """Returns Adam + L2 with the best λ of `source`.
+        found = grown(run, training, self.looks, look).isel(epoch=-1, drop=True)
+        return Tuned(found, tuned(run, training(range(1, 2)), found, self.looks, look))
 
-        That is the λ which all seeds together prefer; α alone is searched, in as many trials.
-        """
-        best = int(source["validation_error"].mean("seed", skipna=False).argmin("trial"))
-        space = {
-            "learning_rate": FAMILIES["Adam"].learning_rate
-            * 2.0 ** -np.linspace(10, 0, self.trials),
-            "weight_decay": search("momentum", L2, self.trials)["weight_decay"][[best]],
-        }
-        return Training(
-            task,
-            Decayed("Adam", L2, "cosine", task.steps),
-            space,
-            seeds=self.seeds,
-            experiment=("optimizers", "with the decay of momentum"),
-        )
+    def _carried_over(self, run: Run, task: Task, source: xr.Dataset, look: int) -> Tuned:
+        """Searches α alone for Adam + L2, each search with the λ that one of momentum chose."""
+        choices = chosen(source)
+        rates = {"learning_rate": box("Adam", L2)["learning_rate"]}
+
+        def training(searches: range) -> Training:
+            drawn = [halton(self.trials, search, rates)["learning_rate"] for search in searches]
+            points = Points(
+                learning_rate=np.concatenate(drawn),
+                weight_decay=np.repeat(choices["weight_decay"].sel(seed=searches), self.trials),
+                seed=np.repeat(searches, self.trials),
+            )
+            return Training(
+                task,
+                Decayed("Adam", L2, "cosine", task.steps),
+                points,
+                seeds=searches,
+                experiment=("optimizers", "with the decay of momentum"),
+            )
+
+        found = grown(run, training, self.looks, look).isel(epoch=-1, drop=True)
+        return Tuned(found, tuned(run, training(range(1, 2)), found, self.looks, look))
 
 
-def search(family: str, decay: str, trials: int) -> dict[str, NDArray[np.float64]]:
-    """Spreads trials over ten octaves of α and nine of λ.
+def box(family: str, decay: str) -> Box:
+    """Returns the space of a search: ten octaves of α and nine of λ.
 
     The highest α and the highest λ' with L2 are those of the family.
 
@@ -122,123 +133,109 @@ def search(family: str, decay: str, trials: int) -> dict[str, NDArray[np.float64
     """
     highest = FAMILIES[family]
     most = highest.l2 if decay == L2 else 0.25
-    rates = (highest.learning_rate * 2.0**-10, highest.learning_rate)
-    return halton(trials, learning_rate=rates, weight_decay=(most * 2.0**-9, most))
+    return {
+        "learning_rate": (highest.learning_rate * 2.0**-10, highest.learning_rate),
+        "weight_decay": (most * 2.0**-9, most),
+    }
 
 
-def judge(trained: Trained, task: Task) -> list[Verdict]:
+def judge(trained: Trained, task: Task, looks: tuple[int, ...]) -> list[Verdict]:
     """Judges all that claim (vi) says."""
-    best, where = trained.best, task.name
+    searches = trained.searches
+    adam, momentum = searches["Adam"], searches["momentum"]
+
+    def gain(
+        statement: str, worse: Tuned, better: Tuned, sense: str = ">", bound: float = 0.0
+    ) -> Verdict:
+        return Verdict(
+            statement,
+            task.name,
+            "gain in tuned test error, points",
+            difference(worse.worth, better.worth, level(looks)),
+            sense,
+            bound,
+            # that one competes has its margin in the bound
+            0.0 if bound else task.matters,
+            len(looks),
+        )
+
     return [
-        *(_gain(family, pair, where) for family, pair in best.items()),
         *(
-            _easier(family, pair, where, task.tolerance)
-            for family, pair in trained.searches.items()
-            if FAMILIES[family].adaptive
+            gain(f"Tuned {name} has a lower test error decoupled than with L2", *_both(pair))
+            if FAMILIES[name].adaptive
+            else gain(f"Tuned {name} is as good with L2 as decoupled", *_both(pair), sense="≈")
+            for name, pair in searches.items()
         ),
-        _competes(best["Adam"][DECOUPLED], best["momentum"][L2], where),
-        _regret(trained.carried, best["Adam"][L2], where),
+        *(
+            _easier(name, pair, task, looks)
+            for name, pair in searches.items()
+            if FAMILIES[name].adaptive
+        ),
+        gain(
+            "AdamW competes with SGD with momentum and L2",
+            momentum[L2],
+            adam[DECOUPLED],
+            bound=-task.matters,
+        ),
+        gain(
+            "The best λ of momentum is not the best for Adam + L2, even with α tuned anew",
+            trained.carried,
+            adam[L2],
+        ),
     ]
 
 
-def draw(trained: Trained, task: Task) -> dict[str, Drawing]:
+def _both(pair: Mapping[str, Tuned]) -> tuple[Tuned, Tuned]:
+    return pair[L2], pair[DECOUPLED]
+
+
+def draw(trained: Trained, task: Task, looks: tuple[int, ...]) -> dict[str, Drawing]:
     """Describes tuned errors, and how many trials come near them."""
+    pairs, wanted = trained.searches.items(), level(looks)
     tested = {
-        family: {decay: error(each) for decay, each in pair.items()}
-        for family, pair in trained.best.items()
+        name: {decay: mean(each.worth, wanted) for decay, each in pair.items()}
+        for name, pair in pairs
     }
-    shares = {family: _shares(pair, task.tolerance) for family, pair in trained.searches.items()}
-    near = f"trials within {task.tolerance} points of the pair's best (%)"
+    near = {
+        name: {decay: mean(each, wanted) for decay, each in shares(pair, task.tolerance).items()}
+        for name, pair in pairs
+    }
     return {
         f"optimizers {task.name}": Bars(tested, ylabel="tuned test error (%)"),
-        f"sensitivity {task.name}": Bars(shares, ylabel=near),
+        f"sensitivity {task.name}": Bars(
+            near, ylabel=f"trials within {task.tolerance} points of the pair's best (%)"
+        ),
     }
 
 
-def share(runs: xr.Dataset, best: float, drawn: NDArray[np.intp], tolerance: float) -> float:
-    """Counts the trials near the best, in percent.
-
-    Near are those whose mean test error is at most `tolerance` points above it.
-    """
-    mean = runs["test_error"].isel(seed=drawn).mean("seed", skipna=False)
-    return 100 * float((mean <= best + tolerance).mean())
-
-
-def _gain(family: str, pair: Mapping[str, xr.Dataset], where: str) -> Verdict:
-    adaptive = FAMILIES[family].adaptive
-    sense, margin = (">", 0.0) if adaptive else ("≈", MARGIN)
-    return Verdict(
-        f"Tuned {family} has a lower test error decoupled than with L2"
-        if adaptive
-        else f"Tuned {family} is as good with L2 as decoupled",
-        where,
-        "gain in tuned test error, points",
-        difference(pair[L2], pair[DECOUPLED]),
-        sense,
-        0.0,
-        margin,
-    )
-
-
-def _competes(adamw: xr.Dataset, momentum: xr.Dataset, where: str) -> Verdict:
-    return Verdict(
-        "AdamW competes with SGD with momentum",
-        where,
-        "gain in tuned test error over momentum with L2, points",
-        difference(momentum, adamw),
-        ">",
-        -MARGIN,
-    )
-
-
-def _regret(carried: xr.Dataset, own: xr.Dataset, where: str) -> Verdict:
-    return Verdict(
-        "The best λ of momentum is not the best for Adam + L2, even with α tuned anew",
-        where,
-        "loss in tuned test error, points",
-        difference(carried, own),
-        ">",
-        0.0,
-    )
-
-
-def _easier(family: str, pair: Mapping[str, xr.Dataset], where: str, tolerance: float) -> Verdict:
-    share_of_each = _share_of_each(pair, tolerance)
-
-    def gain(drawn: NDArray[np.intp]) -> float:
-        found = share_of_each(drawn)
-        return found[DECOUPLED] - found[L2]
-
+def _easier(family: str, pair: Mapping[str, Tuned], task: Task, looks: tuple[int, ...]) -> Verdict:
+    each = shares(pair, task.tolerance)
+    more = each[DECOUPLED] - each[L2]
     return Verdict(
         f"{family} is easier to tune decoupled than with L2",
-        where,
-        f"more trials within {tolerance} points of the pair's best, percent of all",
-        over_seeds(gain, pair[L2].sizes["seed"]),
+        task.name,
+        f"more trials within {task.tolerance} points of the pair's best, percent of all",
+        over_seeds(lambda drawn: float(more[drawn].mean()), more.size, level=level(looks)),
         ">",
         0.0,
+        SHARE,
+        len(looks),
     )
 
 
-def _share_of_each(
-    pair: Mapping[str, xr.Dataset], tolerance: float
-) -> Callable[[NDArray[np.intp]], dict[str, float]]:
-    # once, and not in every resample
-    measured = [errors(runs) for runs in pair.values()]
+def shares(pair: Mapping[str, Tuned], tolerance: float) -> dict[str, NDArray[np.float64]]:
+    """Returns the share of each search's trials that are near the best of both, in percent.
 
-    def shares(drawn: NDArray[np.intp]) -> dict[str, float]:
-        # both are measured from the better of the two, and NaN is no best
-        best = float(np.fmin.reduce([tuned_error(each, drawn) for each in measured]))
-        return {decay: share(runs, best, drawn, tolerance) for decay, runs in pair.items()}
-
-    return shares
+    Near are those whose validation error is at most `tolerance` points above it.
+    """
+    cost = {decay: _by_search(each.found) for decay, each in pair.items()}
+    best = np.min([each.min(axis=1) for each in cost.values()], axis=0)[:, None]
+    return {decay: 100 * np.mean(each <= best + tolerance, axis=1) for decay, each in cost.items()}
 
 
-def _shares(pair: Mapping[str, xr.Dataset], tolerance: float) -> dict[str, Estimate]:
-    share_of_each = _share_of_each(pair, tolerance)
-    return {
-        decay: over_seeds(
-            lambda drawn: share_of_each(drawn)[decay],  # noqa: B023
-            runs.sizes["seed"],
-        )
-        for decay, runs in pair.items()
-    }
+def _by_search(found: xr.Dataset) -> NDArray[np.float64]:
+    """Returns the validation errors, ``[searches, trials]``, infinite where a run diverged."""
+    seeds = np.unique(found["seed"])
+    cost = found["validation_error"].fillna(np.inf).values.astype(float)
+    # the trials of a search stand together
+    return cost[np.argsort(found["seed"].values, kind="stable")].reshape(len(seeds), -1)

@@ -9,20 +9,22 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from decoupled_wd.study.claims.drawings import Drawing, Scatter
-from decoupled_wd.study.claims.tuning import at_the_end, difference, finalists, grid_of
-from decoupled_wd.study.claims.verdicts import MARGIN, Finding, Verdict
+from decoupled_wd.study.claims.ridges import valley
+from decoupled_wd.study.claims.tuning import difference, tuned
+from decoupled_wd.study.claims.verdicts import Finding, Verdict, level
 from decoupled_wd.study.statistics import Estimate, over_seeds
 from decoupled_wd.study.tasks.task import Run, Task
 
-BINS = 8
 GAIN = "gain in test error, points"
 
 
 class Tuned(NamedTuple):
-    """Holds a contender's grid, and its best three cells trained again."""
+    """Holds what was trained of a contender, and what tuning it is worth."""
 
-    grid: xr.Dataset
-    best: xr.Dataset
+    along: xr.Dataset
+    """The points along its ridge."""
+    worth: NDArray[np.float64]
+    """The tuned test error of each seed's search among those points."""
 
 
 Tunings: TypeAlias = Mapping[str, Mapping[str, Tuned]]
@@ -36,47 +38,47 @@ class Generalization:
     It is the test error of the one less that of the other, each where its validation error is
     lowest.
 
-    Both have the same grid and the same `seeds`; the best three cells of each are trained again
-    with `fresh_seeds` others, which decide. Under a fixed learning rate the paper saw no gain, so
-    there the gain is expected to be about 0.
+    Both have the same grid for a pilot, and as many points along the ridge that it shows. Among
+    those each seed makes a choice of its own, which fresh seeds judge. Under a fixed learning rate
+    the paper saw no gain, so there the gain is expected to be about 0.
 
     Source: arXiv 1711.05101, Figures 1, 3 and 4.
     """
 
     grid: int
     """How many values of α and how many of λ; the grid is that of claim (ii) if the sizes are."""
-    seeds: int
-    fresh_seeds: int
+    looks: tuple[int, ...]
     schedules: tuple[str, ...] = ("cosine",)
 
-    def measure(self, run: Run, task: Task) -> Finding:
+    def measure(self, run: Run, task: Task, look: int) -> Finding:
         """Trains both optimisers, judges the gain, and describes error over training loss."""
-        tunings = self.train(run, task)
-        return Finding(judge(tunings, task), draw(tunings, task))
+        tunings = self.train(run, task, look)
+        return Finding(judge(tunings, task, self.looks), draw(tunings, task))
 
-    def train(self, run: Run, task: Task) -> Tunings:
-        """Trains both grids under each schedule, then the best of each again."""
+    def train(self, run: Run, task: Task, look: int) -> Tunings:
+        """Trains both valleys under each schedule, then what each seed chose."""
         return {
-            schedule: {name: self._tuned(run, task, name, schedule) for name in ("Adam", "AdamW")}
+            schedule: {
+                name: self._tuned(run, task, name, schedule, look) for name in ("Adam", "AdamW")
+            }
             for schedule in self.schedules
         }
 
-    def _tuned(self, run: Run, task: Task, name: str, schedule: str) -> Tuned:
-        training = grid_of(task, name, schedule, grid=self.grid, seeds=self.seeds)
-        found = at_the_end(run, training)
-        return Tuned(found, finalists(run, training, found, fresh_seeds=self.fresh_seeds))
+    def _tuned(self, run: Run, task: Task, name: str, schedule: str, look: int) -> Tuned:
+        found = valley(run, task, name, schedule, grid=self.grid, looks=self.looks, look=look)
+        return Tuned(found.along, tuned(run, found.training, found.along, self.looks, look))
 
 
-def judge(tunings: Tunings, task: Task) -> list[Verdict]:
+def judge(tunings: Tunings, task: Task, looks: tuple[int, ...]) -> list[Verdict]:
     """Judges the gain, and where α falls, that at equal training loss."""
     verdicts = []
-    for schedule, tuned in tunings.items():
+    for schedule, each in tunings.items():
         where = f"{task.name}, {schedule}"
-        gain = difference(tuned["Adam"].best, tuned["AdamW"].best)
-        verdicts.append(_null(gain, where) if schedule == "fixed" else _gain(gain, where))
+        adam, adamw = each["Adam"], each["AdamW"]
+        gain = difference(adam.worth, adamw.worth, level(looks))
+        verdicts.append(_gain(gain, schedule, where, task, len(looks)))
         if schedule != "fixed":
-            grids = tuned["Adam"].grid, tuned["AdamW"].grid
-            verdicts.append(_matched_gain(*grids, where, task.tolerance))
+            verdicts.append(_matched_gain(adam.along, adamw.along, where, task, looks))
     return verdicts
 
 
@@ -84,67 +86,69 @@ def draw(tunings: Tunings, task: Task) -> dict[str, Drawing]:
     """Describes test error over training loss under each schedule."""
     return {
         f"generalization {task.name}, {schedule}": Scatter(
-            {name: each.grid for name, each in tuned.items()}, tolerance=2 * task.tolerance
+            {name: each.along for name, each in tuned.items()}, tolerance=2 * task.tolerance
         )
         for schedule, tuned in tunings.items()
     }
 
 
-def _gain(gain: Estimate, where: str) -> Verdict:
+def _gain(gain: Estimate, schedule: str, where: str, task: Task, looks: int) -> Verdict:
     statement = "Tuned AdamW has a lower test error than tuned Adam + L2"
-    return Verdict(statement, where, GAIN, gain, ">", 0.0)
+    sense = ">"
+    if schedule == "fixed":
+        statement = "Under a fixed learning rate tuned AdamW gains nothing over tuned Adam + L2"
+        sense = "≈"
+    return Verdict(statement, where, GAIN, gain, sense, 0.0, task.matters, looks)
 
 
-def _null(gain: Estimate, where: str) -> Verdict:
-    statement = "Under a fixed learning rate tuned AdamW gains nothing over tuned Adam + L2"
-    return Verdict(statement, where, GAIN, gain, "≈", 0.0, MARGIN)
-
-
-def _matched_gain(adam: xr.Dataset, adamw: xr.Dataset, where: str, tolerance: float) -> Verdict:
+def _matched_gain(
+    adam: xr.Dataset, adamw: xr.Dataset, where: str, task: Task, looks: tuple[int, ...]
+) -> Verdict:
     statement = "At the same training loss AdamW has a lower test error than Adam + L2"
-    gain = over_seeds(lambda drawn: matched(adam, adamw, drawn, tolerance), adam.sizes["seed"])
-    return Verdict(statement, where, GAIN, gain, ">", 0.0)
+    gain = matched(adam, adamw, task.tolerance, level(looks))
+    return Verdict(statement, where, GAIN, gain, ">", 0.0, task.matters, len(looks))
 
 
-def matched(
-    first: xr.Dataset, second: xr.Dataset, drawn: NDArray[np.intp], tolerance: float
-) -> float:
-    """Compares tuned test errors at equal training loss.
+def matched(first: xr.Dataset, second: xr.Dataset, tolerance: float, level: float) -> Estimate:
+    """Compares test errors at equal training loss: the first's less the second's.
 
-    It returns the first's less the second's.
+    It is the coefficient g in ``error = g·[first] + b0 + b1·log loss + b2·(log loss)²``, fitted by
+    least squares to the settings within ``2·tolerance`` points of each one's best whose losses both
+    reach. Which settings those are, all seeds together decide, on validation data.
 
-    It is a mean over bins of the logarithm of the training loss. The bins divide the losses that
-    both reach in cells within ``2·tolerance`` points of their best.
+    Source: analysis of covariance, Fisher 1932.
     """
-    near = [_near(_means(runs, drawn), 2 * tolerance) for runs in (first, second)]
-    if min(loss.size for loss, _, _ in near) == 0:
-        return np.nan
-    low, high = max(loss.min() for loss, _, _ in near), min(loss.max() for loss, _, _ in near)
-    if not low < high:
-        return np.nan
-    edges = np.geomspace(low, high, BINS + 1)[1:-1]
-    best = np.array([_best_by_bin(cells, edges, (low, high)) for cells in near])
-    gaps = best[0] - best[1]
-    return float(np.nanmean(gaps)) if np.isfinite(gaps).any() else np.nan
+    near = [_near(runs, 2 * tolerance) for runs in (first, second)]
+    seeds = first.sizes["seed"]
+    if any(loss.size == 0 for loss, _ in near):
+        return Estimate(np.nan, np.nan, np.nan, np.nan, seeds)
+    low = max(loss.mean(axis=1).min() for loss, _ in near)
+    high = min(loss.mean(axis=1).max() for loss, _ in near)
+    shared = [(low <= loss.mean(axis=1)) & (loss.mean(axis=1) <= high) for loss, _ in near]
+    counts = [int(kept.sum()) for kept in shared]
+    # a parabola and a step between two groups want some settings of each
+    if min(counts) < 2 or sum(counts) < 5:
+        return Estimate(np.nan, np.nan, np.nan, np.nan, seeds)
+    loss, error = (
+        np.concatenate([each[i][kept] for each, kept in zip(near, shared, strict=True)])
+        for i in (0, 1)
+    )
+    of_first = np.repeat([1.0, 0.0], counts)
+
+    def gain(drawn: NDArray[np.intp]) -> float:
+        x = np.log(loss[:, drawn].mean(axis=1))
+        design = np.stack([of_first, np.ones_like(x), x, x**2], axis=1)
+        return float(np.linalg.lstsq(design, error[:, drawn].mean(axis=1))[0][0])
+
+    return over_seeds(gain, seeds, level=level)
 
 
-def _means(runs: xr.Dataset, drawn: NDArray[np.intp]) -> xr.Dataset:
-    return runs.isel(seed=drawn).mean("seed", skipna=False)
-
-
-def _near(mean: xr.Dataset, tolerance: float) -> tuple[NDArray[np.float64], ...]:
-    """Returns training loss, validation and test error of the cells near the best."""
-    validation = mean["validation_error"]
+def _near(runs: xr.Dataset, tolerance: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Returns training loss and test error near the best, both ``[settings, seeds]``."""
+    validation = runs["validation_error"].mean("seed", skipna=False)
     kept = (validation <= validation.min() + tolerance).values
-    names = ("train_loss", "validation_error", "test_error")
-    return tuple(mean[name].values[kept].astype(float) for name in names)
-
-
-def _best_by_bin(
-    near: tuple[NDArray[np.float64], ...], edges: NDArray[np.float64], span: tuple[float, float]
-) -> NDArray[np.float64]:
-    loss, validation, test = near
-    # bin −1 is outside the span: np.digitize would put what is beyond the ends into the outer bins
-    bins = np.where((loss < span[0]) | (loss > span[1]), -1, np.digitize(loss, edges))
-    cells = [np.flatnonzero(bins == number) for number in range(BINS)]
-    return np.array([test[c[validation[c].argmin()]] if c.size else np.nan for c in cells])
+    loss, error = (
+        runs[name].transpose("trial", "seed").values[kept].astype(float)
+        for name in ("train_loss", "test_error")
+    )
+    return loss, error

@@ -19,17 +19,10 @@ from decoupled_wd import add_decayed_weights, scale_by_adam, scale_by_momentum
 from decoupled_wd._base.types import PyTree
 from decoupled_wd.study.claims.drawings import Bars, Drawing, Lines
 from decoupled_wd.study.claims.optimizers import Scalar
-from decoupled_wd.study.claims.tuning import (
-    at_the_end,
-    difference,
-    error,
-    finalists,
-    halton,
-    search_of,
-)
-from decoupled_wd.study.claims.verdicts import MARGIN, Finding, Verdict
+from decoupled_wd.study.claims.tuning import difference, grown, mean, search_of, tuned
+from decoupled_wd.study.claims.verdicts import Finding, Verdict, level
 from decoupled_wd.study.statistics import Estimate
-from decoupled_wd.study.tasks.task import Run, Task
+from decoupled_wd.study.tasks.task import Run, Task, Training
 
 Anneal: TypeAlias = Callable[[Scalar], optax.Schedule]
 """From a peak to the schedule that falls from it."""
@@ -100,49 +93,57 @@ class Inclusion:
     It is how far Adam is from momentum at a large ε, and the gain of each family over the one
     within.
 
-    Every family, all with L2 and cosine, has `trials` trials: a larger space is searched more
-    thinly. So the larger family counts as no worse until it loses half a point. The best three
-    trials of `seeds` are trained again with `fresh_seeds`, which decide.
+    Every family, all with L2 and cosine, has searches of `trials` trials: a larger space is
+    searched more thinly. So the larger family counts as no worse until it loses what matters. What
+    a search chooses is judged by fresh seeds.
 
     Source: Choi et al., arXiv 1910.05446, sections 3 and 4.
     """
 
     trials: int
-    seeds: int
-    fresh_seeds: int
+    looks: tuple[int, ...]
+    """How many searches of each family there are at each look."""
 
-    def measure(self, run: Run, task: Task) -> Finding:
+    def measure(self, run: Run, task: Task, look: int) -> Finding:
         """Trains searches and paths, judges, and describes errors and distances."""
-        runs, apart = self.train(run, task), distances(task, LARGE)
-        verdicts = judge(runs, task.name) + judge_limit(apart, task.name)
-        return Finding(verdicts, draw(runs, apart, task.name))
+        worth, apart = self.train(run, task, look), distances(task, LARGE)
+        verdicts = judge(worth, task, self.looks) + judge_limit(apart, task.name)
+        return Finding(verdicts, draw(worth, apart, task.name, level(self.looks)))
 
-    def train(self, run: Run, task: Task) -> dict[str, xr.Dataset]:
-        """Trains each family's search, then its best points again, which are returned."""
-        return {family: self._tuned(run, task, family) for family in NESTED}
+    def train(self, run: Run, task: Task, look: int) -> dict[str, NDArray[np.float64]]:
+        """Trains each family's searches, and returns what each of them is worth."""
+        return {family: self._tuned(run, task, family, look) for family in NESTED}
 
-    def _tuned(self, run: Run, task: Task, family: str) -> xr.Dataset:
+    def _tuned(self, run: Run, task: Task, family: str, look: int) -> NDArray[np.float64]:
         _, axes = NESTED[family]
-        search = search_of(
-            task,
-            Nested(family, task.steps),
-            halton(self.trials, **dict(itertools.islice(SPACE.items(), axes))),
-            seeds=self.seeds,
-            experiment=("inclusion",),
-        )
-        return finalists(run, search, at_the_end(run, search), fresh_seeds=self.fresh_seeds)
+
+        def training(searches: range) -> Training:
+            return search_of(
+                task,
+                Nested(family, task.steps),
+                dict(itertools.islice(SPACE.items(), axes)),
+                trials=self.trials,
+                searches=searches,
+                experiment=("inclusion",),
+            )
+
+        found = grown(run, training, self.looks, look).isel(epoch=-1, drop=True)
+        return tuned(run, training(range(1, 2)), found, self.looks, look)
 
 
-def judge(runs: Mapping[str, xr.Dataset], where: str) -> list[Verdict]:
+def judge(
+    worth: Mapping[str, NDArray[np.float64]], task: Task, looks: tuple[int, ...]
+) -> list[Verdict]:
     """Judges whether each family is no worse than the one within it."""
     return [
         Verdict(
             f"Tuned {larger} is no worse than tuned {smaller}, which it includes",
-            where,
+            task.name,
             "gain in tuned test error, points",
-            difference(runs[smaller], runs[larger]),
+            difference(worth[smaller], worth[larger], level(looks)),
             ">",
-            -MARGIN,
+            -task.matters,
+            looks=len(looks),
         )
         for smaller, larger in itertools.pairwise(NESTED)
     ]
@@ -222,10 +223,13 @@ def judge_limit(apart: NDArray[np.float64], where: str) -> list[Verdict]:
 
 
 def draw(
-    runs: Mapping[str, xr.Dataset], apart: NDArray[np.float64], where: str
+    worth: Mapping[str, NDArray[np.float64]],
+    apart: NDArray[np.float64],
+    where: str,
+    level: float,
 ) -> dict[str, Drawing]:
     """Describes the tuned errors, and the distance over ε."""
-    tested = {name: {"all tuned": error(each)} for name, each in runs.items()}
+    tested = {name: {"all tuned": mean(each, level)} for name, each in worth.items()}
     distance = {"Adam, α = η·ε / (1 − β1)": xr.DataArray(apart, {"eps": LARGE}, ("eps",))}
     label = "distance from momentum, relative"
     return {

@@ -11,90 +11,105 @@ from numpy.typing import NDArray
 from decoupled_wd import LR, PAPER, Coupling
 from decoupled_wd.study.claims.drawings import Drawing, Heatmaps
 from decoupled_wd.study.claims.optimizers import CONTENDERS, DECOUPLED, PAIRS
-from decoupled_wd.study.claims.tuning import at_the_end, grid_of
-from decoupled_wd.study.claims.verdicts import Finding, Verdict
-from decoupled_wd.study.statistics import Estimate, over_seeds, ridge, summarize
+from decoupled_wd.study.claims.ridges import Valley, valley
+from decoupled_wd.study.claims.verdicts import SLOPE, Finding, Verdict, level
+from decoupled_wd.study.statistics import over_seeds
 from decoupled_wd.study.tasks.task import Run, Task
 
-Grids: TypeAlias = Mapping[tuple[str, Coupling], xr.DataTree]
-"""What was measured under each schedule and coupling, one child for each contender."""
+Valleys: TypeAlias = Mapping[tuple[str, Coupling], Mapping[str, Valley]]
+"""What was trained under each schedule and coupling, by contender."""
+UNIT = "d log λ* / d log α"
 
 
 @dataclass(frozen=True)
 class Interaction:
     """Measures how steep the ridge of low error is.
 
-    It does so with L2 and decoupled, under each schedule.
+    It does so with L2 and decoupled, under each schedule. One seed over the whole grid shows where
+    the ridge is; all others are trained along it.
 
     Source: arXiv 1711.05101, Figures 1 and 2.
     """
 
     grid: int
-    """How many values of α and how many of λ."""
-    seeds: int
+    """How many values of α and how many of λ the pilot has."""
+    looks: tuple[int, ...]
     schedules: tuple[str, ...] = ("cosine",)
     couplings: tuple[Coupling, ...] = (PAPER,)
 
-    def measure(self, run: Run, task: Task) -> Finding:
+    def measure(self, run: Run, task: Task, look: int) -> Finding:
         """Trains the grids, judges their ridges, and describes the heat maps."""
-        grids = self.train(run, task)
-        return Finding(judge(grids, task), draw(grids, task), tabulate(grids, task))
+        valleys = self.train(run, task, look)
+        return Finding(
+            judge(valleys, task, self.looks), draw(valleys, task), tabulate(valleys, task)
+        )
 
-    def train(self, run: Run, task: Task) -> Grids:
+    def train(self, run: Run, task: Task, look: int) -> Valleys:
         """Trains every contender under each schedule and coupling.
 
         With L2 the coupling has no meaning, so those run under the paper's alone.
         """
         return {
-            (schedule, coupling): xr.DataTree.from_dict(
-                {
-                    name: at_the_end(
-                        run,
-                        grid_of(
-                            task,
-                            name,
-                            schedule,
-                            grid=self.grid,
-                            seeds=self.seeds,
-                            coupling=coupling,
-                        ),
-                    )
-                    for name, contender in CONTENDERS.items()
-                    if coupling == PAPER or contender.decay == DECOUPLED
-                }
-            )
+            (schedule, coupling): {
+                name: valley(
+                    run,
+                    task,
+                    name,
+                    schedule,
+                    grid=self.grid,
+                    looks=self.looks,
+                    look=look,
+                    coupling=coupling,
+                )
+                for name, contender in CONTENDERS.items()
+                if coupling == PAPER or contender.decay == DECOUPLED
+            }
             for schedule in self.schedules
             for coupling in self.couplings
         }
 
 
-def judge(grids: Grids, task: Task) -> list[Verdict]:
-    """Judges the ridges of all grids."""
+def judge(valleys: Valleys, task: Task, looks: tuple[int, ...]) -> list[Verdict]:
+    """Judges all ridges."""
     verdicts = []
-    for (schedule, coupling), results in grids.items():
+    for (schedule, coupling), each in valleys.items():
         judge_one = _lr_coupled if coupling == LR else _paper
-        verdicts += judge_one(results, f"{task.name}, {schedule}", task.tolerance)
+        verdicts += judge_one(each, f"{task.name}, {schedule}", looks)
     return verdicts
 
 
-def draw(grids: Grids, task: Task) -> dict[str, Drawing]:
-    """Describes one row of heat maps for each schedule and coupling."""
+def draw(valleys: Valleys, task: Task) -> dict[str, Drawing]:
+    """Describes one row of heat maps for each schedule and coupling: the grids of the pilots."""
     return {
-        f"heatmaps {_where(task, *key)}": Heatmaps(results, tolerance=task.tolerance)
-        for key, results in grids.items()
+        f"heatmaps {_where(task, *key)}": Heatmaps(
+            xr.DataTree.from_dict({name: each.pilot for name, each in mine.items()}),
+            tolerance=task.tolerance,
+        )
+        for key, mine in valleys.items()
     }
 
 
-def tabulate(grids: Grids, task: Task) -> list[dict[str, Any]]:
-    """Lists one record of `statistics.summarize` for each contender in each grid."""
+def tabulate(valleys: Valleys, task: Task) -> list[dict[str, Any]]:
+    """Lists each contender's best point along its ridge, and the ridge's slope."""
     records = []
-    for key, results in grids.items():
-        for name, child in results.children.items():
-            error = child["test_error"].transpose("learning_rate", "weight_decay", "seed")
-            # statistics know arrays and no labels
-            values = (error[axis].values for axis in ("learning_rate", "weight_decay"))
-            record = summarize(name, error.values, *values, tolerance=task.tolerance)
-            records.append({"where": _where(task, *key), **record})
+    for key, mine in valleys.items():
+        for name, each in mine.items():
+            mean = each.along.mean("seed", skipna=False)
+            best = mean.isel(trial=mean["validation_error"].fillna(np.inf).argmin("trial"))
+            slope = over_seeds(each.slope, each.along.sizes["seed"])
+            records.append(
+                {
+                    "where": _where(task, *key),
+                    "optimizer": name,
+                    "best_error": float(best["test_error"]),
+                    "learning_rate": float(best["learning_rate"]),
+                    "weight_decay": float(best["weight_decay"]),
+                    "ridge_slope": slope.value,
+                    "ridge_slope_low": slope.low,
+                    "ridge_slope_high": slope.high,
+                    "seeds": slope.seeds,
+                }
+            )
     return records
 
 
@@ -102,58 +117,51 @@ def _where(task: Task, schedule: str, coupling: Coupling) -> str:
     return f"{task.name}, {schedule}{'' if coupling == PAPER else ', lr-coupled'}"
 
 
-def _paper(results: xr.DataTree, where: str, tolerance: float) -> list[Verdict]:
+def _paper(mine: Mapping[str, Valley], where: str, looks: tuple[int, ...]) -> list[Verdict]:
     verdicts = []
     for coupled, decoupled in PAIRS:
-        with_l2, without = results[coupled].dataset, results[decoupled].dataset
-
-        # the defaults bind this pair: a closure would see the last one
-        def steeper(
-            drawn: NDArray[np.intp], a: xr.Dataset = without, b: xr.Dataset = with_l2
-        ) -> float:
-            slopes = np.array([_slope(a, drawn, tolerance), _slope(b, drawn, tolerance)])
-            return float(np.divide(*np.abs(slopes))) if slopes[1] else np.nan
-
-        verdicts += [
-            Verdict(
-                f"With L2 in {coupled}, the best λ falls as α rises",
-                where,
-                "d log λ* / d log α",
-                _estimate(with_l2, tolerance),
-                "<",
-                0.0,
-            ),
-            Verdict(
-                f"{decoupled}'s ridge is less than half as steep as that of {coupled} with L2",
-                where,
-                f"|slope of {decoupled}| / |slope of {coupled}|",
-                over_seeds(steeper, with_l2.sizes["seed"]),
-                "<",
-                0.5,
-            ),
-        ]
+        statement = f"With L2 in {coupled}, the best λ falls as α rises"
+        verdicts.append(_falls(statement, where, mine[coupled], looks))
+        verdicts.append(_flatter(coupled, decoupled, where, mine, looks))
     return verdicts
 
 
-def _lr_coupled(results: xr.DataTree, where: str, tolerance: float) -> list[Verdict]:
+def _flatter(
+    coupled: str, decoupled: str, where: str, mine: Mapping[str, Valley], looks: tuple[int, ...]
+) -> Verdict:
+    steep, level_one = mine[coupled], mine[decoupled]
+    every = np.arange(steep.along.sizes["seed"])
+    # signs are those of all seeds together: a seed left out must not flip one
+    signs = np.sign([steep.slope(every), level_one.slope(every)])
+
+    def flatter(drawn: NDArray[np.intp]) -> float:
+        both = np.array([steep.slope(drawn), level_one.slope(drawn)])
+        return float(np.dot(both * signs, [0.5, -1.0]))
+
+    return Verdict(
+        f"{decoupled}'s ridge is less than half as steep as that of {coupled} with L2",
+        where,
+        f"½·|slope of {coupled}| − |slope of {decoupled}|",
+        over_seeds(flatter, every.size, level=level(looks)),
+        ">",
+        0.0,
+        SLOPE / 2,
+        len(looks),
+    )
+
+
+def _lr_coupled(mine: Mapping[str, Valley], where: str, looks: tuple[int, ...]) -> list[Verdict]:
     return [
-        Verdict(
+        _falls(
             f"In lr-coupled units (λ·α a step) the best λ of {name} falls as α rises",
             where,
-            "d log λ* / d log α",
-            _estimate(child.dataset, tolerance),
-            "<",
-            0.0,
+            each,
+            looks,
         )
-        for name, child in results.children.items()
+        for name, each in mine.items()
     ]
 
 
-def _slope(runs: xr.Dataset, drawn: NDArray[np.intp], tolerance: float) -> float:
-    error = runs["test_error"].transpose("learning_rate", "weight_decay", "seed").values
-    rates, decays = runs["learning_rate"].values, runs["weight_decay"].values
-    return ridge(error[..., drawn], rates, decays, tolerance=tolerance).slope
-
-
-def _estimate(runs: xr.Dataset, tolerance: float) -> Estimate:
-    return over_seeds(lambda drawn: _slope(runs, drawn, tolerance), runs.sizes["seed"])
+def _falls(statement: str, where: str, mine: Valley, looks: tuple[int, ...]) -> Verdict:
+    slope = over_seeds(mine.slope, mine.along.sizes["seed"], level=level(looks))
+    return Verdict(statement, where, UNIT, slope, "<", 0.0, SLOPE, len(looks))

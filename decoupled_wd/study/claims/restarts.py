@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -13,8 +14,8 @@ from numpy.typing import NDArray
 from decoupled_wd import adamwr, sgdwr
 from decoupled_wd.study.claims.drawings import Drawing, Lines
 from decoupled_wd.study.claims.optimizers import Scalar
-from decoupled_wd.study.claims.tuning import errors
-from decoupled_wd.study.claims.verdicts import MARGIN, Finding, Verdict
+from decoupled_wd.study.claims.tuning import grown
+from decoupled_wd.study.claims.verdicts import OCTAVE, Finding, Verdict, level
 from decoupled_wd.study.statistics import Estimate, over_seeds
 from decoupled_wd.study.tasks.task import Run, Task, Training
 
@@ -105,7 +106,7 @@ class Restarts:
     """SGDW, AdamW or both to the α of the grid."""
     normalized_decays: Sequence[float]
     """λ_norm of the grid."""
-    seeds: int
+    looks: tuple[int, ...]
     epochs: int = 150
     """Of the whole run, the end of a cycle."""
     first_cycle: int = 10
@@ -113,29 +114,29 @@ class Restarts:
     evaluate_every: int = 5
     """Epochs, a divisor of both."""
 
-    def measure(self, run: Run, task: Task) -> Finding:
+    def measure(self, run: Run, task: Task, look: int) -> Finding:
         """Trains both, judges them, and describes the curves."""
-        pairs, ends = self.train(run, task), ends_of_cycles(self.first_cycle, self.epochs)
+        pairs, ends = self.train(run, task, look), ends_of_cycles(self.first_cycle, self.epochs)
         verdicts, drawings = [], {}
         for name, pair in pairs.items():
-            verdicts += judge(pair, ends, f"{task.name}, {name}")
+            verdicts += judge(pair, ends, f"{task.name}, {name}", task.matters, self.looks)
             drawings[f"restarts {task.name}, {name}"] = draw(pair, ends, name)
         return Finding(verdicts, drawings)
 
-    def train(self, run: Run, task: Task) -> dict[str, Pair]:
+    def train(self, run: Run, task: Task, look: int) -> dict[str, Pair]:
         """Trains each optimiser with restarts and without."""
         longer = task._replace(epochs=self.epochs)
         return {
             name: Pair(
                 *(
-                    run(self._training(longer, name, cycle))
+                    grown(run, partial(self._training, longer, name, cycle), self.looks, look)
                     for cycle in (self.first_cycle, self.epochs)
                 )
             )
             for name in self.learning_rates
         }
 
-    def _training(self, task: Task, name: str, first_cycle: int) -> Training:
+    def _training(self, task: Task, name: str, first_cycle: int, seeds: range) -> Training:
         space = {
             "learning_rate": np.asarray(self.learning_rates[name]),
             "normalized_weight_decay": np.asarray(self.normalized_decays),
@@ -144,28 +145,31 @@ class Restarts:
             task,
             cycles(name, task, first_cycle),
             space,
-            seeds=self.seeds,
+            seeds=seeds,
             experiment=("restarts",),
             evaluate_every=self.evaluate_every,
         )
 
 
-def judge(pair: Pair, ends: Sequence[int], where: str) -> list[Verdict]:
+def judge(
+    pair: Pair, ends: Sequence[int], where: str, matters: float, looks: tuple[int, ...]
+) -> list[Verdict]:
     """Judges error at any time, speed-ups, and the gap at the end.
 
     There is a speed-up for the end of each cycle but the last.
     """
     epochs = pair.restarted["epoch"].values
-    both = errors(pair.restarted), errors(pair.one_shot)
+    restarted, one_shot = (tuned_curves(runs) for runs in pair)
 
     def over(statistic: Callable[[NDArray[np.float64], NDArray[np.float64]], float]) -> Estimate:
         return over_seeds(
-            lambda drawn: statistic(*(tuned_curve(each, drawn).mean(axis=0) for each in both)),
-            pair.restarted.sizes["seed"],
+            lambda drawn: statistic(restarted[drawn].mean(axis=0), one_shot[drawn].mean(axis=0)),
+            len(restarted),
+            level=level(looks),
         )
 
     def speed_up(end: int) -> Estimate:
-        return over(lambda a, b: epochs_to(float(a[epochs == end][0]), b, epochs) / end)
+        return over(lambda a, b: np.log2(epochs_to(float(a[epochs == end][0]), b, epochs) / end))
 
     return [
         Verdict(
@@ -175,15 +179,19 @@ def judge(pair: Pair, ends: Sequence[int], where: str) -> list[Verdict]:
             over(lambda a, b: anytime(a, epochs) - anytime(b, epochs)),
             "<",
             0.0,
+            matters,
+            len(looks),
         ),
         *(
             Verdict(
                 f"Restarts reach sooner the error that they have after {end} epochs",
                 where,
-                f"epochs of one cosine (at most {epochs[-1]}) over {end}",
+                f"log2 of the epochs of one cosine (at most {epochs[-1]}) over {end}",
                 speed_up(end),
                 ">",
-                1.0,
+                0.0,
+                OCTAVE,
+                len(looks),
             )
             for end in ends[:-1]
         ),
@@ -194,7 +202,8 @@ def judge(pair: Pair, ends: Sequence[int], where: str) -> list[Verdict]:
             over(lambda a, b: float(a[-1] - b[-1])),
             "≈",
             0.0,
-            MARGIN,
+            matters,
+            len(looks),
         ),
     ]
 
@@ -203,9 +212,7 @@ def draw(pair: Pair, ends: Sequence[int], name: str) -> Drawing:
     """Describes the tuned curves of both, with the restarts as marks."""
     labels = ("warm restarts", "one cosine")
     shown = {
-        label: xr.DataArray(
-            tuned_curve(errors(runs), slice(None)), {"epoch": runs["epoch"]}, ("seed", "epoch")
-        )
+        label: xr.DataArray(tuned_curves(runs), {"epoch": runs["epoch"]}, ("seed", "epoch"))
         for label, runs in zip(labels, pair, strict=True)
     }
     return Lines(
@@ -218,18 +225,16 @@ def draw(pair: Pair, ends: Sequence[int], name: str) -> Drawing:
     )
 
 
-def tuned_curve(
-    errors: NDArray[np.float64], drawn: NDArray[np.intp] | slice
-) -> NDArray[np.float64]:
-    """Returns the tuned test error over the epochs.
+def tuned_curves(runs: xr.Dataset) -> NDArray[np.float64]:
+    """Returns what each seed's tuning gives: test error over the epochs, ``[seeds, epochs]``.
 
-    Tuned is the cell that ends with the lowest mean validation error. The shape is ``[seeds,
-    epochs]``.
+    Each seed chooses the run of its own that ends with the lowest validation error.
     """
-    validation, test = errors[:, :, drawn]
-    last = validation[..., -1].mean(axis=1)
-    # a cell that diverged is never chosen
-    return np.asarray(test[np.where(np.isnan(last), np.inf, last).argmin()])
+    cells = runs.stack(trial=["learning_rate", "normalized_weight_decay"])
+    last = cells["validation_error"].isel(epoch=-1).transpose("trial", "seed")
+    best = xr.DataArray(last.fillna(np.inf).values.argmin(axis=0), dims="seed")
+    curves = cells["test_error"].isel(trial=best).transpose("seed", "epoch")
+    return np.asarray(curves.values, float)
 
 
 def anytime(error: NDArray[np.float64], epochs: NDArray[np.int64]) -> float:

@@ -1,176 +1,179 @@
-"""What claims share of tuning: grids, searches, and a second look at the best."""
+"""What claims share of tuning: grids, searches, what their choices are worth, and looks."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import TypeAlias
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 import xarray as xr
 from numpy.typing import NDArray
 from scipy.stats import qmc  # type: ignore[import-untyped]
 
 from decoupled_wd import PAPER, Coupling
 from decoupled_wd.study.claims.optimizers import contender, octaves
+from decoupled_wd.study.grid.types import Points
 from decoupled_wd.study.statistics import Estimate, over_seeds
 from decoupled_wd.study.tasks.task import MakeOptimizer, Run, Task, Training
 
-FINALISTS = 3
-NOT_TUNED = ("seed", "epoch", "trial")
+Box: TypeAlias = Mapping[str, tuple[float, float]]
+"""The range of each hyperparameter of a search."""
+PILOTS = 2
+"""Seeds of a pilot over a whole grid, which shows where its ridge is."""
+FRESH = 10_000
+"""The seeds from here on judge what searches with the seeds before chose."""
 
 
 def grid_of(
-    task: Task, name: str, schedule: str, *, grid: int, seeds: int, coupling: Coupling = PAPER
+    task: Task, name: str, schedule: str, *, grid: int, coupling: Coupling = PAPER
 ) -> Training:
-    """Returns the training of a contender over its grid.
+    """Returns the training of a contender over its grid, with the seeds of a pilot.
 
     Whoever asks for the same one gets the same results: claims (ii) and (iii) share their grids
     this way.
     """
     make_optimizer = contender(name, schedule, task.steps, coupling)
-    return Training(task, make_optimizer, octaves(name, grid, coupling), seeds=seeds)
+    return Training(task, make_optimizer, octaves(name, grid, coupling), seeds=range(PILOTS))
 
 
-def errors(runs: xr.Dataset) -> NDArray[np.float64]:
-    """Returns validation and test error without labels.
-
-    Their shape is ``[2, cells, seeds]``, with epochs last if there are any.
-
-    A bootstrap looks a thousand times, and labelled arrays are slow to look into.
-    """
-    cells = runs.stack(cell=[dim for dim in runs.dims if dim not in ("seed", "epoch")])
-    both = cells[["validation_error", "test_error"]].to_dataarray()
-    return both.transpose("variable", "cell", "seed", ...).values.astype(float)
-
-
-def tuned_error(errors: NDArray[np.float64], drawn: NDArray[np.intp]) -> float:
-    """Returns the test error where the validation error is lowest.
-
-    Diverged cells take no part.
-
-    Examples:
-      >>> validation, test = [[4.0], [3.0], [np.nan]], [[2.0], [7.0], [0.0]]
-      >>> tuned_error(np.array([validation, test]), np.array([0]))
-      7.0
-    """
-    validation, test = errors[:, :, drawn].mean(axis=2)
-    return np.nan if np.isnan(validation).all() else float(test[np.nanargmin(validation)])
-
-
-def error(runs: xr.Dataset) -> Estimate:
-    """Estimates the tuned test error, in percent."""
-    measured = errors(runs)
-    return over_seeds(lambda drawn: tuned_error(measured, drawn), runs.sizes["seed"])
-
-
-def difference(worse: xr.Dataset, better: xr.Dataset) -> Estimate:
-    """Estimates by how many points the tuned test errors differ.
-
-    A seed is the same start in both, so both are resampled together.
-    """
-    ours, theirs = errors(better), errors(worse)
-    return over_seeds(
-        lambda drawn: tuned_error(theirs, drawn) - tuned_error(ours, drawn), better.sizes["seed"]
-    )
-
-
-def halton(trials: int, **ranges: tuple[float, float]) -> dict[str, NDArray[np.float64]]:
+def halton(trials: int, seed: int, box: Box) -> dict[str, NDArray[np.float64]]:
     """Spreads points evenly over a box, in the logarithms of its axes.
 
-    They are Halton's sequence without its first point, a corner of the box.
+    They are Halton's sequence, scrambled by the seed.
 
     Examples:
-      >>> box = {"learning_rate": (1.0, 16.0), "weight_decay": (1.0, 27.0)}
-      >>> halton(3, **box)["weight_decay"].round(6).tolist()
-      [3.0, 9.0, 1.44225]
+      >>> points = halton(4, 0, {"learning_rate": (1.0, 16.0)})["learning_rate"]
+      >>> np.histogram(points, [1, 4, 16])[0].tolist()  # as many in both halves
+      [2, 2]
 
     Source: Halton 1960; for the tuning of optimisers Choi et al., arXiv 1910.05446, section 4.
     """
-    low, high = np.log(list(ranges.values())).T
-    points = qmc.Halton(len(ranges), scramble=False).random(trials + 1)[1:]
-    return dict(zip(ranges, np.exp(low + points * (high - low)).T, strict=True))
+    low, high = np.log(list(box.values())).T
+    points = qmc.Halton(len(box), seed=seed).random(trials)
+    return dict(zip(box, np.exp(low + points * (high - low)).T, strict=True))
 
 
-@dataclass(frozen=True)
-class Trials:
-    """Makes the optimiser of a numbered point of a search.
+def tuned(
+    run: Run,
+    training: Training,
+    found: xr.Dataset,
+    looks: Sequence[int],
+    look: int,
+    *,
+    fresh_seeds: int = 2,
+) -> NDArray[np.float64]:
+    """Returns what each search ends with: the test error of its choice, in percent.
 
-    So a sweep trains these points alone, and not every combination.
+    A search is all trials with one seed, and its choice the trial of the lowest validation error.
+    What the choice is worth is told by `fresh_seeds` runs with seeds of its own. So the searches
+    are independent of each other, and an interval over them has the luck of the search in it.
+
+    Args:
+      run: trains and keeps.
+      training: one of those that trained the searches.
+      found: what they measured at the end, over trial and seed or over trials that have a seed.
+      looks: how many searches there are at each look.
+      look: the number of this look, from 0.
+      fresh_seeds: how many other runs decide what a choice is worth.
+
+    Returns:
+      ``[searches]``, with NaN for a search in which every trial diverged.
     """
+    choices = chosen(found)
+    names = [name for name in training.space if name != "seed"]
 
-    make_optimizer: MakeOptimizer
-    points: tuple[tuple[str, tuple[float, ...]], ...]
-    """Each hyperparameter with its value in every trial."""
+    def worth(choices: xr.Dataset) -> NDArray[np.float64]:
+        numbers = choices["seed"].values
+        # the fresh seeds of a search follow from its own, and no other search has them
+        seeds = FRESH + numbers[:, None] * fresh_seeds + np.arange(fresh_seeds)
+        points = {name: np.repeat(choices[name].values, fresh_seeds) for name in names}
+        again = replace(
+            training,
+            space=Points({**points, "seed": seeds.ravel()}),
+            seeds=range(numbers[0], numbers[-1] + 1),
+            experiment=("chosen", *training.experiment),
+        )
+        errors = at_the_end(run, again)["test_error"].values.astype(float)
+        return np.asarray(errors.reshape(-1, fresh_seeds).mean(axis=1))
 
-    @property
-    def label(self) -> tuple[str, ...]:
-        """The label of the optimiser."""
-        return self.make_optimizer.label
+    # those that a look adds are a training of their own
+    ends = [0, *looks[: look + 1]]
+    parts = [
+        worth(choices.isel(seed=slice(first, last))) for first, last in itertools.pairwise(ends)
+    ]
+    diverged = np.isnan(choices["validation_error"].values)
+    return np.where(diverged, np.nan, np.concatenate(parts))
 
-    def __call__(self, trial: jax.Array) -> optax.GradientTransformation:
-        """Returns the optimiser of this trial; a sweep passes floats."""
-        index = trial.astype(int)
-        return self.make_optimizer(**{name: jnp.asarray(at)[index] for name, at in self.points})
+
+def chosen(found: xr.Dataset) -> xr.Dataset:
+    """Returns the best trial of each search, over ``seed``, with its hyperparameters."""
+    if "seed" not in found.dims:
+        numbers = np.unique(found["seed"])
+        searches = [found.isel(trial=found["seed"].values == n).drop_vars("seed") for n in numbers]
+        found = xr.concat(searches, xr.DataArray(numbers, dims="seed", name="seed"))
+    cost = found["validation_error"].transpose("trial", "seed").fillna(np.inf)
+    return found.isel(trial=xr.DataArray(cost.values.argmin(axis=0), dims="seed"))
+
+
+def difference(worse: NDArray[np.float64], better: NDArray[np.float64], level: float) -> Estimate:
+    """Estimates by how many points the tuned test errors differ, both ``[searches]``.
+
+    A search with the same number has the same start in both, so both are compared in pairs.
+    """
+    return mean(worse - better, level)
+
+
+def mean(worth: NDArray[np.float64], level: float) -> Estimate:
+    """Estimates the mean over searches."""
+    return over_seeds(lambda drawn: float(worth[drawn].mean()), worth.size, level=level)
+
+
+def at_the_end(run: Run, training: Training) -> xr.Dataset:
+    """Trains, and returns what was measured last."""
+    return run(training).isel(epoch=-1, drop=True)
+
+
+def grown(
+    run: Run,
+    training_of: Callable[[range], Training],
+    looks: Sequence[int],
+    look: int,
+    *,
+    first: int = 1,
+) -> xr.Dataset:
+    """Trains all seeds up to a look, and returns what was measured.
+
+    The seeds that a look adds are a training of their own: nothing is trained twice.
+
+    Args:
+      run: trains and keeps.
+      training_of: ``training_of(seeds) -> training`` with these seeds.
+      looks: how many seeds there are at each look.
+      look: the number of this look, from 0.
+      first: the first seed; those before it are of pilots, which take no part.
+    """
+    ends = [first, *(first + seeds for seeds in looks[: look + 1])]
+    parts = [run(training_of(range(low, high))) for low, high in itertools.pairwise(ends)]
+    # points that have seeds of their own are one after the other, and others have a seed each
+    dim = "seed" if "seed" in parts[0].dims else "trial"
+    return parts[0] if len(parts) == 1 else xr.concat(parts, dim, data_vars="minimal")
 
 
 def search_of(
     task: Task,
     make_optimizer: MakeOptimizer,
-    points: Mapping[str, NDArray[np.float64]],
+    box: Box,
     *,
-    seeds: int,
+    trials: int,
+    searches: range,
     experiment: tuple[str, ...],
 ) -> Training:
-    """Returns the training of an optimiser at the points of a search.
+    """Returns the training of independent random searches of an optimiser.
 
-    All arrays of points have one length.
+    Each search has `trials` points of its own in the box, spread evenly by a scrambled Halton
+    sequence, and a seed of its own: its number.
     """
-    fixed = tuple((name, tuple(at.tolist())) for name, at in points.items())
-    numbers = {"trial": np.arange(len(fixed[0][1]))}
-    trials = Trials(make_optimizer, fixed)
-    return Training(task, trials, numbers, seeds=seeds, experiment=experiment)
-
-
-def at_the_end(run: Run, training: Training) -> xr.Dataset:
-    """Trains, and returns what was measured last.
-
-    The points of a search are coordinates of it.
-    """
-    found = run(training).isel(epoch=-1)
-    if isinstance(training.make_optimizer, Trials):
-        points = training.make_optimizer.points
-        found = found.assign_coords({name: ("trial", list(at)) for name, at in points})
-    return found
-
-
-def finalists(run: Run, training: Training, found: xr.Dataset, *, fresh_seeds: int) -> xr.Dataset:
-    """Trains the three best points again, with other seeds.
-
-    The best of many points by a few seeds is in part the luckiest. Which of the three is taken,
-    and what it is worth, is told by seeds that had no part in the first choice.
-
-    Args:
-      run: trains and keeps.
-      training: the grid or search that was trained before.
-      found: what it measured at the end.
-      fresh_seeds: how many other seeds decide.
-    """
-    searched = found.sizes["seed"]
-    mean = found["validation_error"].mean("seed", skipna=False)
-    cells = mean.stack(cell=mean.dims)
-    # a stable order, so that equal errors choose the same cells on every machine
-    best = cells[np.argsort(cells.values, kind="stable")[:FINALISTS]]
-    points = {str(axis): best[axis].values for axis in found.coords if axis not in NOT_TUNED}
-    make_optimizer = training.make_optimizer
-    if isinstance(make_optimizer, Trials):
-        make_optimizer = make_optimizer.make_optimizer
-    # the first seeds are those that chose: they are trained along, and left out
-    again = search_of(
-        training.task,
-        make_optimizer,
-        points,
-        seeds=searched + fresh_seeds,
-        experiment=("finalists", *training.experiment),
-    )
-    return at_the_end(run, again).isel(seed=slice(searched, None))
+    drawn = [halton(trials, search, box) for search in searches]
+    points = {name: np.concatenate([each[name] for each in drawn]) for name in box}
+    listed = Points({**points, "seed": np.repeat(searches, trials)})
+    return Training(task, make_optimizer, listed, seeds=searches, experiment=experiment)

@@ -4,13 +4,35 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
+from scipy.stats import t as student  # type: ignore[import-untyped]
+
 from decoupled_wd.study.claims.drawings import Drawing
 from decoupled_wd.study.statistics import Estimate
 from decoupled_wd.study.tasks.task import Run, Task
 
 HOLDS, FAILS, UNDECIDED, MISSING = "holds", "does not hold", "undecided", "not measured"
-MARGIN = 0.5
-"""Points of test error by which two optimisers may differ and still be equally good."""
+SAME = "no difference that matters"
+DECIDED = (HOLDS, FAILS, SAME)
+ERROR = 0.05
+"""How often a verdict may be wrong, whatever the truth, over all looks at it."""
+SLOPE = 0.25
+"""The smallest slope of a ridge that matters: a quarter of an octave of λ an octave of α."""
+
+OCTAVE = 0.2
+"""The smallest speed-up that matters, as log2: 15 % of the epochs."""
+
+
+def level(looks: Sequence[int]) -> float:
+    """Returns the level of each interval, if the data are looked at so many times.
+
+    The error is shared among the looks (Bonferroni), so that all intervals hold the truth at once
+    in 95 % of cases, and whichever of them decides is right as often.
+
+    Examples:
+      >>> round(level((8, 16)), 4)
+      0.975
+    """
+    return 1 - ERROR / len(looks)
 
 
 class Verdict(NamedTuple):
@@ -27,13 +49,17 @@ class Verdict(NamedTuple):
     """``<``, ``>`` or ``≈``."""
     bound: float
     margin: float = 0.0
-    """How far from the bound ``≈`` reaches."""
+    """Of ``≈`` how far from the bound it reaches; else the smallest effect that matters."""
+    looks: int = 1
+    """How often the statement may be looked at; each interval has its share of the error."""
 
     @property
     def verdict(self) -> str:
         """Tells whether the interval lies where it is expected.
 
         It holds if all of it does, does not hold if none of it does, and is undecided otherwise.
+        With ``<`` and ``>`` an interval less than `margin` from the bound on both sides says that
+        there is no difference that matters.
 
         Examples:
           >>> slope = Estimate(-0.7, -0.9, -0.5)
@@ -41,17 +67,58 @@ class Verdict(NamedTuple):
           'holds'
           >>> Verdict("λ* falls as 1/α", "mnist1d", "slope", slope, "<", -0.6).verdict
           'undecided'
+          >>> Verdict("λ* falls as 1/α", "mnist1d", "slope", slope, "<", -0.6, 0.4).verdict
+          'no difference that matters'
           >>> Verdict("There is no gain", "mnist1d", "points", slope, "≈", 0.0, margin=1.0).verdict
           'holds'
         """
-        value, low, high = self.estimate
+        value, low, high, *_ = self.estimate
         # NaN is what differs from itself
         if value != value or low != low or high != high:
             return MISSING
         least, most = self._expected()
+        if self.sense != "≈" and self.bound - self.margin < low <= high < self.bound + self.margin:
+            return SAME
         if least < low and high < most:
             return HOLDS
         return FAILS if high <= least or low >= most else UNDECIDED
+
+    @property
+    def p_value(self) -> float:
+        """Returns how often chance alone decides so clearly, for the least favourable truth.
+
+        It is Student's, of the distance from the nearest truth that the verdict denies, times the
+        number of looks; 1 for what is not decided.
+        """
+        value, _, _, error, seeds = self.estimate
+        if self.verdict not in DECIDED:
+            return 1.0
+        near = [self.bound - self.margin, self.bound + self.margin]
+        denied = near if self.verdict == SAME or self.sense == "≈" else [self.bound]
+        distance = min(abs(value - bound) for bound in denied)
+        if not error:
+            return 0.0
+        tails = 2 * float(student.sf(distance / error, max(seeds - 1, 1)))
+        return min(1.0, self.looks * tails)
+
+    @property
+    def seeds_needed(self) -> int:
+        """Estimates how many seeds would decide, if the statistic stays where it is.
+
+        The interval shrinks with the root of their number.
+        """
+        value, low, high, _, seeds = self.estimate
+        least, most = self._expected()
+        ends = [end for end in (least, most) if math.isfinite(end)]
+        if self.sense != "≈" and self.margin:
+            # either clear of the bound, or within the margin on both its sides
+            clear = abs(value - self.bound)
+            within = self.margin - clear
+            room = max(clear, within)
+        else:
+            room = min(abs(value - end) for end in ends)
+        half = (high - low) / 2
+        return math.ceil(seeds * (half / room) ** 2) if room else 10**9
 
     @property
     def expected(self) -> str:
@@ -94,6 +161,11 @@ class Finding(NamedTuple):
 class Design(Protocol):
     """Measures a claim, with the sizes of its experiment as fields."""
 
-    def measure(self, run: Run, task: Task) -> Finding:
-        """Trains with `run`, counts, and returns what it found on the task."""
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """How many seeds there are at each look; a later one is taken if it is needed."""
+        ...
+
+    def measure(self, run: Run, task: Task, look: int) -> Finding:
+        """Trains with `run` up to this look, counts, and returns what it found on the task."""
         ...

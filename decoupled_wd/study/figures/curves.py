@@ -202,7 +202,7 @@ def _draw_line(axis: Axes, values: xr.DataArray, x: str, label: str, look: dict[
 def _draw_estimate(
     axis: Axes, y: float, estimate: Estimate, label: str, look: dict[str, Any]
 ) -> None:
-    value, low, high = estimate
+    value, low, high, *_ = estimate
     style = {"color": look["color"], "marker": look["marker"]}
     axis.plot([value], [y], label=label, linestyle="", markersize=8, **style)
     axis.plot([low, high], [y, y], color=look["color"], linewidth=2)

@@ -81,7 +81,8 @@ def run_blocks(
 ) -> None:
     """Trains every block, one a device at a time, and keeps its results.
 
-    Each has at most `size` cells, and ``keep(block, results)`` is called when it is finished.
+    An axis is ``[places, coordinates]``: what a cell is told of its place on it. A block has at
+    most `size` cells, and ``keep(block, results)`` is called when it is finished.
 
     Ctrl-C takes effect when the blocks under way are kept.
     """
@@ -121,13 +122,14 @@ def _over_cells(cell: TrainOne) -> TrainOne:
 
 
 def _points(axes: Sequence[np.ndarray], where: Block, size: int) -> np.ndarray:
-    """Returns the coordinates of a block's cells, ``[size, axes]``.
+    """Returns the coordinates of a block's cells, ``[size, coordinates]``.
 
     A block at an edge is filled up: one shape, one program.
     """
-    values = [axis[part] for axis, part in zip(axes, where, strict=True)]
-    points = np.stack(np.meshgrid(*values, indexing="ij"), -1).reshape(-1, len(axes))
-    return np.pad(points.astype(float), ((0, size - len(points)), (0, 0)), mode="edge")
+    places = np.meshgrid(*(np.arange(part.start, part.stop) for part in where), indexing="ij")
+    told = [axis[place.ravel()] for axis, place in zip(axes, places, strict=True)]
+    points = np.concatenate(told, axis=1).astype(float)
+    return np.pad(points, ((0, size - len(points)), (0, 0)), mode="edge")
 
 
 def _part(values: np.ndarray, first: int, where: Block) -> np.ndarray:

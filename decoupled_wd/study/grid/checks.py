@@ -8,7 +8,7 @@ import math
 import numbers
 import os
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 import jax
@@ -17,6 +17,7 @@ import numpy as np
 
 from decoupled_wd._base.types import PyTree
 from decoupled_wd.study.grid.layout import RESERVED
+from decoupled_wd.study.grid.types import Points
 
 # a path folds the two slashes into one
 URL = re.compile(r"[A-Za-z][\w+.-]+:/|[A-Za-z][\w+.-]*::")
@@ -61,15 +62,44 @@ def functions(**given: object) -> None:
 def as_axes(
     hyperparameters: object, make_optimizer: Callable[..., object]
 ) -> dict[str, np.ndarray]:
-    """Returns the axes as arrays of numbers that a cell can tell apart."""
+    """Returns the axes, or the lists of `Points`, as arrays of numbers a cell can tell apart."""
     if not isinstance(hyperparameters, Mapping):
         raise TypeError(
             f"hyperparameters must map names to lists of numbers, got {hyperparameters!r}; pass a "
             "dict"
         )
-    check_names(hyperparameters, ())
-    with_names(make_optimizer, hyperparameters)
-    return {name: _axis(name, axis) for name, axis in hyperparameters.items()}
+    names = [name for name in hyperparameters if name != "seed" or not _listed(hyperparameters)]
+    check_names(names, ())
+    with_names(make_optimizer, names)
+    axes = {name: _axis(name, axis) for name, axis in hyperparameters.items()}
+    if _listed(hyperparameters) and len({axis.size for axis in axes.values()}) != 1:
+        lengths = ", ".join(f"{name} {axis.size}" for name, axis in axes.items())
+        raise ValueError(
+            f"Points must have one value of each hyperparameter for every point, got {lengths}; "
+            "pass lists of one length"
+        )
+    return axes
+
+
+def _listed(hyperparameters: object) -> bool:
+    return isinstance(hyperparameters, Points)
+
+
+def seed_numbers(seeds: object, of_points: np.ndarray | None) -> np.ndarray:
+    """Returns the numbers of the seeds: those given, or the first so many, or those of `Points`."""
+    if of_points is None and not isinstance(seeds, Sequence | np.ndarray):
+        return np.arange(_count("seeds", seeds))
+    if of_points is not None and not (isinstance(seeds, int) and seeds == 1):
+        raise ValueError(f"seeds must be left out where Points have a seed, got {seeds!r}; omit it")
+    numbers = np.asarray(seeds if of_points is None else of_points)
+    whole = np.issubdtype(numbers.dtype, np.integer) and numbers.ndim == 1 and numbers.size > 0
+    distinct = whole and (of_points is not None or np.unique(numbers).size == numbers.size)
+    if not distinct or (numbers < 0).any():
+        raise ValueError(
+            f"seeds must be a number of seeds, or distinct whole numbers >= 0, got {seeds!r}; "
+            "pass for example 5, or range(5, 10)"
+        )
+    return numbers
 
 
 def with_names(make_optimizer: Callable[..., object], names: Iterable[str]) -> None:
@@ -135,15 +165,17 @@ def counts(**given: object) -> dict[str, int]:
 
     Evaluations must end with the last epoch.
     """
-    whole = {}
-    for name, count in given.items():
-        if not isinstance(count, numbers.Integral) or isinstance(count, bool) or count < 1:
-            raise ValueError(f"{name} must be a whole number >= 1, got {count!r}; pass an int")
-        whole[name] = int(count)
+    whole = {name: _count(name, count) for name, count in given.items()}
     epochs, every = whole["epochs"], whole["evaluate_every"]
     if epochs % every:
         raise ValueError(f"evaluate_every={every} does not divide epochs={epochs}; pass a divisor")
     return whole
+
+
+def _count(name: str, count: object) -> int:
+    if not isinstance(count, numbers.Integral) or isinstance(count, bool) or count < 1:
+        raise ValueError(f"{name} must be a whole number >= 1, got {count!r}; pass an int")
+    return int(count)
 
 
 def check_memory(memory: object) -> None:

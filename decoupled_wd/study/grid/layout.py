@@ -2,11 +2,11 @@
 
 A store is a Zarr group of format 2, as xarray writes it::
 
-    .zattrs, .zgroup, .zmetadata      the attributes, the group, and a copy of all descriptions
-    rate/, seed/, epoch/ …            the axes error/0.1.0.0                     a metric: one file
-    a block, named by the block's place in the grid checksum/0.1.0                    one number a
-    cell, the same for all cells of a block checksum/.lock                    held by the process
-    that trains
+    .zattrs, .zgroup, .zmetadata   the attributes, the group, and a copy of all descriptions
+    rate/, seed/, epoch/ …         the axes
+    error/0.1.0.0                  a metric: one file a block, named by its place in the grid
+    checksum/0.1.0                 one number a cell, the same for all cells of a block
+    checksum/.lock                 held by the process that trains
 
 What of this Zarr and xarray can do is theirs: arrays, chunks, codecs, consolidated metadata, files
 that are replaced whole. Kept by hand is what they cannot do. The codec crc32c protects the bytes

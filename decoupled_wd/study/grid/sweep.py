@@ -6,7 +6,7 @@ shows, and a block that is finished is never trained again.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
@@ -30,7 +30,7 @@ from decoupled_wd.study.grid.blocks import (
 )
 from decoupled_wd.study.grid.interrupts import deferred
 from decoupled_wd.study.grid.store import Store, digest
-from decoupled_wd.study.grid.types import Axis, Init, Loss, Metric, TrainOne
+from decoupled_wd.study.grid.types import Axis, Init, Loss, Metric, Points, TrainOne
 
 
 def sweep(
@@ -44,7 +44,7 @@ def sweep(
     test: PyTree = (),
     epochs: int,
     batch_size: int,
-    seeds: int,
+    seeds: int | Sequence[int] = 1,
     evaluate_every: int | None = None,
     memory: int | None = None,
     store: str | Path | None = None,
@@ -64,7 +64,8 @@ def sweep(
     Args:
       make_optimizer: called with one traced scalar per hyperparameter, by name; returns an
         optimiser.
-      hyperparameters: the values of each axis of the grid.
+      hyperparameters: the values of each axis of the grid; or `Points`, which are trained as they
+        are listed.
       init: ``init(key) -> params``, any tree of arrays; the same for every cell of a seed.
       loss: ``loss(params, *batch, key) -> scalar``; the key is another one in every step.
       metric: ``metric(params, train, test) -> scalar``, or a dict of named scalars.
@@ -73,7 +74,8 @@ def sweep(
       test: any tree of arrays, for `metric` alone.
       epochs: passes over the training data.
       batch_size: examples in a batch.
-      seeds: runs per combination; a seed fixes the start, the order of the data and the keys.
+      seeds: runs per combination, or the numbers of their seeds; a seed fixes the start, the order
+        of the data and the keys.
       evaluate_every: epochs between two evaluations of `metric`, a divisor of `epochs`; by default
         one evaluation, after the last step.
       memory: bytes that the runs on one device may take together; by default 1 GiB on CPU, half of
@@ -86,7 +88,8 @@ def sweep(
 
     Returns:
       One variable for each scalar (``metric`` if it has no name) over the hyperparameters,
-      ``seed`` and ``epoch``. A cell that diverged holds what `metric` makes of it, and touches no
+      ``seed`` and ``epoch``; with `Points` over ``trial`` in place of the hyperparameters, which
+      are coordinates of it. A cell that diverged holds what `metric` makes of it, and touches no
       other.
 
     Raises:
@@ -113,18 +116,19 @@ def sweep(
     Source: the grids of arXiv 1711.05101, Figures 1 and 2.
     """
     every = epochs if evaluate_every is None else evaluate_every
-    counts = checks.counts(epochs=epochs, batch_size=batch_size, seeds=seeds, evaluate_every=every)
+    counts = checks.counts(epochs=epochs, batch_size=batch_size, evaluate_every=every)
     checks.functions(
         make_optimizer=make_optimizer, init=init, loss=loss, metric=metric, progress=progress
     )
     checks.check_memory(memory)
     folder = checks.folder(store)
-    axes = {**checks.as_axes(hyperparameters, make_optimizer), "seed": np.arange(counts["seeds"])}
+    space = _space(checks.as_axes(hyperparameters, make_optimizer), hyperparameters, seeds)
+    axes = space.axes
     data = checks.arrays(train, test, counts["batch_size"])
     if folder is None and jax.process_count() > 1:
         raise ValueError("store must be a folder that all processes share, got None")
     with deferred():
-        run = _prepared(make_optimizer, tuple(hyperparameters), init, loss, metric, data, counts)
+        run = _prepared(make_optimizer, space, init, loss, metric, data, counts)
     shape = tuple(len(axis) for axis in axes.values())
     block = block_shape(shape, cells_at_once(run.lowered, math.prod(shape), memory))
     configuration = {
@@ -135,6 +139,8 @@ def sweep(
         "jaxlib": version("jaxlib"),
         "device": jax.local_devices()[0].device_kind,
     }
+    if space.points:
+        configuration["points"] = digest(*space.points.values())
     epoch = np.arange(counts["evaluate_every"], counts["epochs"] + 1, counts["evaluate_every"])
     with Store(folder, {**axes, "epoch": epoch}, run.metrics, block, configuration) as finished:
 
@@ -146,11 +152,42 @@ def sweep(
         # processes share the blocks by turns: they differ in nothing but their place
         mine = blocks(shape, block)[jax.process_index() :: jax.process_count()]
         todo = [where for where in mine if not finished.has(where)]
-        run_blocks(run.cell, [*axes.values()], todo, math.prod(block), run.starts, data, keep)
+        run_blocks(run.cell, space.told, todo, math.prod(block), run.starts, data, keep)
         results = finished.dataset()
     if jax.process_count() > 1:
         progress(finished.cells, math.prod(shape))
-    return results
+    return results.assign_coords({name: ("trial", at) for name, at in space.points.items()})
+
+
+class _Space(NamedTuple):
+    """Holds what is trained: every combination of the axes, or listed points."""
+
+    names: tuple[str, ...]
+    """The hyperparameters that an optimiser is made with."""
+    axes: dict[str, np.ndarray]
+    """The coordinates of each dimension of the results."""
+    points: dict[str, np.ndarray]
+    """What each trial is; empty for a grid."""
+    told: list[np.ndarray]
+    """What a cell is told of its place: ``[places, coordinates]`` for each dimension."""
+    seeds: np.ndarray
+    """The numbers of all seeds, in order; a cell is told the place of its own among them."""
+
+
+def _space(given: dict[str, np.ndarray], hyperparameters: object, seeds: object) -> _Space:
+    listed = isinstance(hyperparameters, Points)
+    of_points = given.get("seed") if listed else None
+    numbers = checks.seed_numbers(seeds, of_points)
+    names, known = tuple(name for name in given if not listed or name != "seed"), np.unique(numbers)
+    place = np.searchsorted(known, numbers)[:, None]
+    if not listed:
+        columns = [axis[:, None] for axis in given.values()]
+        return _Space(names, {**given, "seed": numbers}, {}, [*columns, place], known)
+    told = np.stack([given[name] for name in names], axis=1)
+    trials = {"trial": np.arange(len(told))}
+    if of_points is not None:
+        return _Space(names, trials, given, [np.hstack([told, place])], known)
+    return _Space(names, {**trials, "seed": numbers}, given, [told, place], known)
 
 
 class _Run(NamedTuple):
@@ -166,16 +203,17 @@ class _Run(NamedTuple):
 
 def _prepared(
     make_optimizer: Callable[..., optax.GradientTransformation],
-    names: tuple[str, ...],
+    space: _Space,
     init: Init,
     loss: Loss,
     metric: Metric,
     data: PyTree,
     counts: Mapping[str, int],
 ) -> _Run:
-    epochs = counts["epochs"]
+    epochs, names = counts["epochs"], space.names
     cell = _cell(make_optimizer, names, loss, metric, epochs // counts["evaluate_every"])
-    keys = jax.random.split(jax.random.key(0), counts["seeds"])
+    # a seed has the same key, however many others are trained beside it
+    keys = jax.random.split(jax.random.key(0), int(space.seeds[-1]) + 1)[space.seeds]
     starts = _starts(init, keys, len(data[0][0]), epochs, counts["batch_size"])
     # lowered once, for three ends: the memory of a run, its metrics' dtypes, and its fingerprint
     lowered = jax.jit(cell).lower(jnp.zeros(len(names) + 1), starts, data)
@@ -227,7 +265,7 @@ def _cell(
 
     def run(cell: jax.Array, starts: PyTree, data: PyTree) -> dict[str, jax.Array]:
         train, test = data
-        # the last coordinate of a cell is its seed, and the others are hyperparameters
+        # the last coordinate of a cell is the place of its seed, the others are hyperparameters
         optimizer = make_optimizer(**dict(zip(names, cell[:-1], strict=True)))
         traced.check_optimizer(optimizer)
         seed = cell[-1].astype(int)

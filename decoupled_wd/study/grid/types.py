@@ -10,6 +10,21 @@ from decoupled_wd._base.types import PyTree
 
 Axis: TypeAlias = Sequence[float] | np.ndarray
 """The values of one hyperparameter."""
+
+
+class Points(dict[str, Axis]):
+    """Lists points of a search, which are trained as they stand and not in every combination.
+
+    Each hyperparameter has one value for every point. With ``seed`` among them each point has a
+    seed of its own; without it every seed is trained at every point.
+
+    Examples:
+      >>> search = Points(learning_rate=[0.1, 0.2], weight_decay=[0.3, 0.1], seed=[0, 1])
+      >>> len(search["seed"])
+      2
+    """
+
+
 Init: TypeAlias = Callable[[jax.Array], PyTree]
 """``init(key) -> params``."""
 Loss: TypeAlias = Callable[..., jax.Array]

@@ -21,14 +21,22 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, MISSING, UNDECIDED, Finding, Verdict
+from decoupled_wd.study.claims.verdicts import (
+    FAILS,
+    HOLDS,
+    MISSING,
+    SAME,
+    UNDECIDED,
+    Finding,
+    Verdict,
+)
 from decoupled_wd.study.figures.draw import draw
 from decoupled_wd.study.profiles import CLAIMS, Experiment
 from decoupled_wd.study.statistics import Estimate
 
 PACKAGES = ("decoupled-wd", "jax", "jaxlib", "optax", "flax", "numpy", "scipy", "xarray")
 PAGES = ("claims.json", "claims.md", "table.json", "report.html")
-SIGNS = {HOLDS: "✓", FAILS: "✗", UNDECIDED: "?", MISSING: "–"}
+SIGNS = {HOLDS: "✓", FAILS: "✗", SAME: "=", UNDECIDED: "?", MISSING: "–"}
 """Each verdict is told by its words, its sign and its colour."""
 
 
@@ -190,9 +198,10 @@ def interval(estimate: Estimate) -> list[str]:
         >>> interval(Estimate(0.0123, 0.0119, 0.02))
         ['0.012', '0.012', '0.02']
     """
-    largest = max((abs(number) for number in estimate if not math.isnan(number)), default=0.0)
+    shown = estimate[:3]
+    largest = max((abs(number) for number in shown if not math.isnan(number)), default=0.0)
     spec = ".2f" if largest >= 0.1 else ".2g"
-    return [_number(value, spec) for value in estimate]
+    return [_number(value, spec) for value in shown]
 
 
 def duration(seconds: float) -> str:

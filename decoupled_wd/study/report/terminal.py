@@ -7,11 +7,19 @@ import rich.console
 import rich.table
 from rich.text import Text
 
-from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, MISSING, UNDECIDED, Finding, Verdict
+from decoupled_wd.study.claims.verdicts import (
+    FAILS,
+    HOLDS,
+    MISSING,
+    SAME,
+    UNDECIDED,
+    Finding,
+    Verdict,
+)
 from decoupled_wd.study.profiles import Experiment
 from decoupled_wd.study.report.page import interval
 
-STYLES = {HOLDS: "green", FAILS: "red", UNDECIDED: "yellow", MISSING: "dim"}
+STYLES = {HOLDS: "green", FAILS: "red", SAME: "blue", UNDECIDED: "yellow", MISSING: "dim"}
 
 
 def verdicts_table(
@@ -22,7 +30,7 @@ def verdicts_table(
         [_cells(experiment.claim, line) for line in finding.verdicts]
         for experiment, finding in findings
     ]
-    caption = "95 % intervals, bootstrapped over seeds"
+    caption = "intervals over seeds: over all looks together 95 % of them hold the truth"
     if width < 72:
         rows = [
             Text("\n").join([what, Text(f"  {measured}, expected {expected}: ").append(verdict)])

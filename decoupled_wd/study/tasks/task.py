@@ -12,7 +12,7 @@ import xarray as xr
 
 from decoupled_wd.study.grid.store import digest
 from decoupled_wd.study.grid.sweep import sweep
-from decoupled_wd.study.grid.types import Axis
+from decoupled_wd.study.grid.types import Axis, Points
 from decoupled_wd.study.tasks.data import Dataset, load
 from decoupled_wd.study.tasks.models import NETWORKS, Model
 
@@ -24,12 +24,13 @@ class Recipe(NamedTuple):
     """Says how long to train, and what counts as near the best.
 
     `tolerance` is in points of error: settings that are at most so much worse than the best are
-    near.
+    near. `matters` is the smallest difference, in points, for which one would change an optimiser.
     """
 
     epochs: int
     batch_size: int
     tolerance: float
+    matters: float = 0.5
 
 
 class Task(NamedTuple):
@@ -41,6 +42,7 @@ class Task(NamedTuple):
     epochs: int
     batch_size: int
     tolerance: float
+    matters: float = 0.5
 
     @property
     def steps(self) -> int:
@@ -50,7 +52,7 @@ class Task(NamedTuple):
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
-        "mnist1d": Recipe(epochs=40, batch_size=125, tolerance=2.5),
+        "mnist1d": Recipe(epochs=40, batch_size=125, tolerance=2.5, matters=1.0),
         "digits": Recipe(epochs=100, batch_size=50, tolerance=1.0),
     }
 )
@@ -102,12 +104,14 @@ class Key(NamedTuple):
 
     make_optimizer: MakeOptimizer
     space: tuple[tuple[str, tuple[float, ...]], ...]
+    listed: bool
+    """Whether the space is a list of points, and no grid."""
     model: Model
     data: str
     """The digest of the data set's arrays."""
     epochs: int
     batch_size: int
-    seeds: int
+    seeds: range
     evaluate_every: int | None
 
 
@@ -122,7 +126,8 @@ class Training:
     make_optimizer: MakeOptimizer
     space: Space
     _: KW_ONLY
-    seeds: int
+    seeds: range = range(1)
+    """The numbers of the seeds, unless the points of the space have seeds of their own."""
     experiment: tuple[str, ...] = ()
     """Why it is trained, where task and optimiser do not say so; empty for a plain grid."""
     evaluate_every: int | None = None
@@ -130,7 +135,9 @@ class Training:
     @property
     def place(self) -> tuple[str, ...]:
         """Returns the folders of the store in which its results lie."""
-        return (*self.task.name.split(", "), *self.experiment, *self.make_optimizer.label)
+        first, last = self.seeds[0], self.seeds[-1]
+        seeds = (f"seeds {first} to {last}",) if last else ()
+        return (*self.task.name.split(", "), *self.experiment, *self.make_optimizer.label, *seeds)
 
     @property
     def key(self) -> Key:
@@ -141,6 +148,7 @@ class Training:
             tuple(
                 (axis, tuple(np.asarray(values).tolist())) for axis, values in self.space.items()
             ),
+            isinstance(self.space, Points),
             task.model,
             digest(data.x_train, data.y_train, _held_out(data)),
             task.epochs,
@@ -183,7 +191,7 @@ def runner(
                 test=_held_out(data),
                 epochs=task.epochs,
                 batch_size=task.batch_size,
-                seeds=training.seeds,
+                seeds=1 if "seed" in training.space else training.seeds,
                 evaluate_every=training.evaluate_every,
                 store=None if store is None else store.joinpath(*training.place),
                 progress=lambda finished, cells: progress(

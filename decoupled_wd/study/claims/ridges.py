@@ -1,0 +1,104 @@
+"""Runs where they matter: a pilot over the whole grid, then seeds along its ridge."""
+
+import itertools
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+import xarray as xr
+from numpy.typing import ArrayLike, NDArray
+
+from decoupled_wd import PAPER, Coupling
+from decoupled_wd.study.claims.tuning import PILOTS, at_the_end, grid_of, grown
+from decoupled_wd.study.grid.types import Points
+from decoupled_wd.study.statistics import valley_slope
+from decoupled_wd.study.tasks.task import Run, Task, Training
+
+ROWS = 5
+"""Learning rates along the ridge, of those in the grid."""
+SLOPES = np.arange(-6, 3) / 4
+"""Of the lines that may be a pilot's ridge, in octaves of λ an octave of α."""
+OFFSETS = np.arange(-4, 5) / 2
+"""Octaves of λ around the ridge that a pilot shows."""
+
+
+class Valley(NamedTuple):
+    """Holds what was trained of one contender."""
+
+    pilot: xr.Dataset
+    """The whole grid, with the few seeds of a pilot."""
+    training: Training
+    """How the points along the ridge are trained, whatever the seeds."""
+    along: xr.Dataset
+    """Those points, ``ROWS × len(OFFSETS)`` trials, with many seeds."""
+
+    def slope(self, drawn: NDArray[np.intp]) -> float:
+        """Returns d log λ* / d log α of the mean over these seeds."""
+        shape = ROWS, len(OFFSETS)
+        error = self.along["test_error"].transpose("trial", "seed").values[:, drawn].mean(axis=1)
+        rates, decays = (
+            np.log(self.along[name].values.reshape(shape))
+            for name in ("learning_rate", "weight_decay")
+        )
+        tolerance = self.training.task.tolerance
+        return valley_slope(error.reshape(shape), rates[:, 0], decays, tolerance=tolerance)
+
+
+def valley(
+    run: Run,
+    task: Task,
+    name: str,
+    schedule: str,
+    *,
+    grid: int,
+    looks: tuple[int, ...],
+    look: int,
+    coupling: Coupling = PAPER,
+) -> Valley:
+    """Trains a contender's pilot, then all seeds up to a look along the ridge that it shows."""
+    first = grid_of(task, name, schedule, grid=grid, coupling=coupling)
+    pilot = at_the_end(run, first)
+    points = along_the_ridge(pilot, task.tolerance)
+
+    def training(seeds: range) -> Training:
+        return replace(first, space=points, seeds=seeds, experiment=("ridge",))
+
+    along = grown(run, training, looks, look, first=PILOTS).isel(epoch=-1, drop=True)
+    return Valley(pilot, training(range(1)), along)
+
+
+def along_the_ridge(pilot: xr.Dataset, tolerance: float) -> Points:
+    """Places points around the ridge of a pilot, finer than its grid.
+
+    The ridge is the straight line, in log λ over log α, along which the error is lowest on average
+    over `ROWS` neighbouring α. All rows decide together, since few seeds are noisy; they do so on
+    validation data.
+    """
+    error = pilot["validation_error"].mean("seed").sortby(["learning_rate", "weight_decay"])
+    error = error.sel(weight_decay=error["weight_decay"] > 0)
+    error = error.transpose("learning_rate", "weight_decay")
+    rates, decays = (np.log2(error[name].values) for name in ("learning_rate", "weight_decay"))
+    # beyond the ridge the error soars or the run diverges: how far says nothing of where it is
+    cost = error.values
+    near = np.fmin(cost, np.nanmin(cost, axis=1, keepdims=True) + tolerance)
+    best = np.inf, rates[:ROWS], decays[:ROWS]
+    for first in range(len(rates) - ROWS + 1):
+        x, rows = rates[first : first + ROWS], near[first : first + ROWS]
+        for slope, middle in itertools.product(SLOPES, np.arange(decays[0], decays[-1], 0.25)):
+            line = middle + slope * (x - x.mean())
+            along = [np.interp(y, decays, row) for y, row in zip(line, rows, strict=True)]
+            best = min(best, (float(np.mean(along)), x, line), key=lambda each: each[0])
+    _, x, line = best
+    return around(2.0**x, 2.0**line)
+
+
+def around(learning_rate: ArrayLike, weight_decay: ArrayLike) -> Points:
+    """Places `OFFSETS` around each pair of an α and its best λ.
+
+    Examples:
+      >>> points = around([0.1, 0.2], [0.5, 0.25])
+      >>> len(points["learning_rate"]), float(points["weight_decay"][4])
+      (18, 0.5)
+    """
+    decays = np.asarray(weight_decay)[:, None] * 2.0**OFFSETS
+    return Points(learning_rate=np.repeat(learning_rate, len(OFFSETS)), weight_decay=decays.ravel())

@@ -1,0 +1,78 @@
+"""Looks at every statement again, with more seeds, until it is decided or the time is up."""
+
+import itertools
+import time
+from collections.abc import Callable, Iterable, Sequence
+
+from decoupled_wd.study.claims.verdicts import DECIDED, Finding, Verdict
+from decoupled_wd.study.profiles import Experiment
+
+Measure = Callable[[Experiment, int], Finding]
+"""``measure(experiment, look) -> finding``, with the seeds of all looks so far."""
+
+
+def look(
+    experiments: Sequence[Experiment],
+    measure: Measure,
+    *,
+    seconds: float = float("inf"),
+    clock: Callable[[], float] = time.perf_counter,
+) -> list[tuple[Experiment, Finding]]:
+    """Measures all experiments, then again those in which something is undecided.
+
+    The first verdict that decides a statement stays, with its interval: each look has its share of
+    the error. An experiment is left out once what it would take is more than is left of the time;
+    at first that is told by its profile, then by its own last look.
+
+    Args:
+      experiments: what is measured, in this order at each look.
+      measure: trains what the look adds, and judges.
+      seconds: the time that all of it may take.
+      clock: tells the time, in seconds.
+
+    Returns:
+      The experiments that were measured, each with what was found.
+
+    Raises:
+      ValueError: the time is too short for the first look of any experiment.
+    """
+    started = clock()
+    found: dict[int, Finding] = {}
+    took: dict[int, float] = {}
+    for number in range(max(len(each.design.looks) for each in experiments)):
+        for place, each in enumerate(experiments):
+            if number >= len(each.design.looks) or (number and not _is_open(found.get(place))):
+                continue
+            before = clock()
+            if before - started + _expected(each, number, took.get(place)) > seconds:
+                continue
+            finding = measure(each, number)
+            took[place] = clock() - before
+            found[place] = _first_decided(found.get(place), finding)
+    if not found:
+        least = min(_expected(each, 0, None) for each in experiments)
+        raise ValueError(
+            f"--minutes is too short for any experiment: the shortest takes {least / 60:.1f}"
+        )
+    return [(experiments[place], found[place]) for place in sorted(found)]
+
+
+def _is_open(finding: Finding | None) -> bool:
+    return finding is not None and any(v.verdict not in DECIDED for v in finding.verdicts)
+
+
+def _first_decided(earlier: Finding | None, later: Finding) -> Finding:
+    """Returns the later finding, with the verdicts that were decided before."""
+    if earlier is None:
+        return later
+    pairs: Iterable[tuple[Verdict, Verdict]] = zip(earlier.verdicts, later.verdicts, strict=True)
+    return later._replace(verdicts=[old if old.verdict in DECIDED else new for old, new in pairs])
+
+
+def _expected(experiment: Experiment, number: int, took: float | None) -> float:
+    """Estimates how many seconds a look takes, from the last one and the seeds that both add."""
+    if number == 0 or took is None:
+        return experiment.seconds
+    looks = (0, *experiment.design.looks)
+    added = [last - first for first, last in itertools.pairwise(looks)]
+    return took * added[number] / added[number - 1]

@@ -1,0 +1,172 @@
+"""``python tests/benchmarks/coverage.py``: how often the study's intervals hold the truth, and how often it errs.
+
+Landscapes and searches are made up, with known truth and the noise of the study's runs; what is measured on them
+is measured by the study's own code. Writes ``docs/coverage.md``.
+"""
+
+import argparse
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from landscapes import Landscape, Runs, task
+
+from decoupled_wd.study.claims import generalization, interaction
+from decoupled_wd.study.claims.restarts import epochs_to
+from decoupled_wd.study.claims.tuning import difference, mean, tuned
+from decoupled_wd.study.claims.ridges import OFFSETS, valley
+from decoupled_wd.study.claims.superconvergence import speedup
+from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, SAME, DECIDED, Verdict, level
+from decoupled_wd.study.statistics import Estimate, over_seeds, valley_slope
+import xarray as xr
+
+SEEDS = (5, 8, 16, 32)
+OUTPUT = Path(__file__).parents[2] / "docs" / "coverage.md"
+TASK = task()
+STEEP = {"Adam": Landscape(-0.9, least=40.0), "AdamW": Landscape(0.0, least=39.0)}
+Kind = Callable[[int, int], tuple[Estimate, float]]
+"""``kind(seeds, repeat) -> estimate, truth``; where no truth is known it is NaN, and all repeats' mean is taken."""
+
+
+def of_mean(seeds: int, repeat: int) -> tuple[Estimate, float]:
+    """The mean of tuned errors."""
+    errors = np.random.default_rng([1, repeat, seeds]).normal(40, 0.8, seeds)
+    return mean(errors, 0.95), 40.0
+
+
+def of_difference(seeds: int, repeat: int) -> tuple[Estimate, float]:
+    """The difference between errors in pairs, which share their starts."""
+    chance = np.random.default_rng([2, repeat, seeds])
+    start = chance.normal(0, 0.35, seeds)
+    ours, theirs = (start + chance.normal(at, 0.75, seeds) for at in (39, 40))
+    return difference(theirs, ours, 0.95), 1.0
+
+
+def of_tuned(seeds: int, repeat: int) -> tuple[Estimate, float]:
+    """The difference between tuned errors, pilot and search of each repeat anew."""
+    run = Runs(STEEP, repeat)
+    worth = {}
+    for name in STEEP:
+        found = valley(run, TASK, name, "cosine", grid=8, looks=(seeds,), look=0)
+        worth[name] = tuned(run, found.training, found.along, (seeds,), 0)
+    return difference(worth["Adam"], worth["AdamW"], 0.95), np.nan
+
+
+def of_slope(name: str) -> Kind:
+    """The slope of a ridge, the pilot of each repeat anew."""
+
+    def slope(seeds: int, repeat: int) -> tuple[Estimate, float]:
+        found = valley(Runs(STEEP, repeat), TASK, name, "cosine", grid=8, looks=(seeds,), look=0)
+        return over_seeds(found.slope, seeds), STEEP[name].slope
+
+    return slope
+
+
+def of_matched(seeds: int, repeat: int) -> tuple[Estimate, float]:
+    """The gain at equal training loss."""
+    run = Runs(STEEP, repeat)
+    both = [valley(run, TASK, n, "cosine", grid=8, looks=(seeds,), look=0).along for n in STEEP]
+    return generalization.matched(*both, TASK.tolerance, 0.95), np.nan
+
+
+def of_exponent(seeds: int, repeat: int) -> tuple[Estimate, float]:
+    """The exponent of the best λ over the number of steps."""
+    chance = np.random.default_rng([3, repeat, seeds])
+    steps = np.log([256, 1024, 4096])
+    # the pilot finds the best λ to half an octave
+    decays = (-0.4 * steps + np.log(2) * chance.normal(0, 0.5, 3))[:, None] + np.log(2) * OFFSETS
+    clean = Landscape(-0.4, center=10).error(steps[:, None] / np.log(2) + 0 * decays, decays / np.log(2))
+    runs = clean[..., None] + chance.normal(0, 0.75, (*clean.shape, seeds))
+    found = over_seeds(
+        lambda drawn: valley_slope(runs[..., drawn].mean(-1), steps, decays, tolerance=2.5), seeds
+    )
+    return found, -0.4
+
+
+def of_speed_up(seeds: int, repeat: int) -> tuple[Estimate, float]:
+    """The log2 ratio of epochs between two curves of tuned error."""
+    chance, epochs = np.random.default_rng([4, repeat, seeds]), np.array([5, 10, 20, 40])
+    slow, fast = (
+        xr.DataArray(60 - 4 * (np.log2(epochs) + ahead) + chance.normal(0, 0.9, (seeds, 4)),
+                     {"epochs": epochs}, ("seed", "epochs"))
+        for ahead in (0.0, 0.4)
+    )  # fmt: skip
+    return speedup(slow, fast, 0.95), 0.4
+
+
+def of_restart(seeds: int, repeat: int) -> tuple[Estimate, float]:
+    """The log2 ratio of the epochs after which one curve is as low as the other at a restart."""
+    chance, epochs = np.random.default_rng([5, repeat, seeds]), np.arange(5, 155, 5)
+    falls = 60 - 5 * np.log2(epochs / 5)
+    curve = falls + chance.normal(0, 0.6, (seeds, 1)) + chance.normal(0, 0.8, (seeds, 30))
+    at_restart = 60 - 5 * np.log2(12) + chance.normal(0, 0.9, seeds)
+
+    def ratio(drawn: np.ndarray) -> float:
+        reached = epochs_to(float(at_restart[drawn].mean()), curve[drawn].mean(0), epochs)
+        return float(np.log2(reached / 30))
+
+    return over_seeds(ratio, seeds), float(np.log2(epochs_to(60 - 5 * np.log2(12), falls, epochs) / 30))
+
+
+KINDS: dict[str, Kind] = {
+    "mean": of_mean,
+    "paired difference": of_difference,
+    "tuned difference, with the luck of the search": of_tuned,
+    "gain at equal training loss": of_matched,
+    "slope of a ridge, −0.9": of_slope("Adam"),
+    "slope of a ridge, 0": of_slope("AdamW"),
+    "exponent": of_exponent,
+    "speed-up (log2), super-convergence": of_speed_up,
+    "speed-up (log2), restarts": of_restart,
+}
+
+
+def coverage(kind: Kind, seeds: int, repeats: int) -> tuple[float, float]:
+    """The share of intervals that hold the truth, and their mean width."""
+    found = [kind(seeds, repeat) for repeat in range(repeats)]
+    typical = float(np.mean([estimate.value for estimate, _ in found]))
+    inside = [e.low <= (typical if np.isnan(truth) else truth) <= e.high for e, truth in found]
+    return float(np.mean(inside)), float(np.mean([e.high - e.low for e, _ in found]))
+
+
+def wrong_decisions(effect: float, margin: float, looks: tuple[int, ...], repeats: int) -> float:
+    """The share of statements ``gain > 0`` that any look decides wrongly, if this is the gain."""
+    wrong = 0
+    for repeat in range(repeats):
+        gain = np.random.default_rng([6, repeat]).normal(effect, 1.1, looks[-1])
+        for seeds in looks:
+            estimate = mean(gain[:seeds], level(looks))
+            verdict = Verdict("", "", "", estimate, ">", 0.0, margin, len(looks)).verdict
+            if verdict in DECIDED:
+                false = {HOLDS: effect <= 0, FAILS: effect >= 0, SAME: abs(effect) >= margin}
+                wrong += false[verdict]
+                break
+    return wrong / repeats
+
+
+def lines(repeats: int) -> Iterator[str]:
+    """The tables, in Markdown."""
+    yield f"| interval of 95 %, {repeats} times each | {' | '.join(f'{n} seeds' for n in SEEDS)} |"
+    yield "| --- |" + " --- |" * len(SEEDS)
+    for name, kind in KINDS.items():
+        found = [coverage(kind, seeds, repeats) for seeds in SEEDS]
+        print(name, found, flush=True)
+        yield f"| {name} | {' | '.join(f'{100 * c:.1f} % (width {w:.2f})' for c, w in found)} |"
+    yield ""
+    yield "| wrong decisions over all looks, the margin 1 point | 8, 16 and 32 seeds |"
+    yield "| --- | --- |"
+    for effect, name in ((0.0, "no gain at all"), (1.0, "a gain of just the margin"), (-1.0, "a loss of just the margin")):
+        yield f"| {name} | {100 * wrong_decisions(effect, 1.0, (8, 16, 32), 10 * repeats):.1f} % |"
+
+
+def main() -> None:
+    """Simulates, and writes the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repeats", type=int, default=2000)
+    parser.add_argument("--output", type=Path, default=OUTPUT)
+    options = parser.parse_args()
+    options.output.write_text("\n".join(lines(options.repeats)) + "\n")
+
+
+if __name__ == "__main__":
+    main()
