@@ -14,7 +14,7 @@ import pytest
 from flax import nnx
 
 import decoupled_wd as dwd
-from decoupled_wd.rounding import _joined
+from decoupled_wd.rounding._halves import joined as join
 from decoupled_wd.study.tasks import data, models
 
 LINKS = {
@@ -68,7 +68,7 @@ def at(tree, index):
 
 def joined(params, state):
     """The float32 weights that a bfloat16 run with residuals holds."""
-    return jax.tree.map(_joined, params, state.rounding.residual)
+    return jax.tree.map(join, params, state.rounding.residual)
 
 
 def distance(tree, exact):
@@ -340,7 +340,7 @@ def test_a_link_behind_the_rounding_lands_elsewhere():
         g = jax.tree.map(lambda leaf: 0.01 * leaf.astype(jnp.float32), p)
         (p, state), _ = step(optimizer)((p, optimizer.init(p)), g)
         wanted = jax.tree.map(lambda leaf: 0.99 * leaf, start(jnp.float32))
-        return distance(jax.tree.map(_joined, p, state[1].residual), wanted)
+        return distance(jax.tree.map(join, p, state[1].residual), wanted)
 
     assert off_by() < SAME
     assert off_by(optax.scale(0.5)) > 1e-3
