@@ -42,7 +42,8 @@ FLOORS = {
     ],
     "rounding": [
         {"_halves", "_pairs", "_checks"},
-        {"_residual", "_stochastic"},
+        {"_byte", "_stochastic"},
+        {"_residual"},
         {"_links"},
         {"_weights"},
         {"__init__"},

@@ -126,6 +126,7 @@ def test_a_root_is_flat_at_zero_and_a_root_elsewhere(x64):
 
 LINKS = {
     "residual": dwd.rounding.residual,
+    "byte": lambda: dwd.rounding.residual(bits=8),
     "stochastic": lambda: dwd.rounding.stochastic_rounding(0),
 }
 

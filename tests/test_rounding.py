@@ -215,7 +215,11 @@ def test_a_parameter_changed_from_outside_keeps_its_new_value():
     assert np.isfinite(joined(after, state.residual)[jnp.array([0, 2, 3])]).all()
 
 
-LINKS = {"residual": rounding.residual, "stochastic": lambda: rounding.stochastic_rounding(0)}
+LINKS = {
+    "residual": rounding.residual,
+    "byte": lambda: rounding.residual(bits=8),
+    "stochastic": lambda: rounding.stochastic_rounding(0),
+}
 
 
 @pytest.mark.parametrize("make", LINKS.values(), ids=LINKS)
@@ -363,3 +367,4 @@ def test_preflight_asks_whether_the_link_rounds():
     )
     chained = optax.chain(optax.identity(), rounding.residual())
     assert verdict(chained) == verdict(rounding.stochastic_rounding(3)) == "kept"
+    assert verdict(rounding.residual(bits=8)) == "kept"

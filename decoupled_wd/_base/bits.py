@@ -27,16 +27,6 @@ def from_bits(bits: jax.Array) -> jax.Array:
     return jax.lax.bitcast_convert_type(bits, jnp.bfloat16)
 
 
-def round_with(w: jax.Array, dither: jax.Array) -> jax.Array:
-    """Round each float32 up or down by a dither in 0 … 2^16 − 1.
-
-    Infinities and NaN stay.
-    """
-    bits = jax.lax.bitcast_convert_type(w, jnp.uint32)
-    up = ((bits + dither.astype(jnp.uint32)) >> 16).astype(jnp.uint16)
-    return jnp.where(jnp.isfinite(w), from_bits(up), w.astype(jnp.bfloat16))
-
-
 def straight_through(function: Callable[..., Any]) -> Callable[..., Any]:
     """Give a rounding the derivative of its first argument."""
     rounded = jax.custom_jvp(function)
@@ -53,3 +43,17 @@ def straight_through(function: Callable[..., Any]) -> Callable[..., Any]:
         return results, (straight, *zeros) if zeros else straight
 
     return rounded
+
+
+@straight_through
+def round_with(w: jax.Array, dither: jax.Array) -> jax.Array:
+    """Round each float32 up or down by a dither in 0 … 2^16 − 1.
+
+    Infinities and NaN stay.
+    """
+    bits = jax.lax.bitcast_convert_type(w, jnp.uint32)
+    up = (bits + dither.astype(jnp.uint32)) & np.uint32(0xFFFF0000)
+    # exact, and a conversion at the end is what XLA writes together with other results
+    return jnp.where(jnp.isfinite(w), jax.lax.bitcast_convert_type(up, jnp.float32), w).astype(
+        jnp.bfloat16
+    )

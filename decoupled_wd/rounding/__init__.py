@@ -16,6 +16,7 @@ growing too, below c ≈ 2^-18. The low half of the float32 weight loses nothing
 """
 
 from decoupled_wd._base.bits import is_bfloat16 as is_bfloat16
+from decoupled_wd.rounding._byte import ByteState as ByteState
 from decoupled_wd.rounding._links import check_rounding as check_rounding
 from decoupled_wd.rounding._links import is_rounding_link as is_rounding_link
 from decoupled_wd.rounding._links import is_rounding_state as is_rounding_state
@@ -23,10 +24,10 @@ from decoupled_wd.rounding._residual import ResidualState as ResidualState
 from decoupled_wd.rounding._residual import residual
 from decoupled_wd.rounding._stochastic import StochasticRoundingState as StochasticRoundingState
 from decoupled_wd.rounding._stochastic import stochastic_rounding
+from decoupled_wd.rounding._weights import from_float32, weights
 from decoupled_wd.rounding._weights import held_weights as held_weights
-from decoupled_wd.rounding._weights import weights
 
-__all__ = ["residual", "stochastic_rounding", "weights"]
+__all__ = ["from_float32", "residual", "stochastic_rounding", "weights"]
 
 
 def __dir__() -> list[str]:

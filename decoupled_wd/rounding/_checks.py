@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from numbers import Integral
+
 import jax
 import jax.numpy as jnp
 
@@ -9,6 +11,12 @@ from decoupled_wd._base.leaves import dtype_of
 from decoupled_wd._base.paths import path_name
 from decoupled_wd._base.types import Number, PyTree
 from decoupled_wd._base.updates import check_params
+
+
+def check_bits(bits: object) -> None:
+    """Check how many bits are kept of what bfloat16 leaves out."""
+    if not (isinstance(bits, Integral) and bits in (8, 16)):
+        raise ValueError(f"bits must be 8 or 16, got {bits!r}; pass 16 to lose nothing")
 
 
 def check_seed(seed: Number) -> None:

@@ -8,13 +8,14 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from decoupled_wd._base.bits import bits_of, is_bfloat16, straight_through
+from decoupled_wd._base.bits import is_bfloat16, straight_through
 from decoupled_wd._base.leaves import map_leaves, once_per_shape
-from decoupled_wd._base.types import PyTree
+from decoupled_wd._base.types import Number, PyTree
 from decoupled_wd._base.updates import check_gradients
-from decoupled_wd.rounding._checks import check_dtypes
-from decoupled_wd.rounding._halves import difference, joined, landed, split
-from decoupled_wd.rounding._pairs import check_residuals
+from decoupled_wd.rounding._byte import byte_residual
+from decoupled_wd.rounding._checks import check_bits, check_dtypes, check_seed
+from decoupled_wd.rounding._halves import joined, landing, split
+from decoupled_wd.rounding._pairs import check_residuals, nothing_left
 
 
 class ResidualState(NamedTuple):
@@ -23,10 +24,10 @@ class ResidualState(NamedTuple):
     residual: optax.Updates
 
 
-def residual() -> optax.GradientTransformationExtraArgs:
-    """Keep the float32 weight in two halves, parameter and state.
+def residual(bits: int = 16, *, seed: Number = 0) -> optax.GradientTransformationExtraArgs:
+    """Keep beside each weight the bits that bfloat16 leaves out: 16, or 8.
 
-    Training then follows float32 bit for bit.
+    With 16 training follows float32 bit for bit; with 8 it does so on average.
 
     ``w ← (p, r)``, ``w' = w + u``, ``p' = nearest bfloat16 of w'``, ``r' = low 16 bits of w'``
 
@@ -36,33 +37,49 @@ def residual() -> optax.GradientTransformationExtraArgs:
     weight that shrinks more than 2^16-fold in one step lands within 2^-25 of its old size instead.
     Derivatives pass straight through: p' has that of p + u, in bfloat16 as p has.
 
+    With 8 bits w' is first cut to 24 bits, ``w' ← floor24(bits(w + u) + dither)`` with a dither
+    uniform over 0 … 2^8 − 1, and r' is its third byte. Without bias: however small a change, it
+    arrives on average. Its noise is 2^-8 of that of `stochastic_rounding`.
+
+    Args:
+      bits: how many bits the state holds for each weight: 16, or 8.
+      seed: a whole number below 2^32, of the dither, as in `stochastic_rounding`; 16 bits need
+        none.
+
     Returns:
-      A last link for bfloat16 parameters. Its state is 2 bytes a weight, and is part of the
-      weights: losing it is losing data.
+      A last link for bfloat16 parameters. Its state is 2 bytes a weight, or 1 byte a weight and a
+      key, and is part of the weights: losing it is losing data.
 
     Raises:
       TypeError: a parameter is of another type narrower than float32, or of another than at init.
-      ValueError: params are missing in `update`, or do not fit the state or the updates.
+      ValueError: `bits` is neither 8 nor 16, or params are missing in `update`, or do not fit the
+        state or the updates.
 
     Examples:
-      >>> link, p = residual(), jnp.ones(1, jnp.bfloat16)
-      >>> state = link.init(p)
-      >>> for _ in range(10):
-      ...     updates, state = link.update(jnp.full(1, -0.001), state, p)
-      ...     p = optax.apply_updates(p, updates)
-      >>> float(p[0])  # without the link: 1.0
-      0.98828125
+      >>> for link in (residual(), residual(bits=8)):
+      ...     p = jnp.ones(1, jnp.bfloat16)
+      ...     state = link.init(p)
+      ...     for _ in range(10):
+      ...         updates, state = link.update(jnp.full(1, -0.001), state, p)
+      ...         p = optax.apply_updates(p, updates)
+      ...     print(float(p[0]), state.residual.dtype)  # without the link: 1.0
+      0.98828125 int16
+      0.98828125 uint8
 
     Source: the split of a float32 into bfloat16 and 16 more bits, as in Zamirai et al., arXiv
-      2010.06192.
+      2010.06192; 24 bits, as in FlashOptim, whose byte is rounded to nearest.
     """
+    check_bits(bits)
+    check_seed(seed)
+    return _exact() if bits == 16 else byte_residual(seed)
+
+
+def _exact() -> optax.GradientTransformationExtraArgs:
+    """Make the link that keeps the low half of each float32 weight."""
 
     def init(params: optax.Params) -> ResidualState:
-        def leaf(p: PyTree) -> PyTree:
-            return jnp.zeros_like(p, dtype=jnp.int16) if is_bfloat16(p) else optax.MaskedNode()
-
         check_dtypes(params)
-        return ResidualState(jax.tree.map(leaf, params))
+        return ResidualState(nothing_left(params, jnp.int16))
 
     def update(
         updates: PyTree, state: ResidualState, params: PyTree = None, **extra: object
@@ -70,7 +87,7 @@ def residual() -> optax.GradientTransformationExtraArgs:
         del extra
         check_dtypes(params)
         check_gradients("updates", updates, params)
-        check_residuals(state.residual, params)
+        check_residuals(state.residual, params, jnp.int16)
 
         def leaf(u: jax.Array, r: PyTree, p: jax.Array) -> tuple[PyTree, PyTree, PyTree]:
             return (*_written(u, r, p), p) if is_bfloat16(p) else (u, r, p)
@@ -84,15 +101,7 @@ def residual() -> optax.GradientTransformationExtraArgs:
 @once_per_shape
 @straight_through
 def _written(u: jax.Array, r: jax.Array, p: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Return what to add to p, and the new low half.
-
-    The half is 0 where ``optax.apply_updates`` would miss the nearest bfloat16.
-    """
+    """Return what to add to p, and the new low half."""
     # the float32 weight exists only here, between two writes
     w = joined(p, r) + u.astype(jnp.float32)
-    nearest, low = split(w)
-    # p' − p is exact in float32 unless p is far larger than p'
-    kept = bits_of(landed(p, nearest)) == bits_of(nearest)
-    # chosen as float32: XLA writes a choice among integers apart from moments in bfloat16
-    low = jnp.where(kept, low.astype(jnp.float32), 0).astype(jnp.int16)
-    return difference(p, nearest), low
+    return landing(p, *split(w))
