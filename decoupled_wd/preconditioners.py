@@ -1,8 +1,9 @@
 """What the optimiser does with the gradient: the paper's momentum and Adam, and AdaBound.
 
 All arithmetic is in float32 or wider whatever the parameters' dtype, and so are the moments unless
-their storage dtype is chosen. The update leaves these links in float32 or wider too: round it once,
-at the end.
+their storage dtype is chosen. In bfloat16 they are rounded by chance: to nearest, a change below
+half the distance to a neighbour is lost, however often it comes. The update leaves these links in
+float32 or wider too: round it once, at the end.
 """
 
 from __future__ import annotations
@@ -72,6 +73,7 @@ def scale_by_momentum(
       momentum: β1 in [0, 1).
       learning_rate: η_t·α, a number or a schedule.
       momentum_dtype: storage dtype of m for real parameters; by default theirs, at least float32.
+        In bfloat16 it is rounded by chance.
 
     Returns:
       A link whose state holds a count and one m per weight.
@@ -137,8 +139,8 @@ def scale_by_adam(
       b2: β2 in [0, 1).
       eps: ε >= 0, outside the root and after the bias correction.
       mu_dtype: storage dtype of m for real parameters; by default theirs, at least float32.
-      nu_dtype: storage dtype of v; by default the same. In bfloat16 v cannot follow a falling
-        gradient.
+      nu_dtype: storage dtype of v; by default the same. In bfloat16 both are rounded by chance, so
+        that v follows a falling gradient on average; of a weight it is off by some 10 %.
 
     Returns:
       A link whose state holds a count and m and v per weight.

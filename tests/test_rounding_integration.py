@@ -365,12 +365,16 @@ def test_decouple_refuses_a_rounding_inside(make):
 SEEDS, EPOCHS, BATCH = 4, 40, 125
 
 
-def network(task, dtype, rounding):
+MOMENTS = {"mu_dtype": jnp.bfloat16, "nu_dtype": jnp.bfloat16}
+
+
+def network(task, dtype, rounding, **moments):
     """Final training loss and weight norm for each seed."""
     model = models.mlp(40, 10, hidden=(32,))
     x, y = jnp.asarray(task.x_train, dtype), jnp.asarray(task.y_train)
     schedule = optax.cosine_decay_schedule(1e-3, EPOCHS * len(y) // BATCH)
-    optimizer = dwd.adamw(schedule, 1.5e-3, peak_learning_rate=1e-3, rounding=rounding)
+    options = {"peak_learning_rate": 1e-3, "rounding": rounding, **moments}
+    optimizer = dwd.adamw(schedule, 1.5e-3, **options)
 
     def run(key):
         keys = jax.random.split(key, EPOCHS)
@@ -395,10 +399,11 @@ def test_a_network_ends_as_in_float32_with_a_link_and_not_without():
     task = data.mnist1d(train_size=1000, validation_size=10, test_size=10)
     exact = network(task, jnp.float32, None)
 
-    def off(rounding):
-        difference = network(task, jnp.bfloat16, rounding) - exact
+    def off(rounding, **moments):
+        difference = network(task, jnp.bfloat16, rounding, **moments) - exact
         return np.abs(difference.mean(axis=1)) / (2 * exact.std(axis=1, ddof=1))
 
     assert (off(LINKS["residual"]()) < 1).all()
     assert (off(LINKS["stochastic"]()) < 1).all()
+    assert (off(LINKS["byte"](), **MOMENTS) < 1).all()
     assert (off(None) > 1).all()

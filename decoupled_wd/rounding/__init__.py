@@ -1,9 +1,10 @@
 """In what precision the weights are written.
 
-Two last links make bfloat16 weights keep what a step adds.
+Last links make bfloat16 weights keep what a step adds: `residual`, with 16 or 8 bits, and
+`stochastic_rounding`. `from_float32` and `weights` lead into bfloat16 and back.
 
 Rounded to nearest, a bfloat16 weight ignores every change below 2^-9 of itself, and a decay of 1e-4
-a step is such a change. Both links take the exact float32 update, decay included, and emit the
+a step is such a change. The links take the exact float32 update, decay included, and emit the
 float32 difference ``p' − p`` with which ``optax.apply_updates`` (it adds in float32, then casts)
 lands on the bfloat16 weight p' that they chose. Only a last link may do so: whatever follows would
 change the landing. Leaves that are not bfloat16 pass bit for bit and hold no state. Halves of
