@@ -1,7 +1,8 @@
 """Does a test notice? Each formula of the core made wrong in one place, and the test that must then fail.
 
 ``python tests/mutations.py`` runs them all, each in a copy of the package and the tests in a temporary directory,
-and exits with 1 if one survives; ``python tests/mutations.py 3 17`` runs two of them. First the copy as it is must
+and exits with 1 if one survives; ``python tests/mutations.py 3 17`` runs two of them, and ``python
+tests/mutations.py rounding`` those of a folder or a module. First the copy as it is must
 pass the same tests: a harness that kills everything proves nothing.
 """
 
@@ -173,7 +174,7 @@ MUTATIONS = [
     Mutation("rounding/_halves", "@straight_through\ndef joined", "def joined",
              "test_meta_gradients.py::test_the_straight_derivative_is_that_of_the_sum"),
     Mutation("rounding/_stochastic", "@straight_through\ndef _dithered", "def _dithered",
-             "test_meta_gradients.py::test_a_rounding_link_passes_derivatives_straight_through"),
+             "test_meta_gradients.py::test_a_weight_that_stays_has_the_derivative_of_one_that_moves"),
     Mutation("rounding/_links", "jax.tree.leaves(tree, is_leaf=is_rounding_state)", "[tree]",
              "test_rounding.py::test_weights_takes_the_whole_state_whatever_is_around_it"),
     Mutation("rounding/_weights", "held_weights(unbox(state), unbox(params))", "held_weights(state, params)",
@@ -445,5 +446,14 @@ def main(numbers: list[int]) -> int:
     return 0 if all(verdicts) else 1
 
 
+def _chosen(words: list[str]) -> list[int]:
+    """The rows of these numbers, and of modules whose names start with these words; all without any."""
+    rows = enumerate(MUTATIONS)
+    starts = tuple(word for word in words if not word.isdigit())
+    named = [n for n, mutation in rows if starts and mutation.module.startswith(starts)]
+    numbered = [int(word) for word in words if word.isdigit()]
+    return numbered + named if words else list(range(len(MUTATIONS)))
+
+
 if __name__ == "__main__":
-    sys.exit(main([int(n) for n in sys.argv[1:]] or list(range(len(MUTATIONS)))))
+    sys.exit(main(_chosen(sys.argv[1:])))

@@ -56,6 +56,8 @@ def test_two_halves_are_the_float32_weight_bit_for_bit(high):
     nearest = np.asarray(w).astype(jnp.bfloat16)
     tie = LOW == 0x8000
     chex.assert_trees_all_equal(bits16(p)[~tie], bits16(nearest)[~tie])
+    # away from zero, where NumPy rounds to even: so the distance fits in 16 bits with their sign
+    assert bits16(p)[tie] == high + 1
 
 
 @pytest.mark.parametrize("special", [np.inf, -np.inf, np.nan, -np.nan])
