@@ -38,8 +38,8 @@ def residual(bits: int = 16, *, seed: Number = 0) -> optax.GradientTransformatio
     Derivatives pass straight through: p' has that of p + u, in bfloat16 as p has.
 
     With 8 bits w' is first cut to 24 bits, ``w' ← floor24(bits(w + u) + dither)`` with a dither
-    uniform over 0 … 2^8 − 1, and r' is its third byte. Without bias: however small a change, it
-    arrives on average. Its noise is 2^-8 of that of `stochastic_rounding`.
+    uniform over 0 … 2^8 − 1, and r' is its third byte. Without bias: however small a change of the
+    float32 sum, it arrives on average. The noise of a step is less than 2^-15 of w.
 
     Args:
       bits: how many bits the state holds for each weight: 16, or 8.
