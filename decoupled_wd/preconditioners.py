@@ -1,8 +1,9 @@
 """What the optimiser does with the gradient: the paper's momentum and Adam, and AdaBound.
 
 All arithmetic is in float32 or wider whatever the parameters' dtype, and so are the moments unless
-their storage dtype is chosen. The update leaves these links in float32 or wider too: round it once,
-at the end.
+their storage dtype is chosen. In bfloat16 they are rounded by chance: to nearest, a change below
+half the distance to a neighbour is lost, however often it comes. The update leaves these links in
+float32 or wider too: round it once, at the end.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
+from decoupled_wd._base.bits import is_bfloat16, round_with
 from decoupled_wd._base.checks import (
     check_averaging_rate,
     check_nonnegative,
@@ -29,9 +31,12 @@ from decoupled_wd._base.leaves import (
     wide_dtype,
     widen,
 )
-from decoupled_wd._base.types import Number, PyTree, ScalarOrSchedule
+from decoupled_wd._base.types import Number, PyTree, PyTreeDef, ScalarOrSchedule
 from decoupled_wd._base.updates import check_gradients
 from decoupled_wd.coupling import follow
+
+# of the dither of moments, which is another than that of any weights
+_SEED = 2**32 - 1
 
 
 class ScaleByMomentumState(NamedTuple):
@@ -68,6 +73,7 @@ def scale_by_momentum(
       momentum: β1 in [0, 1).
       learning_rate: η_t·α, a number or a schedule.
       momentum_dtype: storage dtype of m for real parameters; by default theirs, at least float32.
+        In bfloat16 it is rounded by chance.
 
     Returns:
       A link whose state holds a count and one m per weight.
@@ -94,7 +100,7 @@ def scale_by_momentum(
     @once_per_shape
     def momentum_step(g: jax.Array, m: jax.Array, lr: Number) -> tuple[jax.Array, jax.Array]:
         m_next = momentum * widen(m) + lr * widen(g)
-        return m_next, m_next.astype(m.dtype)
+        return m_next, _to_be_stored(m_next, m)
 
     def init(params: optax.Params) -> ScaleByMomentumState:
         return ScaleByMomentumState(jnp.zeros([], jnp.int32), _zeros(params, momentum_dtype))
@@ -105,8 +111,9 @@ def scale_by_momentum(
         del params, extra
         check_gradients("gradients", updates, state.momentum)
         lr = scheduled("learning_rate", learning_rate, state.count)
+        t = optax.safe_increment(state.count)
         updates, m = map_leaves(lambda g, m: momentum_step(g, m, lr), updates, state.momentum)
-        return updates, ScaleByMomentumState(optax.safe_increment(state.count), m)
+        return updates, ScaleByMomentumState(t, *_stored((m,), (state.momentum,), t))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -132,8 +139,8 @@ def scale_by_adam(
       b2: β2 in [0, 1).
       eps: ε >= 0, outside the root and after the bias correction.
       mu_dtype: storage dtype of m for real parameters; by default theirs, at least float32.
-      nu_dtype: storage dtype of v; by default the same. In bfloat16 v cannot follow a falling
-        gradient.
+      nu_dtype: storage dtype of v; by default the same. In bfloat16 both are rounded by chance, so
+        that v follows a falling gradient on average; of a weight it is off by some 10 %.
 
     Returns:
       A link whose state holds a count and m and v per weight.
@@ -169,7 +176,7 @@ def scale_by_adam(
         # the corrections are float32; a float64 moment keeps its precision
         m_hat = m_next / correction1.astype(m_next.dtype)
         v_hat = v_next / correction2.astype(v_next.dtype)
-        return m_hat / (root(v_hat) + eps), m_next.astype(m.dtype), v_next.astype(v.dtype)
+        return m_hat / (root(v_hat) + eps), _to_be_stored(m_next, m), _to_be_stored(v_next, v)
 
     def init(params: optax.Params) -> ScaleByAdamState:
         # |g|² is real
@@ -187,7 +194,7 @@ def scale_by_adam(
         updates, mu, nu = map_leaves(
             lambda g, m, v: adam_step(g, m, v, *corrections), updates, state.mu, state.nu
         )
-        return updates, ScaleByAdamState(t, mu, nu)
+        return updates, ScaleByAdamState(t, *_stored((mu, nu), (state.mu, state.nu), t))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -197,6 +204,12 @@ def check_storage_dtype(name: str, dtype: DTypeLike | None) -> None:
 
     That is None, or real floating point of at least 16 bits.
     """
+    if isinstance(dtype, jax.Array):
+        raise TypeError(
+            f"{name} must be a dtype, got an array of {dtype.dtype}, which is what "
+            "optax.inject_hyperparams makes of jnp.bfloat16; pass it the text 'bfloat16', or name "
+            f"{name} in its static_args"
+        )
     try:
         fits = dtype is None or _holds_moments(jnp.dtype(dtype))
     except (TypeError, ValueError):
@@ -289,6 +302,44 @@ def _holds_moments(dtype: jnp.dtype) -> bool:
     # float64 only under jax_enable_x64
     known = jax.dtypes.canonicalize_dtype(dtype) == dtype
     return known and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize in (2, 4, 8)
+
+
+def _to_be_stored(moment: jax.Array, kept: jax.Array) -> jax.Array:
+    """Round a moment to the dtype in which it is kept, unless `_stored` does it by chance."""
+    return moment if is_bfloat16(kept) else moment.astype(kept.dtype)
+
+
+def _stored(
+    moments: tuple[optax.Updates, ...], kept: tuple[optax.Updates, ...], t: jax.Array
+) -> tuple[optax.Updates, ...]:
+    """Round by chance what is kept in bfloat16, so that it follows however small a change.
+
+    The dither is a function of the step and the leaf, and so needs no state.
+    """
+    if not any(map(is_bfloat16, jax.tree.leaves(kept))):
+        return moments
+    key = jax.random.fold_in(jax.random.key(_SEED), t)
+    structure: PyTreeDef = jax.tree.structure(moments[0])
+    columns = zip(*map(jax.tree.leaves, moments), strict=True)
+    dtypes = zip(*map(jax.tree.leaves, kept), strict=True)
+    rows = [
+        _by_chance(new, old, key, number)
+        for number, (new, old) in enumerate(zip(columns, dtypes, strict=True))
+    ]
+    return tuple(structure.unflatten(column) for column in zip(*rows, strict=True))
+
+
+@once_per_shape
+def _by_chance(
+    moments: tuple[jax.Array, ...], kept: tuple[jax.Array, ...], key: jax.Array, number: int
+) -> tuple[jax.Array, ...]:
+    """Round the moments of one leaf that are kept in bfloat16."""
+    # one draw of 32 bits dithers both moments of a weight
+    bits = jax.random.bits(jax.random.fold_in(key, number), moments[0].shape, jnp.uint32)
+    return tuple(
+        round_with(m.astype(jnp.float32), dither) if is_bfloat16(k) else m
+        for m, k, dither in zip(moments, kept, (bits >> 16, bits & 0xFFFF), strict=False)
+    )
 
 
 def _zeros(params: optax.Params, dtype: DTypeLike | None) -> optax.Updates:

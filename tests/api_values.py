@@ -121,7 +121,8 @@ MASK = pool(
 )
 ROUNDING = pool(
     "None",
-    "dwd.rounding.residual() dwd.rounding.stochastic_rounding(0) optax.identity() optax.sgd(0.1)",
+    "dwd.rounding.residual() dwd.rounding.stochastic_rounding(0) optax.identity() optax.sgd(0.1) "
+    "dwd.rounding.residual(bits=8)",
     "dwd.rounding.residual dwd.rounding.stochastic_rounding 'residual' True 1 {} "
     "dwd.rules.towards_zero()  "
     "jnp.bfloat16 [] object()",
@@ -228,6 +229,26 @@ POOLS = {
         "dwd.rounding.stochastic_rounding(0).init(BF)",
         "None 'x' 1 dwd.rounding.residual().init({'w':jnp.ones(2,jnp.bfloat16)}) "
         "dwd.rounding.residual",
+    ),
+    "from_float32.params": pool(
+        "P jax.tree.map(np.asarray,P) {'w':jnp.ones((2,2)),'n':None,'steps':jnp.array([1,2])}",
+        "BF {'w':jnp.ones(2),'b':jnp.ones(2,jnp.bfloat16)} {} {'w':jnp.arange(3)} jnp.ones(3) "
+        "{'w':jnp.ones(2),'c':jnp.ones(2)*1j} {'w':jnp.ones(2),'k':jax.random.key(0)} "
+        "{'w':[0.5,1.0]} {'w':jnp.full(2,jnp.nan)}",
+        "None {'w':jnp.ones(2,jnp.float16)} {'w':jnp.ones(2,jnp.float8_e4m3fn)}",
+    ),
+    "from_float32.optimizer": pool(
+        "dwd.rounding.residual() dwd.adamw(0.1,0.1,rounding=dwd.rounding.residual()) "
+        "dwd.sgdw(0.1,0.1,rounding=dwd.rounding.residual(bits=8))",
+        "optax.MultiSteps(dwd.sgdw(0.1,0.1,rounding=dwd.rounding.residual()),2)"
+        ".gradient_transformation() optax.chain(optax.sgd(0.1),dwd.rounding.residual())",
+        "None 'x' 1 P dwd.rounding.residual dwd.rounding.stochastic_rounding(0) optax.sgd(0.1) "
+        "dwd.adamw(0.1,0.1) dwd.rules.towards_zero()",
+    ),
+    "bits": pool(
+        "8 16 np.int32(16)",
+        "",
+        "0 4 24 32 -8 8.0 '8' None True [8] jnp.ones(2) jnp.array(8) jnp.int8 object()",
     ),
     "tree": pool("P", "BF", "{'w':1} None"),
     "multipliers": pool("dwd.masks.multipliers(None,P)", "", "{'w':1.0} None 'x'"),

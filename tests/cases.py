@@ -122,11 +122,16 @@ DECOUPLE = {
 }
 ROUNDED = {
     "adamw-residual": partial(dwd.adamw, **_DECAY, rounding=dwd.rounding.residual()),
+    "adamw-residual-8": partial(dwd.adamw, **_DECAY, rounding=dwd.rounding.residual(bits=8)),
     "adamw-stochastic_rounding": partial(
         dwd.adamw, **_DECAY, rounding=dwd.rounding.stochastic_rounding(0)
     ),
 }
-CASES = ALIASES | LINKS | DECAY_WEIGHTS | DECOUPLE | ROUNDED
+NARROW = {  # moments in bfloat16, rounded by chance
+    "adamw-narrow": partial(dwd.adamw, **_DECAY, mu_dtype="bfloat16", nu_dtype="bfloat16"),
+    "sgdw-narrow": partial(dwd.sgdw, **_DECAY, momentum_dtype="bfloat16"),
+}
+CASES = ALIASES | LINKS | DECAY_WEIGHTS | DECOUPLE | ROUNDED | NARROW
 
 
 def strength_of(make):

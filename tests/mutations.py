@@ -1,7 +1,8 @@
 """Does a test notice? Each formula of the core made wrong in one place, and the test that must then fail.
 
 ``python tests/mutations.py`` runs them all, each in a copy of the package and the tests in a temporary directory,
-and exits with 1 if one survives; ``python tests/mutations.py 3 17`` runs two of them. First the copy as it is must
+and exits with 1 if one survives; ``python tests/mutations.py 3 17`` runs two of them, and ``python
+tests/mutations.py rounding`` those of a folder or a module. First the copy as it is must
 pass the same tests: a harness that kills everything proves nothing.
 """
 
@@ -151,33 +152,68 @@ MUTATIONS = [
     Mutation("rules", "jnp.sign(widen(delta)).conj()", "widen(delta).conj()",
              "test_rules.py::test_cautious_never_decays_against_the_update_and_decays_on_ties"),
     # rounding
-    Mutation("rounding", "bits + 0x8000", "bits + 0x4000",
+    Mutation("rounding/_halves", "bits + 0x8000", "bits + 0x4000",
              "test_rounding.py::test_two_halves_are_the_float32_weight_bit_for_bit"),
-    Mutation("rounding", "high + low.astype(jnp.uint32)", "high - low.astype(jnp.uint32)",
+    Mutation("rounding/_halves", "high + low.astype(jnp.uint32)", "high - low.astype(jnp.uint32)",
              "test_rounding.py::test_two_halves_are_the_float32_weight_bit_for_bit"),
-    Mutation("rounding", "bits + dither.astype(jnp.uint32)", "bits - dither.astype(jnp.uint32)",
+    Mutation("_base/bits", "bits + dither.astype(jnp.uint32)", "bits - dither.astype(jnp.uint32)",
              "test_rounding.py::test_chance_rounds_without_bias_over_all_dithers"),
-    Mutation("rounding", "fold_in(key, number)", "fold_in(key, 0)",
+    Mutation("rounding/_stochastic", "fold_in(key, number)", "fold_in(key, 0)",
              "test_rounding.py::test_dither_differs_by_leaf_and_step_and_comes_back_with_the_seed"),
-    Mutation("rounding", "chosen.astype(jnp.float32) - p.astype(jnp.float32)",
+    Mutation("rounding/_halves", "chosen.astype(jnp.float32) - p.astype(jnp.float32)",
              "p.astype(jnp.float32) - chosen.astype(jnp.float32)",
              "test_rounding.py::test_residual_decays_where_plain_bfloat16_does_not"),
-    Mutation("rounding", "(size == 0) & (low < 0)", "(size == 0) & (low > 0)",
+    Mutation("rounding/_halves", "(size == 0) & (low < 0)", "(size == 0) & (low > 0)",
              "test_nonfinite.py::test_a_half_left_by_another_weight_makes_no_nan_of_zero"),
-    Mutation("rounding", "jnp.where(_bits(chosen) == _bits(p), -0.0, difference)", "difference",
+    Mutation("rounding/_halves", "jnp.where(bits_of(chosen) == bits_of(p), -0.0, exact)", "exact",
              "test_rounding.py::test_a_parameter_changed_from_outside_keeps_its_new_value"),
-    Mutation("rounding", "straight = tangents[0].astype", "straight = 0 * tangents[0].astype",
+    Mutation("_base/bits", "straight = tangents[0].astype", "straight = 0 * tangents[0].astype",
              "test_meta_gradients.py::test_the_straight_derivative_is_that_of_the_sum"),
-    Mutation("rounding", "@_straight_through\ndef _written", "def _written",
+    Mutation("rounding/_residual", "@straight_through\ndef _written", "def _written",
              "test_meta_gradients.py::test_the_straight_derivative_is_that_of_the_sum"),
-    Mutation("rounding", "@_straight_through\ndef _joined", "def _joined",
+    Mutation("rounding/_halves", "@straight_through\ndef joined", "def joined",
              "test_meta_gradients.py::test_the_straight_derivative_is_that_of_the_sum"),
-    Mutation("rounding", "@_straight_through\ndef _dithered", "def _dithered",
-             "test_meta_gradients.py::test_a_rounding_link_passes_derivatives_straight_through"),
-    Mutation("rounding", "jax.tree.leaves(tree, is_leaf=is_rounding_state)", "[tree]",
+    Mutation("rounding/_stochastic", "@straight_through\ndef _dithered", "def _dithered",
+             "test_meta_gradients.py::test_a_weight_that_stays_has_the_derivative_of_one_that_moves"),
+    Mutation("rounding/_links", "jax.tree.leaves(tree, is_leaf=is_rounding_state)", "[tree]",
              "test_rounding.py::test_weights_takes_the_whole_state_whatever_is_around_it"),
-    Mutation("rounding", "held_weights(unbox(state), unbox(params))", "held_weights(state, params)",
+    Mutation("rounding/_weights", "held_weights(unbox(state), unbox(params))", "held_weights(state, params)",
              "test_rounding.py::test_weights_of_a_flax_optimizer"),
+    Mutation("rounding/_halves", "bits + dither.astype(jnp.uint32)", "bits",
+             "test_rounding_byte.py::test_the_mean_over_all_dithers_is_the_float32_weight_exactly"),
+    Mutation("rounding/_halves", "np.uint32(0xFFFFFF00)", "np.uint32(0xFFFF0000)",
+             "test_rounding_byte.py::test_the_mean_over_all_dithers_is_the_float32_weight_exactly"),
+    Mutation("rounding/_halves", "byte.astype(jnp.uint16) << 8", "byte.astype(jnp.uint16) << 7",
+             "test_rounding_byte.py::test_a_weight_and_its_byte_are_24_bits_of_the_float32"),
+    Mutation("rounding/_halves", "jnp.full(w.shape, 0x80,", "jnp.full(w.shape, 0,",
+             "test_rounding_byte.py::test_without_a_dither_it_is_the_nearest"),
+    Mutation("rounding/_byte", "cut_with(w, dither)", "cut_with(w, jnp.full(w.shape, 0x80))",
+             "test_rounding_byte.py::test_a_small_decay_is_that_of_float32_within_its_sampling_error"),
+    Mutation("rounding/_byte", "fold_in(key, number)", "fold_in(key, 0)",
+             "test_rounding_byte.py::test_the_dither_differs_by_leaf_and_step_and_comes_back_with_the_seed"),
+    Mutation("rounding/_byte", "jax.random.key_data(following))", "state.key)",
+             "test_rounding_byte.py::test_the_dither_differs_by_leaf_and_step_and_comes_back_with_the_seed"),
+    Mutation("rounding/_byte", "@straight_through\ndef _written", "def _written",
+             "test_meta_gradients.py::test_a_rounding_link_passes_derivatives_straight_through"),
+    Mutation("rounding/_weights", "halved(w, r.dtype)[1]", "r",
+             "test_rounding_float32.py::test_the_weights_are_the_float32_ones_bit_for_bit_and_the_rest_is_init"),
+    Mutation("rounding/_weights", "structure.unflatten(p if is_absent(r) else _nearest(p, dtype)",
+             "structure.unflatten(_nearest(p, dtype)",
+             "test_rounding_float32.py::test_leaves_without_a_residual_stay_in_float32"),
+    # moments
+    Mutation("preconditioners", "moment if is_bfloat16(kept) else moment.astype", "moment.astype",
+             "test_preconditioners.py::test_moments_in_bfloat16_follow_a_falling_gradient_within_their_sampling_error"),
+    Mutation("preconditioners", "*_stored((m,), (state.momentum,), t)",
+             "jax.tree.map(lambda x, k: x.astype(k.dtype), m, state.momentum)",
+             "test_preconditioners.py::test_momentum_in_bfloat16_follows_a_falling_gradient_within_its_sampling_error"),
+    Mutation("preconditioners", "(bits >> 16, bits & 0xFFFF)", "(bits >> 16, bits >> 16)",
+             "test_preconditioners.py::test_the_dither_of_moments_differs_by_moment_leaf_and_step_and_comes_back"),
+    Mutation("preconditioners", "fold_in(key, number)", "fold_in(key, 0)",
+             "test_preconditioners.py::test_the_dither_of_moments_differs_by_moment_leaf_and_step_and_comes_back"),
+    Mutation("preconditioners", "jax.random.fold_in(jax.random.key(_SEED), t)", "jax.random.key(_SEED)",
+             "test_preconditioners.py::test_the_dither_of_moments_differs_by_moment_leaf_and_step_and_comes_back"),
+    Mutation("_base/bits", "@straight_through\ndef round_with", "def round_with",
+             "test_preconditioners.py::test_derivatives_pass_straight_through_moments_in_bfloat16"),
     # transforms
     Mutation("transforms", "_add(updates, -c, strengths, pull)", "_add(updates, c, strengths, pull)",
              "test_laws.py::test_decay_is_the_formula_in_float64"),
@@ -410,5 +446,14 @@ def main(numbers: list[int]) -> int:
     return 0 if all(verdicts) else 1
 
 
+def _chosen(words: list[str]) -> list[int]:
+    """The rows of these numbers, and of modules whose names start with these words; all without any."""
+    rows = enumerate(MUTATIONS)
+    starts = tuple(word for word in words if not word.isdigit())
+    named = [n for n, mutation in rows if starts and mutation.module.startswith(starts)]
+    numbered = [int(word) for word in words if word.isdigit()]
+    return numbered + named if words else list(range(len(MUTATIONS)))
+
+
 if __name__ == "__main__":
-    sys.exit(main([int(n) for n in sys.argv[1:]] or list(range(len(MUTATIONS)))))
+    sys.exit(main(_chosen(sys.argv[1:])))

@@ -416,7 +416,12 @@ VALUES = {  # closed forms, of the arguments
 
 NUMBERS = float | int | complex | np.ndarray | np.generic | jax.Array
 INFINITE = {"dwd.theory.timescale", "dwd.theory.half_life"}  # where nothing decays
-TREES = {"dwd.masks.select", "dwd.rounding.weights", "dwd.recorded"}  # hand on what they were given
+TREES = {
+    "dwd.masks.select",
+    "dwd.rounding.weights",
+    "dwd.rounding.from_float32",
+    "dwd.recorded",
+}  # hand on what they were given
 
 
 def check_value(case, values, result):

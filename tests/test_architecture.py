@@ -30,7 +30,7 @@ FLOORS = {
     ],
     "_base": [
         {"types", "__init__"},
-        {"checks", "leaves"},
+        {"checks", "leaves", "bits"},
         {"paths"},
         {"updates"},
     ],
@@ -38,6 +38,14 @@ FLOORS = {
         {"_kinds", "_patterns"},
         {"_mask"},
         {"_policies", "_multipliers"},
+        {"__init__"},
+    ],
+    "rounding": [
+        {"_halves", "_pairs", "_checks"},
+        {"_byte", "_stochastic"},
+        {"_residual"},
+        {"_links"},
+        {"_weights"},
         {"__init__"},
     ],
     "diagnostics": [

@@ -126,6 +126,7 @@ def test_a_root_is_flat_at_zero_and_a_root_elsewhere(x64):
 
 LINKS = {
     "residual": dwd.rounding.residual,
+    "byte": lambda: dwd.rounding.residual(bits=8),
     "stochastic": lambda: dwd.rounding.stochastic_rounding(0),
 }
 
@@ -145,6 +146,19 @@ def test_a_rounding_link_passes_derivatives_straight_through(link, wrap):
     through = wrap(lambda lam: final(lam, narrow, LINKS[link]()))
     got = jax.grad(through)(LAMBDA), jax.jvp(through, (LAMBDA,), (1.0,))[1]
     np.testing.assert_allclose(got, expected, rtol=0.02)
+
+
+@pytest.mark.parametrize("link", LINKS)
+def test_a_weight_that_stays_has_the_derivative_of_one_that_moves(link):
+    link, p = LINKS[link](), jnp.full(3, 1.5, jnp.bfloat16)
+    tangent = jnp.array([1.0, -2.0, 1e-6])
+
+    def emitted(u):
+        return link.update(u, link.init(p), p)[0]
+
+    updates, straight = jax.jvp(emitted, (jnp.full(3, 1e-9),), (tangent,))
+    assert not updates.any()
+    np.testing.assert_array_equal(straight, tangent)
 
 
 def test_the_straight_derivative_is_that_of_the_sum():

@@ -17,7 +17,11 @@ import decoupled_wd as dwd
 BAD = [np.nan, np.inf, -np.inf]
 AT = (0, 1)  # the entry of the kernel whose gradient is broken
 NARROW = jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
-LINKS = {"residual": dwd.rounding.residual(), "stochastic": dwd.rounding.stochastic_rounding(0)}
+LINKS = {
+    "residual": dwd.rounding.residual(),
+    "byte": dwd.rounding.residual(bits=8),
+    "stochastic": dwd.rounding.stochastic_rounding(0),
+}
 
 
 def gradients(entry=0.25):
@@ -128,12 +132,13 @@ def test_a_half_left_by_another_weight_makes_no_nan_of_zero(change, zero):
     assert optax.apply_updates(pruned, updates) == 0
 
 
-def test_the_key_of_the_stochastic_rounding_goes_on_as_if_nothing_had_happened():
-    optimizer = dwd.adamw(ALPHA, LAMBDA, rounding=LINKS["stochastic"])
+@pytest.mark.parametrize("link", ["stochastic", "byte"])
+def test_the_key_of_the_dither_goes_on_as_if_nothing_had_happened(link):
+    optimizer = dwd.adamw(ALPHA, LAMBDA, rounding=LINKS[link])
     finite, wanted = after(optimizer, 0.25, NARROW)
     for bad in BAD:
         params, state = after(optimizer, bad, NARROW)
-        equal(state.rounding, wanted.rounding)
+        equal(state.rounding.key, wanted.rounding.key)
         equal(
             (params["scale"], params["dense"]["bias"]), (finite["scale"], finite["dense"]["bias"])
         )

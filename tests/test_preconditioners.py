@@ -52,6 +52,95 @@ def test_adam_in_bfloat16_is_adam_in_float32():
     assert ratio > 2, "optax's v froze, which is why ours is float32"
 
 
+# Moments in bfloat16, rounded by chance
+
+
+WIDE = 4096
+
+
+def fallen(link):
+    """The state after a gradient that falls 100-fold: 4096 weights, and as many dithers."""
+    gradients = jnp.broadcast_to(falling(jnp.float32)[:, :1], (5000, WIDE))
+    return run(link, gradients, jnp.bfloat16)[0]
+
+
+def mean_and_error(moments):
+    moments = np.asarray(moments, np.float64)
+    return moments.mean(), moments.std() / np.sqrt(moments.size)
+
+
+def test_moments_in_bfloat16_follow_a_falling_gradient_within_their_sampling_error():
+    narrow = {"mu_dtype": jnp.bfloat16, "nu_dtype": jnp.bfloat16}
+    state, exact = fallen(dwd.scale_by_adam(0.99, **narrow)), fallen(dwd.scale_by_adam(0.99))
+    for name in ("mu", "nu"):
+        found, wide = getattr(state, name), getattr(exact, name)
+        assert found.dtype == jnp.bfloat16
+        mean, error = mean_and_error(found)
+        assert abs(mean - wide[0]) < 4 * error
+        assert error < 0.002 * wide[0]
+    # rounded to nearest, as optax rounds it, v stays where it was
+    theirs = optax.scale_by_adam(0.99, mu_dtype=jnp.bfloat16)
+    frozen = fallen(theirs).nu.astype(jnp.float32)
+    assert (frozen > 5 * exact.nu).all()
+
+
+def test_momentum_in_bfloat16_follows_a_falling_gradient_within_its_sampling_error():
+    narrow, wide = (
+        fallen(dwd.scale_by_momentum(0.999, momentum_dtype=dtype)).momentum
+        for dtype in (jnp.bfloat16, None)
+    )
+    mean, error = mean_and_error(narrow)
+    assert abs(mean - wide[0]) < 4 * error
+    assert error < 0.002 * wide[0]
+
+
+def test_the_dither_of_moments_differs_by_moment_leaf_and_step_and_comes_back():
+    """v and m have the same value here, so that only the dither can make them differ."""
+    link = dwd.scale_by_adam(0.999, 0.999, mu_dtype=jnp.bfloat16, nu_dtype=jnp.bfloat16)
+    params = {"a": jnp.zeros(WIDE), "b": jnp.zeros(WIDE)}
+    ones, fresh = jax.tree.map(jnp.ones_like, params), link.init(params)
+
+    def one_step(count):
+        _, state = link.update(ones, fresh._replace(count=jnp.int32(count)), params)
+        return [np.asarray(tree[key]) for tree in (state.mu, state.nu) for key in params]
+
+    rounded = [*one_step(0), *one_step(1)]
+    for i, one in enumerate(rounded):
+        assert len(np.unique(one)) == 2
+        for other in rounded[i + 1 :]:
+            # up or down as the other in half of the places, or in those of their chances
+            up, also = (x > x.min() for x in (one, other))
+            expected = up.mean() * also.mean()
+            assert abs((up & also).mean() - expected) < 4 * np.sqrt(expected / WIDE)
+    np.testing.assert_array_equal(rounded, [*one_step(0), *one_step(1)])
+
+
+def test_only_bfloat16_is_rounded_by_chance():
+    g = jax.random.normal(jax.random.key(0), (64,))
+    link = dwd.scale_by_adam(mu_dtype=jnp.float16, nu_dtype=jnp.bfloat16)
+    _, state = link.update(g, link.init(g), g)
+    np.testing.assert_array_equal(state.mu, (jnp.float32(1 - 0.9) * g).astype(jnp.float16))
+    exact = jnp.float32(1 - 0.999) * g * g
+    assert (state.nu != exact.astype(jnp.bfloat16)).any()
+    np.testing.assert_allclose(state.nu, exact, rtol=2**-7)
+
+
+def test_derivatives_pass_straight_through_moments_in_bfloat16():
+    """Of the second step with respect to the first gradient, which it knows from the moments alone."""
+
+    def slope(dtype):
+        link = dwd.scale_by_adam(mu_dtype=dtype, nu_dtype=dtype)
+
+        def second_step(g):
+            _, state = link.update(g, link.init(g), g)
+            return link.update(jnp.ones(2), state, g)[0].sum()
+
+        return jax.grad(second_step)(jnp.array([0.5, -2.0]))
+
+    assert (jnp.abs(slope(jnp.float32)) > 0.1).all()
+    np.testing.assert_allclose(slope(jnp.bfloat16), slope(jnp.float32), rtol=0.05)
+
+
 @pytest.mark.parametrize(
     ("mu", "nu"), [(None, None), (jnp.bfloat16, None), (None, "bfloat16"), ("float16", "float32")]
 )

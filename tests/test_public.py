@@ -20,7 +20,7 @@ NAMESPACES = {
     "masks": {"Mask", "everything", "matching", "matrices", "multipliers", "without"},
     # the table of cases knows them: nothing else is public there
     "rules": {"Rule"} | {name.partition("-")[0] for name in RULES},
-    "rounding": {"weights"} | {name.removeprefix("adamw-") for name in ROUNDED},
+    "rounding": {"from_float32", "weights"} | {name.split("-")[1] for name in ROUNDED},
     "theory": {
         "adamw_norm",
         "half_life",

@@ -10,6 +10,8 @@ from flax import nnx
 
 import decoupled_wd as dwd
 from decoupled_wd import rounding
+from decoupled_wd._base.bits import round_with
+from decoupled_wd.rounding._halves import joined, split
 
 LOW = np.arange(1 << 16, dtype=np.uint32)
 HIGH = np.array(
@@ -48,20 +50,22 @@ def weights(high):
 @pytest.mark.parametrize("high", HIGH, ids=hex)
 def test_two_halves_are_the_float32_weight_bit_for_bit(high):
     w = weights(high)
-    p, low = rounding._split(w)
-    chex.assert_trees_all_equal(bits32(rounding._joined(p, low)), bits32(w))
+    p, low = split(w)
+    chex.assert_trees_all_equal(bits32(joined(p, low)), bits32(w))
     assert (np.abs(bits16(p).astype(int) - high) <= 1).all()
     nearest = np.asarray(w).astype(jnp.bfloat16)
     tie = LOW == 0x8000
     chex.assert_trees_all_equal(bits16(p)[~tie], bits16(nearest)[~tie])
+    # away from zero, where NumPy rounds to even: so the distance fits in 16 bits with their sign
+    assert bits16(p)[tie] == high + 1
 
 
 @pytest.mark.parametrize("special", [np.inf, -np.inf, np.nan, -np.nan])
 def test_infinities_and_nan(special):
     w = jnp.asarray([special], jnp.float32)
-    back = rounding._joined(*rounding._split(w))
+    back = joined(*split(w))
     np.testing.assert_array_equal(back, w)
-    np.testing.assert_array_equal(rounding._split(w)[0].astype(jnp.float32), w)
+    np.testing.assert_array_equal(split(w)[0].astype(jnp.float32), w)
 
 
 @pytest.mark.parametrize("high", [0x3F80, 0xBF80, 0x4049, 0x0080])
@@ -69,14 +73,14 @@ def test_chance_rounds_without_bias_over_all_dithers(high):
     """For every low half the number of dithers that round up is that low half: P(up) = low / 2^16."""
     for low in (0, 1, 77, 0x7FFF, 0x8000, 0x8001, 0xFFFF):
         w = jnp.asarray(np.uint32((int(high) << 16) | low).view(np.float32))
-        rounded = bits16(rounding.round_with(w, jnp.asarray(LOW, jnp.uint16)))
+        rounded = bits16(round_with(w, jnp.asarray(LOW, jnp.uint16)))
         assert set(rounded) <= {high, high + 1}
         assert (rounded == high + 1).sum() == low
 
 
 def test_chance_keeps_what_is_no_number():
     w = jnp.array([jnp.inf, -jnp.inf, jnp.nan])
-    np.testing.assert_array_equal(rounding.round_with(w, jnp.uint16(65535)).astype(jnp.float32), w)
+    np.testing.assert_array_equal(round_with(w, jnp.uint16(65535)).astype(jnp.float32), w)
 
 
 def train(optimizer, params, gradients):
@@ -115,8 +119,8 @@ def test_residual_follows_float32_training_bit_for_bit(dtype):
         emitted, kept = write(updates, kept, narrow)
         wide = optax.apply_updates(wide, updates)
         narrow = optax.apply_updates(narrow, emitted)
-        joined = rounding._joined(narrow["w"], kept.residual["w"])
-        assert (bits32(joined) == bits32(wide["w"])).all(), t
+        held = joined(narrow["w"], kept.residual["w"])
+        assert (bits32(held) == bits32(wide["w"])).all(), t
     assert narrow["w"].dtype == jnp.bfloat16
 
 
@@ -163,7 +167,7 @@ def decayed(rounding_link, *, weight_decay=C, steps=STEPS, size=512, **options):
 
 def test_residual_decays_where_plain_bfloat16_does_not():
     params, state = decayed(dwd.rounding.residual())
-    w = rounding._joined(params, state.rounding.residual)
+    w = joined(params, state.rounding.residual)
     np.testing.assert_allclose(1 - w, 1 - EXACT, rtol=0.02)
     assert (params == jnp.bfloat16(EXACT)).all()
     assert (decayed(None)[0] == 1).all()
@@ -181,7 +185,7 @@ def test_a_decay_scheduled_to_zero():
     schedule = optax.linear_schedule(1e-4, 0.0, 1000)
     params, state = decayed(dwd.rounding.residual(), weight_decay=schedule, steps=2000)
     exact = np.prod(1 - 1e-4 * (1 - np.arange(1000) / 1000))
-    w = rounding._joined(params, state.rounding.residual)
+    w = joined(params, state.rounding.residual)
     np.testing.assert_allclose(1 - w, 1 - exact, rtol=0.02)
 
 
@@ -210,10 +214,14 @@ def test_a_parameter_changed_from_outside_keeps_its_new_value():
     updates, state = link.update(jnp.zeros(4), state, changed)
     after = optax.apply_updates(changed, updates)
     np.testing.assert_array_equal(after.astype(jnp.float32), changed.astype(jnp.float32))
-    assert np.isfinite(rounding._joined(after, state.residual)[jnp.array([0, 2, 3])]).all()
+    assert np.isfinite(joined(after, state.residual)[jnp.array([0, 2, 3])]).all()
 
 
-LINKS = {"residual": rounding.residual, "stochastic": lambda: rounding.stochastic_rounding(0)}
+LINKS = {
+    "residual": rounding.residual,
+    "byte": lambda: rounding.residual(bits=8),
+    "stochastic": lambda: rounding.stochastic_rounding(0),
+}
 
 
 @pytest.mark.parametrize("make", LINKS.values(), ids=LINKS)
@@ -326,8 +334,8 @@ def test_weights_of_a_flax_optimizer():
     held = rounding.weights(optimizer.opt_state, params)
     assert jax.tree.structure(held) == jax.tree.structure(params)
     plain, low = nnx.to_pure_dict(params), optimizer.opt_state.rounding.residual
-    joined = rounding._joined(plain["kernel"], low["kernel"].get_value())
-    np.testing.assert_array_equal(nnx.to_pure_dict(held)["kernel"], joined)
+    exact = joined(plain["kernel"], low["kernel"].get_value())
+    np.testing.assert_array_equal(nnx.to_pure_dict(held)["kernel"], exact)
 
 
 @pytest.mark.parametrize("make", [optax.identity, lambda: rounding.stochastic_rounding(0)])
@@ -361,3 +369,4 @@ def test_preflight_asks_whether_the_link_rounds():
     )
     chained = optax.chain(optax.identity(), rounding.residual())
     assert verdict(chained) == verdict(rounding.stochastic_rounding(3)) == "kept"
+    assert verdict(rounding.residual(bits=8)) == "kept"

@@ -14,15 +14,16 @@ import pytest
 from flax import nnx
 
 import decoupled_wd as dwd
-from decoupled_wd.rounding import _joined
+from decoupled_wd.rounding._halves import joined as join
 from decoupled_wd.study.tasks import data, models
 
 LINKS = {
     "residual": dwd.rounding.residual,
+    "byte": lambda: dwd.rounding.residual(bits=8),
     "stochastic": lambda: dwd.rounding.stochastic_rounding(0),
 }
 LAM, ALPHA, STEPS = 1e-3, 1e-4, 200
-both_links = pytest.mark.parametrize("make", LINKS.values(), ids=LINKS)
+every_link = pytest.mark.parametrize("make", LINKS.values(), ids=LINKS)
 
 
 def adamw(rounding=None, **options):
@@ -68,7 +69,7 @@ def at(tree, index):
 
 def joined(params, state):
     """The float32 weights that a bfloat16 run with residuals holds."""
-    return jax.tree.map(_joined, params, state.rounding.residual)
+    return jax.tree.map(join, params, state.rounding.residual)
 
 
 def distance(tree, exact):
@@ -84,7 +85,7 @@ SAME, LOST = 2e-6, 0.05
 # Accumulated gradients
 
 
-@both_links
+@every_link
 def test_multi_steps_takes_float32_gradients_and_rounds_once_every_k(make):
     noise = gradients(4 * 50, jnp.float32)
     means = jax.tree.map(lambda g: g.reshape(50, 4, *g.shape[1:]).mean(1), noise)
@@ -97,12 +98,12 @@ def test_multi_steps_takes_float32_gradients_and_rounds_once_every_k(make):
     if make is LINKS["residual"]:
         assert distance(joined(accumulated, state.inner_opt_state), joined(direct, expected)) < SAME
     else:  # one key for each optimiser step, none for the steps between
-        chex.assert_trees_all_equal(state.inner_opt_state.rounding, expected.rounding)
+        chex.assert_trees_all_equal(state.inner_opt_state.rounding.key, expected.rounding.key)
         same = np.mean(np.asarray(accumulated["kernel"] == direct["kernel"]))
         assert same > 0.999  # means in another order tip a dither now and then
 
 
-@both_links
+@every_link
 def test_multi_steps_leaves_weights_and_rounding_alone_in_between(make):
     optimizer = optax.MultiSteps(adamw(make()), 4)
     one, carry = jax.jit(step(optimizer)), (start(), optimizer.init(start()))
@@ -133,7 +134,7 @@ def test_multi_steps_rounds_the_mean_of_bfloat16_gradients():
 # Steps that are refused
 
 
-@both_links
+@every_link
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_apply_if_finite_leaves_weights_and_rounding_alone(make, bad):
     optimizer = optax.apply_if_finite(adamw(make()), 3)
@@ -148,7 +149,7 @@ def test_apply_if_finite_leaves_weights_and_rounding_alone(make, bad):
     assert (params["kernel"] != carry[0]["kernel"]).any()
 
 
-@both_links
+@every_link
 def test_apply_if_finite_refuses_bfloat16_gradients(make):
     """Its zeros have the gradients' dtype and the links emit float32: cast the gradients, as for MultiSteps."""
     optimizer = optax.apply_if_finite(adamw(make()), 3)
@@ -159,7 +160,7 @@ def test_apply_if_finite_refuses_bfloat16_gradients(make):
 # Frameworks and transformations
 
 
-@both_links
+@every_link
 def test_nnx_optimizer_takes_the_same_steps(make):
     model = nnx.Linear(8, 4, param_dtype=jnp.bfloat16, rngs=nnx.Rngs(0))
     params = nnx.to_pure_dict(nnx.state(model, nnx.Param))
@@ -186,7 +187,7 @@ def test_nnx_optimizer_takes_the_same_steps(make):
     chex.assert_trees_all_equal_dtypes(got, params)
 
 
-@both_links
+@every_link
 def test_vmap_takes_the_steps_of_each_alone(make):
     starts = [start(seed=seed) for seed in range(3)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *starts)
@@ -197,7 +198,7 @@ def test_vmap_takes_the_steps_of_each_alone(make):
         chex.assert_trees_all_equal(row, train(adamw(make()), alone, noise)[0])
 
 
-@both_links
+@every_link
 def test_donated_buffers_and_one_step_at_a_time(make):
     expected = train(adamw(make()), start(), gradients(20))
     one = jax.jit(step(adamw(make())), donate_argnums=0)
@@ -216,7 +217,8 @@ SHARDED = """
     assert jax.device_count() == 8
     mesh = jax.sharding.Mesh(np.array(jax.devices()), ("data",))
     sharding = jax.NamedSharding(mesh, jax.P("data"))
-    for link in (dwd.rounding.residual(), dwd.rounding.stochastic_rounding(0)):
+    byte = dwd.rounding.residual(bits=8)
+    for link in (dwd.rounding.residual(), byte, dwd.rounding.stochastic_rounding(0)):
         optimizer = dwd.adamw(1e-4, 1e-3, rounding=link)
         params = jax.random.normal(jax.random.key(0), (64, 16)).astype(jnp.bfloat16)
 
@@ -237,7 +239,7 @@ SHARDED = """
         for one, eight in zip(jax.tree.leaves(alone), jax.tree.leaves(spread), strict=True):
             np.testing.assert_array_equal(np.asarray(one), np.asarray(eight))
         residual = jax.tree.leaves(spread[1].rounding)[0]
-        if residual.dtype == jnp.int16:
+        if residual.dtype in (jnp.int16, jnp.uint8):
             assert residual.sharding.is_equivalent_to(sharding, 2), residual.sharding
     print("same")
 """
@@ -255,7 +257,7 @@ def test_eight_devices_give_the_numbers_of_one():
 # Checkpoints
 
 
-@both_links
+@every_link
 def test_a_checkpoint_continues_bit_for_bit(make, tmp_path):
     optimizer, noise = adamw(make()), gradients(40)
     first = jax.tree.map(lambda g: g[:20], noise)
@@ -287,7 +289,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-def test_both_links_follow_float32_whatever_the_decay(options):
+def test_every_link_follow_float32_whatever_the_decay(options):
     def optimizer(rounding=None):
         settings = {"weight_decay": LAM, **options}
         return dwd.adamw(ALPHA, rounding=rounding, **settings)
@@ -306,7 +308,7 @@ def test_both_links_follow_float32_whatever_the_decay(options):
 # What the compiler and the order of links do
 
 
-@both_links
+@every_link
 def test_the_compiled_step_is_the_step_op_by_op(make):
     optimizer = adamw(make())
     compiled = train(optimizer, start(), gradients(20))
@@ -340,14 +342,14 @@ def test_a_link_behind_the_rounding_lands_elsewhere():
         g = jax.tree.map(lambda leaf: 0.01 * leaf.astype(jnp.float32), p)
         (p, state), _ = step(optimizer)((p, optimizer.init(p)), g)
         wanted = jax.tree.map(lambda leaf: 0.99 * leaf, start(jnp.float32))
-        return distance(jax.tree.map(_joined, p, state[1].residual), wanted)
+        return distance(jax.tree.map(join, p, state[1].residual), wanted)
 
     assert off_by() < SAME
     assert off_by(optax.scale(0.5)) > 1e-3
     assert off_by(optax.scale_by_sign()) > 1e-1
 
 
-@both_links
+@every_link
 def test_decouple_refuses_a_rounding_inside(make):
     for inner in (make(), optax.chain(optax.sgd(0.1), make()), adamw(make())):
         with pytest.raises(
@@ -363,12 +365,16 @@ def test_decouple_refuses_a_rounding_inside(make):
 SEEDS, EPOCHS, BATCH = 4, 40, 125
 
 
-def network(task, dtype, rounding):
+MOMENTS = {"mu_dtype": jnp.bfloat16, "nu_dtype": jnp.bfloat16}
+
+
+def network(task, dtype, rounding, **moments):
     """Final training loss and weight norm for each seed."""
     model = models.mlp(40, 10, hidden=(32,))
     x, y = jnp.asarray(task.x_train, dtype), jnp.asarray(task.y_train)
     schedule = optax.cosine_decay_schedule(1e-3, EPOCHS * len(y) // BATCH)
-    optimizer = dwd.adamw(schedule, 1.5e-3, peak_learning_rate=1e-3, rounding=rounding)
+    options = {"peak_learning_rate": 1e-3, "rounding": rounding, **moments}
+    optimizer = dwd.adamw(schedule, 1.5e-3, **options)
 
     def run(key):
         keys = jax.random.split(key, EPOCHS)
@@ -393,10 +399,11 @@ def test_a_network_ends_as_in_float32_with_a_link_and_not_without():
     task = data.mnist1d(train_size=1000, validation_size=10, test_size=10)
     exact = network(task, jnp.float32, None)
 
-    def off(rounding):
-        difference = network(task, jnp.bfloat16, rounding) - exact
+    def off(rounding, **moments):
+        difference = network(task, jnp.bfloat16, rounding, **moments) - exact
         return np.abs(difference.mean(axis=1)) / (2 * exact.std(axis=1, ddof=1))
 
     assert (off(LINKS["residual"]()) < 1).all()
     assert (off(LINKS["stochastic"]()) < 1).all()
+    assert (off(LINKS["byte"](), **MOMENTS) < 1).all()
     assert (off(None) > 1).all()

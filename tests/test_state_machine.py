@@ -36,6 +36,7 @@ COUPLINGS = [dwd.PAPER, dwd.LR, dwd.CONSTANT, dwd.CORRECTED]
 ROUNDINGS = {
     "none": None,
     "residual": dwd.rounding.residual(),
+    "byte": dwd.rounding.residual(bits=8),
     "stochastic": dwd.rounding.stochastic_rounding(0),
 }
 ALPHAS, LAMBDAS = st.sampled_from([0.1, 0.03]), st.sampled_from([0.0, 0.02, 0.3])

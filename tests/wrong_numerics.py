@@ -8,7 +8,7 @@ import optax
 import decoupled_wd as dwd
 from decoupled_wd import theory
 from decoupled_wd.preconditioners import scale_by_adabound
-from decoupled_wd.rounding import check_rounding, weights
+from decoupled_wd.rounding import check_rounding, from_float32, weights
 
 PARAMS = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
 COUNTS = jnp.array([1, 2])
@@ -29,6 +29,7 @@ def targeted(target, dtype=jnp.float32):
 
 
 LINK = dwd.rounding.residual()
+BYTE = dwd.rounding.residual(bits=8)
 BEHIND = dwd.adamw(0.1, 0.1, rounding=LINK)
 RESIDUALS = LINK.init(NARROW)
 
@@ -47,6 +48,11 @@ STORAGE = [
     (lambda: dwd.scale_by_adam(mu_dtype="fast"), TypeError, "mu_dtype must be a real floating"),
     (lambda: dwd.scale_by_adam(mu_dtype=jnp.float8_e4m3fn), TypeError, "got 'float8_e4m3fn'"),
     (lambda: dwd.scale_by_adam(nu_dtype=32), TypeError, "nu_dtype must be a real floating"),
+    (
+        lambda: optax.inject_hyperparams(dwd.scale_by_adam)(nu_dtype=jnp.bfloat16).init(PARAMS),
+        TypeError,
+        "nu_dtype must be a dtype, got an array of bfloat16, which is what optax.inject_hyper",
+    ),
     (lambda: dwd.scale_by_momentum(momentum_dtype=[]), TypeError, "momentum_dtype must be a real"),
     (lambda: dwd.scale_by_momentum(momentum_dtype=np.uint8), TypeError, "at least 16 bits"),
     (
@@ -153,6 +159,15 @@ ROUNDING = [
     (lambda: seeded(2**64), ValueError, "seed must be at least 0 and below 2^32, got 1844"),
     (lambda: seeded(2**32), ValueError, "seed must be at least 0 and below 2^32, got 4294967296"),
     (lambda: seeded(-1), ValueError, "seed must be at least 0 and below 2^32, got -1"),
+    (lambda: dwd.rounding.residual(bits=4), ValueError, "bits must be 8 or 16, got 4; pass 16"),
+    (lambda: dwd.rounding.residual(32), ValueError, "bits must be 8 or 16, got 32"),
+    (lambda: dwd.rounding.residual(8.0), ValueError, "bits must be 8 or 16, got 8.0"),
+    (lambda: dwd.rounding.residual("8"), ValueError, "bits must be 8 or 16, got '8'"),
+    (lambda: dwd.rounding.residual(None), ValueError, "bits must be 8 or 16, got None"),
+    (lambda: dwd.rounding.residual(True), ValueError, "bits must be 8 or 16, got True"),
+    (lambda: dwd.rounding.residual(jnp.int8), ValueError, "bits must be 8 or 16, got <class"),
+    (lambda: dwd.rounding.residual(8, seed=-1), ValueError, "seed must be at least 0 and below"),
+    (lambda: dwd.rounding.residual(8, seed=0.5), TypeError, "seed must be a whole number"),
     (lambda: check_rounding(dwd.rounding.residual), TypeError, "call it, as in residual(...)"),
     (lambda: check_rounding("residual"), TypeError, "got 'residual'; pass rounding=dwd.rounding"),
     (lambda: check_rounding(True), TypeError, "rounding must be a link, got True"),
@@ -349,6 +364,57 @@ WEIGHTS = [
         lambda: weights(dwd.rounding.ResidualState(PARAMS), NARROW),
         TypeError,
         "residual of 'bias' is float32, and must be int16",
+    ),
+    (
+        lambda: BYTE.update(NARROW, RESIDUALS, NARROW),
+        TypeError,
+        "residual of 'bias' is int16, and must be uint8: bits of a weight; restore it as it was",
+    ),
+    (
+        lambda: LINK.update(NARROW, BYTE.init(NARROW), NARROW),
+        TypeError,
+        "residual of 'bias' is uint8, and must be int16: bits of a weight; restore it as it was",
+    ),
+    (
+        lambda: weights(BYTE.init(NARROW), PARAMS),
+        TypeError,
+        "'bias' is float32 and was bfloat16 when its",
+    ),
+    (
+        lambda: from_float32(dwd.adamw(0.1, 0.1), PARAMS),
+        ValueError,
+        "optimizer holds no residual for these params, so that their float32 bits would be lost; "
+        "give it rounding=dwd.rounding.residual()",
+    ),
+    (
+        lambda: from_float32(seeded(0), PARAMS),
+        ValueError,
+        "optimizer holds no residual for these params",
+    ),
+    (
+        lambda: from_float32(LINK, {"steps": COUNTS}),
+        ValueError,
+        "optimizer holds no residual for these params",
+    ),
+    (
+        lambda: from_float32(PARAMS, BEHIND),
+        TypeError,
+        "optimizer must be a gradient transformation, got dict; call from_float32(optimizer, params)",
+    ),
+    (
+        lambda: from_float32(dwd.rounding.residual, PARAMS),
+        TypeError,
+        "optimizer must be a gradient transformation, got function",
+    ),
+    (
+        lambda: from_float32(BEHIND, None),
+        ValueError,
+        "params must be the float32 weights, got None; call from_float32(optimizer, params)",
+    ),
+    (
+        lambda: from_float32(BEHIND, {"w": jnp.ones(2, jnp.float16)}),
+        TypeError,
+        "'w' is float16",
     ),
     (
         lambda: LINK.update(NARROW, LINK.init(PARAMS), NARROW),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -115,6 +116,12 @@ def map_leaves(
     # an empty tree still has an update and each of its states
     columns = zip(*results, strict=True) if results else [()] * (1 + len(states))
     return tuple(treedef.unflatten(column) for column in columns)
+
+
+def numbered(tree: PyTree) -> PyTree:
+    """Number the leaves, in the order of the tree."""
+    numbers = itertools.count()
+    return jax.tree.map(lambda _: next(numbers), tree, is_leaf=is_none)
 
 
 def once_per_shape(function: Callable[..., Result]) -> Callable[..., Result]:

@@ -97,7 +97,7 @@ def preflight(
         schedule too.
       learning_rate, peak_learning_rate, coupling, mask: as in `describe`.
       rounding: the link in use: behind one of `rounding` a bfloat16 weight decays as a float32
-        weight does.
+        weight does, behind `residual(bits=8)` and `stochastic_rounding` on average.
       on_loss: what to do if decay is lost anywhere: "raise", "warn", or only "return" the rows.
 
     Returns:

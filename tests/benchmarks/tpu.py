@@ -22,7 +22,11 @@ from table import row
 from variants import VARIANTS, step_of
 
 TOPOLOGIES = {"v5e:2x2": (1, 4), "v5e:16x16": (256,)}
-ROWS, COLUMNS, LEAVES = 16384, 4096, 2  # of a chip: 2^26 weights a leaf
+ROWS, COLUMNS, LEAVES = (
+    32768,
+    4096,
+    2,
+)  # of a chip: 2^27 weights a leaf, whose bytes alone fill the fast memory
 FUSION = re.compile(rf"^%fused\S* \(.*\[{ROWS},{COLUMNS}\]", re.MULTILINE)  # not those of scalars
 COLLECTIVE = re.compile(
     r" (?:all-reduce|all-gather|reduce-scatter|all-to-all|collective-permute)(?:-start)?\("

@@ -11,6 +11,7 @@ from decoupled_wd import rules
 
 F32, BF16 = jnp.float32, jnp.bfloat16
 RESIDUAL, STOCHASTIC = dwd.rounding.residual(), dwd.rounding.stochastic_rounding(0)
+BYTE = dwd.rounding.residual(bits=8)
 PEER = "optax.adamw"
 
 
@@ -89,6 +90,7 @@ ROUNDINGS = {
         ("", None, 0),
         (" stochastic", STOCHASTIC, 0),
         (" residual", RESIDUAL, 2),
+        (" residual of 8 bits", BYTE, 1),
     )
     for name, make, held, options in (
         ("adamw", _adamw, 8, {}),
