@@ -40,6 +40,11 @@ FLOORS = {
         {"_policies", "_multipliers"},
         {"__init__"},
     ],
+    "rules": [
+        {"_rule"},
+        {"_targets", "_norms", "_penalties", "_wrappers"},
+        {"__init__"},
+    ],
     "diagnostics": [
         {"__init__", "_tables", "_measures"},
         {"describe", "equivalents", "record"},

@@ -16,7 +16,7 @@ RECIPES = {  # the most files, and what the battery says of the new thing
         4,
         "capped or escapes or names_every or namespace",
         [
-            "decoupled_wd/rules.py",
+            "decoupled_wd/rules/_penalties.py",
             "tests/test_laws.py",
             "tests/test_rules.py",
             "tests/test_public.py",
