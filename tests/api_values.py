@@ -232,7 +232,15 @@ POOLS = {
     "tree": pool("P", "BF", "{'w':1} None"),
     "multipliers": pool("dwd.masks.multipliers(None,P)", "", "{'w':1.0} None 'x'"),
     "radius": also(NONNEGATIVE, "None", wrong="1e39"),
-    "axis": pool("None", "0 -1 (0,) 1 (0,1)", "5 'x' 0.5 {} jnp.ones(2) (7,) True object()"),
+    "onto_norm.radius": also(POSITIVE, "", wrong="1e39")._replace(
+        either=("None", *POSITIVE.either), wrong=tuple(x for x in POSITIVE.wrong if x != "None")
+    ),
+    "one_sided": pool("True False", "", "None 'no' 1 [] jnp.ones(2) np.True_ 0.5"),
+    "axis": pool(
+        "None",
+        "0 -1 (0,) 1 (0,1) slice(1) slice(1,None)",
+        "5 'x' 0.5 {} jnp.ones(2) (7,) True object()",
+    ),
     "target": pool(
         "0.0 1.0 np.float32(0.5) P jax.tree.map(np.asarray,P)",
         "{'dense':1.0,'scale':P['scale']} 1 np.arange(2.0)",

@@ -71,6 +71,20 @@ FORMULAS = {
         dwd.rules.towards_norm(),
         lambda theta, start, delta, c: (1 - norm(start) / norm(theta)) * theta,
     ),
+    "onto_norm": (
+        dwd.rules.onto_norm(0.5),
+        lambda theta, start, delta, c: (theta + delta) * (1 - 0.5 / norm(theta + delta)),
+    ),
+    "onto_norm-start": (
+        dwd.rules.onto_norm(),
+        lambda theta, start, delta, c: (theta + delta) * (1 - norm(start) / norm(theta + delta)),
+    ),
+    "onto_norm-one_sided": (
+        dwd.rules.onto_norm(0.6, one_sided=True),
+        lambda theta, start, delta, c: (
+            (theta + delta) * np.maximum(1 - 0.6 / norm(theta + delta), 0)
+        ),
+    ),
     "lp": (dwd.rules.lp(1.5), lp_step(1.5)),
     "lp-1": (dwd.rules.lp(1), lp_step(1)),
     "cautious": (

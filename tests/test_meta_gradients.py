@@ -13,7 +13,15 @@ import pytest
 import decoupled_wd as dwd
 from decoupled_wd._base.leaves import root
 from decoupled_wd.preconditioners import scale_by_adabound
-from decoupled_wd.rules import cautious, lp, towards, towards_norm, towards_start, towards_zero
+from decoupled_wd.rules import (
+    cautious,
+    lp,
+    onto_norm,
+    towards,
+    towards_norm,
+    towards_start,
+    towards_zero,
+)
 
 START = {"dead": np.zeros((2, 2)), "w": np.array([0.0, 0.0, 0.0, 1.0, -2.0, 0.3])}
 CURVATURE = {"dead": np.zeros((2, 2)), "w": np.array([0.0, 1.0, 1.0, 0.5, 2.0, 1.0])}
@@ -29,6 +37,10 @@ RULES = {
     "towards_norm-zero": towards_norm(0.0),
     "towards_norm-start": towards_norm(),
     "towards_norm-axis": towards_norm(axis=0),
+    "onto_norm": onto_norm(0.5),
+    "onto_norm-start": onto_norm(),
+    "onto_norm-axis": onto_norm(axis=0),
+    "onto_norm-one_sided": onto_norm(one_sided=True),
     "lp-1": lp(1),
     "lp-1.5": lp(1.5),
     "lp-2": lp(2),
@@ -51,9 +63,16 @@ OPTIMIZERS = {
     ),
 }
 # a norm of 0 has no neighbours of the same direction, and caution jumps where the update meets a zero
-STAYS = {"towards_norm": {"dead": 0.0}}
+STAYS = {"towards_norm": {"dead": 0.0}, "onto_norm": {"dead": 0.0}}
 STAYS |= {name: {"w": np.array([1, 0, 0, 1, 1, 1])} for name in RULES if "cautious" in name}
-STEEP = ("towards_zero", "towards_norm-start", "lp-1", "lp-1.5", "cautious-start")
+STEEP = (
+    "towards_zero",
+    "towards_norm-start",
+    "onto_norm-start",
+    "lp-1",
+    "lp-1.5",
+    "cautious-start",
+)
 PAIRS = (
     [("sgdw", rule) for rule in RULES]
     + [("adamw", rule) for rule in STEEP]

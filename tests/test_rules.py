@@ -21,6 +21,7 @@ from decoupled_wd.rules import (
     as_rule,
     cautious,
     lp,
+    onto_norm,
     towards,
     towards_norm,
     towards_start,
@@ -76,13 +77,15 @@ def test_towards_a_tree(x64):
     chex.assert_trees_all_close(pull_of(towards(TARGET)), expected, rtol=0, atol=1e-15)
 
 
-@pytest.mark.parametrize("axis", [0, 1, -1, (0,), (0, 1), (-2, -1), ()])
+@pytest.mark.parametrize("axis", [0, 1, -1, (0,), (0, 1), (-2, -1), (), slice(1, None), slice(1)])
 @pytest.mark.parametrize("radius", [0.5, None])
-def test_a_norm_for_each_slice(x64, axis, radius):
+@pytest.mark.parametrize("make", [towards_norm, onto_norm])
+def test_a_norm_for_each_slice(x64, axis, radius, make):
     theta, start = THETA["kernel"], START["kernel"]
-    r = norm(start, axis) if radius is None else radius
-    got = pull_of(towards_norm(radius, axis), start=start, theta=theta, delta=theta)
-    np.testing.assert_allclose(got, (1 - r / norm(theta, axis)) * theta, rtol=1e-13, atol=1e-15)
+    over = (0, 1)[axis] if isinstance(axis, slice) else axis
+    r = norm(start, over) if radius is None else radius
+    got = pull_of(make(radius, axis), start=start, theta=theta, delta=np.zeros_like(theta))
+    np.testing.assert_allclose(got, (1 - r / norm(theta, over)) * theta, rtol=1e-13, atol=1e-15)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -106,6 +109,7 @@ TARGETS = {
     "towards-tree": (towards(TARGET), TARGET),
     "towards-number": (towards(0.25), jax.tree.map(lambda x: np.full_like(x, 0.25), START)),
     "towards_norm": (towards_norm(2.0), jax.tree.map(lambda x: 2 * x / norm(x).item(), THETA)),
+    "onto_norm": (onto_norm(2.0), jax.tree.map(lambda x: 2 * x / norm(x).item(), THETA)),
     "lp": (lp(1), STILL),
     "cautious": (cautious(towards_start()), START),
 }
@@ -143,13 +147,72 @@ def test_a_norm_of_zero_is_plain_decay_bit_for_bit(axis):
     chex.assert_trees_all_equal(*pair)
 
 
+@pytest.mark.parametrize(
+    "make", [towards_norm, lambda radius, axis: onto_norm(radius or None, axis)]
+)
 @pytest.mark.parametrize("radius", [None, 0.0, 3.0])
 @pytest.mark.parametrize("axis", [None, 1])
-def test_a_norm_that_is_zero_stays_without_nan(radius, axis):
+def test_a_norm_that_is_zero_stays_without_nan(radius, axis, make):
     theta = jnp.zeros((2, 3)).at[0].set(1.0) if axis else jnp.zeros((2, 3))
-    pull = pull_of(towards_norm(radius, axis), start=theta, theta=theta, delta=theta)
+    pull = pull_of(make(radius, axis), start=theta, theta=theta, delta=theta)
     assert bool(jnp.isfinite(pull).all())
     assert not pull[1].any()
+
+
+# Onto a norm
+
+
+def onto(rule):
+    """Full decay, which is not warned of where it is a schedule."""
+    return dwd.decay_weights(optax.constant_schedule(1.0), coupling=dwd.CONSTANT, rule=rule)
+
+
+@pytest.mark.parametrize("axis", [None, 0, slice(1, None)])
+@pytest.mark.parametrize("radius", [None, 40.0])
+def test_full_decay_onto_a_norm_lands_on_it(radius, axis):
+    """However long the step is, and in float32 to its rounding, over many steps."""
+    start = jnp.asarray(RNG.normal(size=(64, 48)), jnp.float32)
+    link, over = onto(onto_norm(radius, axis)), (1,) if isinstance(axis, slice) else axis
+    wanted = norm(np.float64(start), over) if radius is None else radius
+    state, theta = link.init(start), start
+    for scale in (1e-4, 0.1, 30.0, 0.0, *np.full(60, 1e-3)):
+        updates, state = link.update(scale * jnp.cos(theta + scale), state, theta)
+        theta = optax.apply_updates(theta, updates)
+        # a step of 30 rounds in units of its own
+        tolerance = 5e-7 if scale < 1 else 1e-5
+        np.testing.assert_allclose(norm(np.float64(theta), over) / wanted, 1, atol=tolerance)
+    before, z = theta, np.float64(theta) + 1.0
+    updates, _ = link.update(jnp.ones_like(theta), state, before)
+    np.testing.assert_allclose(
+        optax.apply_updates(before, updates), wanted * z / norm(z, over), rtol=2e-6, atol=2e-6
+    )
+
+
+def test_one_sided_only_caps(x64):
+    link = onto(onto_norm(5.0, one_sided=True))
+    theta = jnp.array([3.0, 0.0])
+    for delta, expected in (([0.0, 3.0], [3.0, 3.0]), ([3.0, 8.0], [3.0, 4.0])):
+        updates, _ = link.update(jnp.array(delta), link.init(theta), theta)
+        np.testing.assert_allclose(theta + updates, expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize("one_sided", [False, True])
+@pytest.mark.parametrize("axis", [None, 1])
+def test_a_norm_of_zero_at_init_is_refused_by_name(axis, one_sided):
+    params = {"a": jnp.ones((2, 2)), "b": {"kernel": jnp.zeros((2, 2)).at[0].set(float(axis or 0))}}
+    link = onto(onto_norm(axis=axis, one_sided=one_sided))
+    with pytest.raises(ValueError, match=r"would hold 'b/kernel', .* which is 0; pass radius="):
+        link.init(params)
+    link = onto(onto_norm(1.0, axis=axis, one_sided=one_sided))
+    updates, _ = link.update(params, link.init(params), params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(updates))
+
+
+def test_where_a_norm_of_zero_at_init_is_not_known_the_weight_stays_zero():
+    link, params = onto(onto_norm()), {"w": jnp.zeros((2, 3))}
+    state = jax.jit(link.init)(params)
+    updates, _ = link.update({"w": jnp.ones((2, 3))}, state, params)
+    assert not updates["w"].any()
 
 
 # Laws
@@ -324,6 +387,7 @@ def test_complex_weights(x64):
     for rule, expected in [
         (towards_start(), theta - start),
         (towards_norm(0.5, 1), (1 - 0.5 / norm(theta, 1)) * theta),
+        (onto_norm(0.5, 1), (1 - 0.5 / norm(z, 1)) * z),
         (cautious(towards_start()), np.where(agrees, theta - start, 0)),
         (lp(1), shrunk),
     ]:
@@ -350,6 +414,7 @@ def size_in_bytes(tree):
         (cautious(towards_start()), 13 * 2),
         (towards(TARGET), 0),
         (towards_norm(), 2 * 4),
+        (onto_norm(), 2 * 4),
         (lp(1), 0),
     ],
 )
@@ -472,6 +537,7 @@ def test_a_radius_and_an_exponent_may_be_traced():
 def test_the_state_of_towards_norm_does_not_depend_on_its_radius():
     params = as_jax(START)
     states = [towards_norm(radius).init(params) for radius in (None, 0.0, 2.0)]
+    states += [onto_norm(radius).init(params) for radius in (None, 2.0)]
     chex.assert_trees_all_equal(*states)
 
 
@@ -513,6 +579,9 @@ def test_a_wide_target_does_not_widen_narrow_params(x64):
         (lambda: towards_norm(float("nan")), ValueError, "radius must be finite"),
         (lambda: towards_norm("start"), TypeError, "radius must be a real number, got 'start'"),
         (lambda: towards_norm(lambda t: 1.0), TypeError, "radius .* schedule has no place"),
+        (lambda: towards_norm(axis=slice(0.5)), TypeError, "axis must be None, .* got slice"),
+        (lambda: onto_norm(0.0), ValueError, "radius must be finite and > 0, got 0.0; use None"),
+        (lambda: onto_norm(one_sided=1), TypeError, "one_sided must be a bool, got 1"),
         (lambda: lp(0.5), ValueError, "p must be finite and >= 1, got 0.5"),
         (lambda: lp(float("inf")), ValueError, "p must be finite"),
         (lambda: lp("1"), TypeError, "p must be a real number"),
@@ -554,9 +623,10 @@ def test_a_target_that_does_not_fit_is_refused_before_training(target, error, me
         dwd.decay_weights(0.1, rule=towards(target)).init(PARAMS)
 
 
-@pytest.mark.parametrize("axis", [1, (0, 0), (0, -2)])
-def test_an_axis_that_does_not_fit_is_refused_before_training(axis):
-    link = dwd.decay_weights(0.1, rule=towards_norm(1.0, axis))
+@pytest.mark.parametrize("axis", [1, (0, 0), (0, -2), slice(1, None), slice(None, None, 0)])
+@pytest.mark.parametrize("make", [towards_norm, onto_norm])
+def test_an_axis_that_does_not_fit_is_refused_before_training(axis, make):
+    link = dwd.decay_weights(0.1, rule=make(1.0, axis))
     with pytest.raises((TypeError, ValueError, NameError), match=r"axis=.*'dense/(bias|kernel)'"):
         link.init(PARAMS)
 
@@ -580,6 +650,8 @@ def test_lp_says_that_it_needs_the_fraction():
         (towards_zero(), "towards_zero()"),
         (towards_norm(), "towards_norm()"),
         (towards_norm(0.5, axis=(0, 1)), "towards_norm(radius=0.5, axis=(0, 1))"),
+        (onto_norm(axis=slice(1, None)), "onto_norm(axis=slice(1, None, None))"),
+        (onto_norm(2.0, one_sided=True), "onto_norm(radius=2.0, one_sided=True)"),
         (cautious(lp(1)), "cautious(lp(p=1))"),
         (towards(jnp.ones((9, 9))), "towards(target=...)"),
         (as_rule(optax.identity()), "Rule(...)"),

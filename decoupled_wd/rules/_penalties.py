@@ -8,9 +8,9 @@ import optax
 from jax.typing import ArrayLike
 
 from decoupled_wd._base.checks import check_at_least_one
-from decoupled_wd._base.leaves import once_per_shape, widen
+from decoupled_wd._base.leaves import once_per_shape
 from decoupled_wd._base.types import PyTree
-from decoupled_wd.rules._rule import Rule, call_text, make_rule
+from decoupled_wd.rules._rule import Rule, call_text, make_rule, reached
 
 __all__ = ["lp"]
 
@@ -49,8 +49,7 @@ def lp(p: ArrayLike) -> Rule:
 
     @once_per_shape
     def leaf(theta: jax.Array, delta: PyTree, fraction: ArrayLike) -> jax.Array:
-        # a weight without a gradient has no step
-        z = widen(theta) if delta is None else widen(theta) + widen(delta)
+        z = reached(theta, delta)
         c, exponent = (jnp.asarray(x, z.real.dtype) for x in (fraction, p - 1))
         return _shrinkage(z, c, exponent)
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import jax
 import optax
 
+from decoupled_wd._base.leaves import widen
 from decoupled_wd._base.types import PyTree
 
 __all__ = ["Rule"]
@@ -23,6 +25,8 @@ class Rule(optax.GradientTransformationExtraArgs):  # type: ignore[misc]  # opta
     """
 
     text = "Rule(...)"
+    holds = ""
+    """What a fraction of 1 does with a weight, where that is not to remove it."""
 
     def __repr__(self) -> str:
         """Write the call that makes it."""
@@ -44,6 +48,13 @@ def as_rule(rule: object) -> Rule:
         remedy = f"call it, as in {name}()" if name else "pass one of rules, as in towards_zero()"
         raise TypeError(f"rule must be a rule, got {rule!r}; {remedy}")
     return Rule(*optax.with_extra_args_support(rule))
+
+
+def reached(theta: jax.Array, delta: PyTree) -> jax.Array:
+    """Return ``z = θ + Δ``, at which the optimiser has arrived."""
+    # a weight without a gradient has no step
+    z: jax.Array = widen(theta) if delta is None else widen(theta) + widen(delta)
+    return z
 
 
 def make_rule(text: str, init: Callable[[PyTree], PyTree], pull: Callable[..., PyTree]) -> Rule:
@@ -72,7 +83,7 @@ def call_text(name: str, **arguments: object) -> str:
     """
     shown = {key: x for key, x in arguments.items() if x is not None}
     texts = [
-        f"{key}={x!r}" if isinstance(x, int | float | tuple) else f"{key}=..."
+        f"{key}={x!r}" if isinstance(x, int | float | tuple | slice) else f"{key}=..."
         for key, x in shown.items()
     ]
     return f"{name}({', '.join(texts)})"
