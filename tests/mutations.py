@@ -321,6 +321,8 @@ MUTATIONS = [
              "diagnostics/test_record.py::test_every_weight_is_counted_once"),
     Mutation("diagnostics/_measures", "_BLOCK = 512", "_BLOCK = 2**30",
              "diagnostics/test_record.py::test_sums_are_exact_whatever_the_shape"),
+    Mutation("diagnostics/describe", "holds if c == 1", "holds if c >= 1",
+             "diagnostics/test_describe.py::test_a_weight_held_at_its_norm_is_not_said_to_overshoot_zero"),
     # equivalents
     Mutation("diagnostics/equivalents", "timescale(c) * normalized(1.0, **run, epochs=1) ** 2",
              "timescale(c) * normalized(1.0, **run, epochs=1)",

@@ -311,6 +311,7 @@ TARGETS = [
     (lambda: dwd.rules.cautious(dwd.rules.lp), TypeError, "call it, as in lp()"),
     (lambda: dwd.rules.cautious(0.5), TypeError, "rule must be a rule, got 0.5"),
     (lambda: dwd.rules.lp(np.nan), ValueError, "p must be finite and >= 1, got nan"),
+    (lambda: dwd.describe(PARAMS, 0.1, rule=dwd.rules.lp), TypeError, "call it, as in lp()"),
     (lambda: dwd.rules.onto_norm(0), ValueError, "radius must be finite and > 0, got 0"),
     (lambda: dwd.rules.onto_norm(-1.0), ValueError, "radius must be finite and > 0, got -1.0"),
     (lambda: dwd.rules.onto_norm(axis="0"), TypeError, "or a slice, got '0'; pass 0"),
