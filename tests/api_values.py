@@ -183,6 +183,15 @@ POOLS = {
     "preflight.rounding": ROUNDING._replace(either=ROUNDING.either),
     "inner": INNER,
     "record.inner": RECORDED,
+    "direction": pool(
+        "optax.scale_by_adam() optax.identity() dwd.scale_by_adam() optax.trace(0.9)",
+        "optax.sgd(0.1) optax.set_to_zero() optax.scale_by_sign()",
+        "None optax.scale_by_adam 'adam' 1 {} (optax.identity(),) object() True "
+        "dwd.adamw(0.1,0.1) dwd.rounding.residual()",
+    ),
+    "hyperball.mask": MASK._replace(
+        either=(*MASK.either, "{'dense':True,'scale':0} {'dense':False,'scale':True}")
+    ),
     "momentum": AVERAGING,
     "b1": AVERAGING,
     "b2": AVERAGING,

@@ -140,7 +140,13 @@ ROUNDED = {
         dwd.adamw, **_DECAY, rounding=dwd.rounding.stochastic_rounding(0)
     ),
 }
-CASES = ALIASES | LINKS | DECAY_WEIGHTS | DECOUPLE | ROUNDED
+SPHERE = {
+    "hyperball": partial(dwd.hyperball, optax.scale_by_adam(), learning_rate=ALPHA),
+    "hyperball-everything": partial(
+        dwd.hyperball, optax.identity(), learning_rate=ALPHA, mask=dwd.masks.everything()
+    ),
+}
+CASES = ALIASES | LINKS | DECAY_WEIGHTS | DECOUPLE | ROUNDED | SPHERE
 
 
 def strength_of(make):
@@ -168,7 +174,7 @@ def public_transformations(module):
         name
         for name, function in vars(module).items()
         if inspect.isfunction(function)
-        and not name.startswith("_")
+        and name in module.__all__
         # annotations may be names, such as that of an alias of optax's type
         and re.search(
             "GradientTransformation|Rule|Optimizer",

@@ -24,7 +24,7 @@ FLOORS = {
         {"strengths", "preconditioners", "masks", "rounding"},
         {"_resolution", "_slips"},
         {"transforms"},
-        {"aliases", "diagnostics"},
+        {"aliases", "sphere", "diagnostics"},
         {"__init__", "cli"},
         {"_start", "study"},
     ],

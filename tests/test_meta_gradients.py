@@ -127,6 +127,21 @@ def test_with_respect_to_lambda_alpha_and_the_start(x64, rule, optimizer):
     check(final, (LAMBDA, ALPHA, 0.0), (0.0, ALPHA, 0.0))
 
 
+@pytest.mark.parametrize("stays", [0.0, 1.0])
+@pytest.mark.parametrize("direction", [optax.identity(), dwd.scale_by_adam(eps=1e-2)])
+def test_of_training_on_a_sphere(x64, direction, stays):
+    """A matrix of zeros is held at 0, or moves away from it in the start; a direction of 0 is no step."""
+    rng = np.random.default_rng(0)
+    turn = jax.tree.map(lambda p: rng.normal(size=p.shape), START)
+    turn["dead"] = turn["dead"] * stays
+
+    def final(x):
+        optimizer = dwd.hyperball(direction, x[0], mask=dwd.masks.everything())
+        return trained(optimizer, jax.tree.map(lambda p, d: p + x[1] * d, START, turn))
+
+    check(final, (ALPHA, 0.0), (0.0, 0.0))
+
+
 @pytest.mark.parametrize("make", [dwd.sgd, dwd.adam])
 def test_l2_in_the_gradient(x64, make):
     start = jax.tree.map(jnp.asarray, START)

@@ -70,7 +70,7 @@ def towards_norm(radius: ArrayLike | None = None, axis: Axis = None) -> Rule:
         return _excess(norm_of(p, axis), norm_0, radius) * widen(p)
 
     text = call_text("towards_norm", radius=radius, axis=axis)
-    return make_rule(text, lambda params: norms_at_init(params, axis), _pull(leaf))
+    return make_rule(text, lambda params: norms_at_init(params, axis), _with_norms(leaf))
 
 
 def onto_norm(
@@ -127,9 +127,27 @@ def onto_norm(
         return (jnp.maximum(excess, 0) if one_sided else excess) * z
 
     capped = {"one_sided": True} if one_sided else {}
-    rule = make_rule(call_text("onto_norm", radius=radius, axis=axis, **capped), init, _pull(leaf))
+    rule = make_rule(
+        call_text("onto_norm", radius=radius, axis=axis, **capped), init, _with_norms(leaf)
+    )
     rule.holds = "held within its norm" if one_sided else "held at its norm"
     return rule
+
+
+def scale_to_norm(axis: Axis = None) -> optax.GradientTransformationExtraArgs:
+    """Give updates the norm of their weights at init: ``R·u/||u||``, 0 where u is 0."""
+
+    @once_per_shape
+    def leaf(_p: jax.Array, u: PyTree, norm_0: jax.Array) -> PyTree:
+        if u is None:
+            return None
+        norm = norm_of(u, axis)
+        return jnp.where(norm > 0, norm_0, 0) / jnp.where(norm > 0, norm, 1) * widen(u)
+
+    scaled = _with_norms(leaf)
+    return make_rule(
+        call_text("scale_to_norm", axis=axis), lambda params: norms_at_init(params, axis), scaled
+    )
 
 
 def norms_at_init(params: optax.Params, axis: Axis) -> NormState:
@@ -150,8 +168,8 @@ def _excess(norm: jax.Array, norm_0: jax.Array, radius: ArrayLike | None) -> jax
     return 1 - r / jnp.where(moves, norm, 1)
 
 
-def _pull(leaf: Callable[[jax.Array, PyTree, jax.Array], PyTree]) -> Callable[..., PyTree]:
-    """Apply the pull of one leaf, ``(p, Δ, norm at init)``, to all."""
+def _with_norms(leaf: Callable[[jax.Array, PyTree, jax.Array], PyTree]) -> Callable[..., PyTree]:
+    """Map a function of a weight, its update and its norm at init over all."""
 
     def pull(params: optax.Params, state: NormState, *, updates: PyTree, **_: object) -> PyTree:
         structure: PyTreeDef
