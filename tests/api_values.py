@@ -250,6 +250,10 @@ POOLS = {
         "0 -1 (0,) 1 (0,1) slice(1) slice(1,None)",
         "5 'x' 0.5 {} jnp.ones(2) (7,) True object()",
     ),
+    "delta": also(POSITIVE, wrong="1e39"),
+    "touched.axis": pool(
+        "0", "-1 1 (0,) (0,1)", "None 'x' 0.5 {} () [0] jnp.ones(2) (7,) 5 True slice(1) object()"
+    ),
     "target": pool(
         "0.0 1.0 np.float32(0.5) P jax.tree.map(np.asarray,P)",
         "{'dense':1.0,'scale':P['scale']} 1 np.arange(2.0)",

@@ -15,8 +15,10 @@ from decoupled_wd._base.leaves import root
 from decoupled_wd.preconditioners import scale_by_adabound
 from decoupled_wd.rules import (
     cautious,
+    huber,
     lp,
     onto_norm,
+    touched,
     towards,
     towards_norm,
     towards_start,
@@ -41,6 +43,10 @@ RULES = {
     "onto_norm-start": onto_norm(),
     "onto_norm-axis": onto_norm(axis=0),
     "onto_norm-one_sided": onto_norm(one_sided=True),
+    "huber": huber(0.5),
+    "huber-wide": huber(1e3),
+    "touched": touched(towards_zero()),
+    "touched-lp": touched(lp(1)),
     "lp-1": lp(1),
     "lp-1.5": lp(1.5),
     "lp-2": lp(2),
@@ -65,6 +71,8 @@ OPTIMIZERS = {
 # a norm of 0 has no neighbours of the same direction, and caution jumps where the update meets a zero
 STAYS = {"towards_norm": {"dead": 0.0}, "onto_norm": {"dead": 0.0}}
 STAYS |= {name: {"w": np.array([1, 0, 0, 1, 1, 1])} for name in RULES if "cautious" in name}
+# nor does a weight at its optimum have neighbours without a gradient
+STAYS |= {name: {"w": np.array([1, 0, 1, 1, 1, 1])} for name in RULES if "touched" in name}
 STEEP = (
     "towards_zero",
     "towards_norm-start",

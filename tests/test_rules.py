@@ -20,8 +20,10 @@ from decoupled_wd.rules import (
     Rule,
     as_rule,
     cautious,
+    huber,
     lp,
     onto_norm,
+    touched,
     towards,
     towards_norm,
     towards_start,
@@ -34,6 +36,7 @@ START = {"kernel": RNG.normal(size=(3, 4)), "bias": RNG.normal(size=4), "scalar"
 THETA = jax.tree.map(lambda x: x + RNG.normal(size=np.shape(x)), START)
 DELTA = jax.tree.map(lambda x: RNG.normal(size=np.shape(x)), START)
 TARGET = jax.tree.map(lambda x: RNG.normal(size=np.shape(x)), START)
+DELTA["kernel"][1], DELTA["bias"][2] = 0, 0  # ties, and rows without a gradient
 
 
 def as_jax(tree, dtype=None):
@@ -388,12 +391,96 @@ def test_complex_weights(x64):
         (towards_start(), theta - start),
         (towards_norm(0.5, 1), (1 - 0.5 / norm(theta, 1)) * theta),
         (onto_norm(0.5, 1), (1 - 0.5 / norm(z, 1)) * z),
+        (huber(0.5), theta * np.minimum(1, 0.5 / np.abs(theta))),
         (cautious(towards_start()), np.where(agrees, theta - start, 0)),
         (lp(1), shrunk),
     ]:
         chex.assert_trees_all_close(pull_of(rule, **plane), expected, rtol=1e-13)
     narrow = {name: value.astype(np.complex64) for name, value in plane.items()}
     assert pull_of(cautious(towards_norm()), **narrow).dtype == jnp.complex64
+
+
+# Huber, and rows that a batch has touched
+
+
+def test_huber_is_plain_decay_of_small_weights_bit_for_bit():
+    theta = np.float32([0.5, -0.5, 1e-3, -1e-30, 1e-42, 0.0, 0.50001, -1e30])
+    pull = np.asarray(pull_of(huber(0.5), start=theta, theta=theta, delta=theta, dtype=jnp.float32))
+    assert pull[:4].tolist() == theta[:4].tolist()
+    assert pull[-2:].tolist() == [0.5, -0.5]
+
+
+TABLE = {"table": jnp.asarray(RNG.normal(size=(6, 3)), jnp.float32)}
+SEEN = jnp.array([True, False, True, True, False, False])
+SLOPE = {"table": jnp.where(SEEN[:, None], jnp.cos(TABLE["table"]), 0)}
+SLOPE["table"] = SLOPE["table"].at[2, :2].set(0)  # one entry is enough
+
+
+def trained_table(optimizer, steps, then=None):
+    """After so many steps with the gradients, and as many with others."""
+    params, state = TABLE, optimizer.init(TABLE)
+    for g in [SLOPE] * steps + [then] * (steps if then else 0):
+        updates, state = optimizer.update(g, state, params)
+        params = optax.apply_updates(params, updates)
+    return np.asarray(params["table"])
+
+
+def test_without_moments_a_row_without_a_gradient_stays_bit_for_bit():
+    waiting, plain = (
+        trained_table(dwd.sgdw(0.1, 0.02, momentum=0.0, rule=rule), 3)
+        for rule in (touched(towards_zero()), towards_zero())
+    )
+    seen = np.asarray(SEEN)
+    assert waiting[~seen].tolist() == np.asarray(TABLE["table"])[~seen].tolist()
+    np.testing.assert_array_equal(waiting[seen], plain[seen])
+    assert np.abs(plain - np.asarray(TABLE["table"])).min() > 1e-3
+
+
+def test_with_moments_a_row_moves_on_and_only_its_decay_waits():
+    """After rows have been seen, Adam moves them in steps without a gradient, as it does without any decay."""
+    still = jax.tree.map(jnp.zeros_like, TABLE)
+    waiting = trained_table(dwd.adamw(0.1, 0.02, rule=touched(towards_zero())), 1, still)
+    link = dwd.adamw(0.1, 0.02, rule=touched(towards_zero()))
+    updates, state = link.update(SLOPE, link.init(TABLE), TABLE)
+    after_one = optax.apply_updates(TABLE, updates)
+    moved, _ = link.update(still, state, after_one)
+    bare = dwd.adamw(0.1, 0.0)
+    _, moments = bare.update(SLOPE, bare.init(TABLE), TABLE)
+    alone, _ = bare.update(still, moments, after_one)
+    np.testing.assert_array_equal(moved["table"], alone["table"])
+    assert np.abs(moved["table"][SEEN][0]).min() > 0.01
+    np.testing.assert_array_equal(waiting, after_one["table"] + moved["table"])
+
+
+@pytest.mark.parametrize(
+    ("axis", "rows"), [(0, (1, 2)), (1, (0, 2)), (-1, (0, 1)), ((0, 1), (2,)), ((0, -2), (2,))]
+)
+def test_the_axes_of_rows(axis, rows):
+    theta, g = RNG.normal(size=(4, 3, 2)), np.zeros((4, 3, 2))
+    g[1, 0, 1], g[3, 2, 1] = 0.5, -1e-30
+    kept = np.any(g != 0, axis=rows, keepdims=True)
+    assert 0 < kept.mean() < 1
+    got = pull_of(touched(towards_zero(), axis), start=theta, theta=theta, delta=g)
+    np.testing.assert_array_equal(got, np.where(kept, np.float32(theta), 0))
+
+
+def test_a_row_without_any_gradient_does_not_decay():
+    rule, params = touched(towards_zero()), {"a": jnp.ones(2), "b": jnp.ones(())}
+    g = {"a": None, "b": jnp.array(0.5)}
+    pull, _ = rule.update(params, rule.init(params), params, gradients=g)
+    assert (pull["a"].tolist(), float(pull["b"])) == ([0.0, 0.0], 1.0)
+
+
+def test_touched_asks_for_gradients_and_axes_by_name():
+    link = optax.chain(optax.sgd(0.1), dwd.decay_weights(0.1, rule=touched(towards_zero())))
+    with pytest.raises(ValueError, match="touched looks at the gradients; use it in decouple"):
+        link.update(SLOPE, link.init(TABLE), TABLE)
+    updates, _ = link.update(SLOPE, link.init(TABLE), TABLE, gradients=SLOPE)
+    assert not updates["table"][1].any()
+    params = {"table": jnp.ones((2, 3)), "bias": jnp.ones(3), "scalar": 1.0}
+    with pytest.raises(ValueError, match=r"axis=\(1,\) does not fit the parameter 'bias' of shape"):
+        touched(towards_zero(), axis=1).init(params)
+    touched(towards_zero()).init(params)
 
 
 # Masks, schedules, couplings
@@ -412,7 +499,9 @@ def size_in_bytes(tree):
         (towards_zero(), 0),
         (towards_start(), 13 * 2),
         (cautious(towards_start()), 13 * 2),
+        (touched(towards_start()), 13 * 2),
         (towards(TARGET), 0),
+        (huber(0.5), 0),
         (towards_norm(), 2 * 4),
         (onto_norm(), 2 * 4),
         (lp(1), 0),
@@ -431,7 +520,8 @@ def test_the_mask_scales_the_pull(x64, name):
     rule = RULES.get(name, towards(TARGET))
     params, delta = as_jax(THETA), as_jax(DELTA)
     link = dwd.decay_weights(C, rule=rule, mask=MASK)
-    updates, _ = jax.jit(link.update)(delta, link.init(as_jax(START)), params)
+    update = jax.jit(lambda d, state, p: link.update(d, state, p, gradients=d))
+    updates, _ = update(delta, link.init(as_jax(START)), params)
     c = {"kernel": C, "bias": 0.0, "scalar": 0.5 * C}
     pull = {key: pull_of(rule, fraction=c[key])[key] for key in c} if "tree" not in name else None
     pull = pull or pull_of(rule)
@@ -483,17 +573,19 @@ def test_the_soft_threshold_follows_the_schedule_and_the_mask(x64):
 def test_params_may_be_donated_and_rules_vmapped(name):
     link = dwd.decay_weights(C, rule=RULES[name])
     params, delta = as_jax(THETA, jnp.float32), as_jax(DELTA, jnp.float32)
-    expected, _ = link.update(delta, link.init(params), params)
+    expected, _ = link.update(delta, link.init(params), params, gradients=delta)
 
     def stack(tree):
         return jax.tree.map(lambda x: jnp.stack([x, 2 * x]), tree)
 
-    batched = jax.vmap(lambda d, p: link.update(d, link.init(p), p)[0])(stack(delta), stack(params))
+    batched = jax.vmap(lambda d, p: link.update(d, link.init(p), p, gradients=d)[0])(
+        stack(delta), stack(params)
+    )
     chex.assert_trees_all_close(jax.tree.map(lambda x: x[0], batched), expected, rtol=1e-6)
     state = link.init(params)
-    step = jax.jit(lambda p, s: link.update(p, s, p)[0], donate_argnums=0)
+    step = jax.jit(lambda p, s: link.update(p, s, p, gradients=p)[0], donate_argnums=0)
     step(jax.tree.map(jnp.array, params), state)
-    again, _ = link.update(delta, state, params)
+    again, _ = link.update(delta, state, params, gradients=delta)
     chex.assert_trees_all_equal(again, expected)
 
 
@@ -506,7 +598,7 @@ def test_the_start_is_a_copy_that_survives_the_donation_of_the_params():
 
 @pytest.mark.parametrize("rule", [*RULES.values(), towards({})], ids=[*RULES, "towards-tree"])
 def test_an_empty_tree(rule):
-    pull, _ = rule.update({}, rule.init({}), {}, gradients=None, fraction=C)
+    pull, _ = rule.update({}, rule.init({}), {}, gradients={}, fraction=C)
     assert pull == {}
 
 
@@ -514,7 +606,7 @@ def test_an_empty_tree(rule):
 def test_tensors_without_elements_and_absent_updates(name):
     rule, params = RULES[name], {"empty": jnp.zeros((0, 3)), "w": jnp.ones(2)}
     updates = {"empty": jnp.zeros((0, 3)), "w": None}
-    pull, _ = rule.update(updates, rule.init(params), params, gradients=None, fraction=C)
+    pull, _ = rule.update(updates, rule.init(params), params, gradients=updates, fraction=C)
     chex.assert_trees_all_equal_shapes(pull, params)
     assert np.isfinite(pull["w"]).all()
 
@@ -586,6 +678,12 @@ def test_a_wide_target_does_not_widen_narrow_params(x64):
         (lambda: lp(float("inf")), ValueError, "p must be finite"),
         (lambda: lp("1"), TypeError, "p must be a real number"),
         (lambda: cautious(towards_zero), TypeError, r"call it, as in towards_zero\(\)"),
+        (lambda: huber(0.0), ValueError, "delta must be finite and > 0, got 0.0; use towards_zero"),
+        (lambda: huber("1"), TypeError, "delta must be a real number"),
+        (lambda: touched(lp), TypeError, r"call it, as in lp\(\)"),
+        (lambda: touched(lp(1), axis=None), TypeError, "axis must be a whole number .* got None"),
+        (lambda: touched(lp(1), axis=()), TypeError, "axis must be a whole number .* got"),
+        (lambda: touched(lp(1), axis=True), TypeError, "axis must be a whole number .* got True"),
         (lambda: cautious("zero"), TypeError, "rule must be a rule, got 'zero'; pass one of rules"),
         (lambda: cautious(None), TypeError, "rule must be a rule, got None"),
         (lambda: as_rule(lp), TypeError, r"call it, as in lp\(\)"),
@@ -653,6 +751,8 @@ def test_lp_says_that_it_needs_the_fraction():
         (onto_norm(axis=slice(1, None)), "onto_norm(axis=slice(1, None, None))"),
         (onto_norm(2.0, one_sided=True), "onto_norm(radius=2.0, one_sided=True)"),
         (cautious(lp(1)), "cautious(lp(p=1))"),
+        (huber(0.5), "huber(delta=0.5)"),
+        (touched(huber(0.5), (0, 1)), "touched(huber(delta=0.5), axis=(0, 1))"),
         (towards(jnp.ones((9, 9))), "towards(target=...)"),
         (as_rule(optax.identity()), "Rule(...)"),
     ],

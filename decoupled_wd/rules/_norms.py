@@ -142,7 +142,7 @@ def scale_to_norm(axis: Axis = None) -> optax.GradientTransformationExtraArgs:
         if u is None:
             return None
         norm = norm_of(u, axis)
-        return jnp.where(norm > 0, norm_0, 0) / jnp.where(norm > 0, norm, 1) * widen(u)
+        return jnp.where(norm != 0, norm_0, 0) / jnp.where(norm != 0, norm, 1) * widen(u)
 
     scaled = _with_norms(leaf)
     return make_rule(
@@ -161,7 +161,8 @@ def norms_at_init(params: optax.Params, axis: Axis) -> NormState:
 
 def _excess(norm: jax.Array, norm_0: jax.Array, radius: ArrayLike | None) -> jax.Array:
     """Return ``1 − r/||·||``, the share by which a norm is too large."""
-    moves = norm > 0
+    # a norm of NaN is not 0, so that every weight shows it
+    moves = norm != 0
     # the norm at init of a weight that is still 0 follows it, so that its derivative is that of
     # staying
     r = jnp.where(moves, norm_0, 1) if radius is None else jnp.asarray(radius, norm_0.dtype)

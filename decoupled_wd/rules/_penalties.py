@@ -7,12 +7,12 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from decoupled_wd._base.checks import check_at_least_one
-from decoupled_wd._base.leaves import once_per_shape
+from decoupled_wd._base.checks import check_at_least_one, check_positive
+from decoupled_wd._base.leaves import once_per_shape, widen
 from decoupled_wd._base.types import PyTree
 from decoupled_wd.rules._rule import Rule, call_text, make_rule, reached
 
-__all__ = ["lp"]
+__all__ = ["huber", "lp"]
 
 
 def lp(p: ArrayLike) -> Rule:
@@ -66,6 +66,47 @@ def lp(p: ArrayLike) -> Rule:
         return jax.tree.map(leaf, params, updates, jax.tree.broadcast(fraction, params))
 
     return make_rule(call_text("lp", p=p), optax.init_empty_state, pull)
+
+
+def huber(delta: ArrayLike) -> Rule:
+    """Decay by Huber's penalty, so that no weight is pulled by more than δ.
+
+    ``pull(θ) = clip(θ, −δ, δ)``
+
+    Small weights decay as ever, and large ones by the same step c·δ whatever their size. For
+    complex weights it is the size that is clipped.
+
+    Args:
+      delta: δ > 0, in the unit of the weights.
+
+    Returns:
+      A rule without state.
+
+    Raises:
+      TypeError, ValueError: `delta` is out of range.
+
+    Examples:
+      >>> rule, params = huber(1.0), jnp.array([3.0, -0.5])
+      >>> pull, _ = rule.update(jnp.zeros(2), rule.init(params), params, gradients=None)
+      >>> pull.tolist()
+      [1.0, -0.5]
+
+    Source: decoupled Huber decay, arXiv 2511.14721.
+    """
+    check_positive("delta", delta, "use towards_zero() for no limit")
+
+    @once_per_shape
+    def leaf(p: jax.Array) -> jax.Array:
+        wide = widen(p)
+        limit = jnp.asarray(delta, wide.real.dtype)
+        # exactly θ where |θ| <= δ, and no denominator of 0
+        clipped: jax.Array = wide * (limit / jnp.maximum(jnp.abs(wide), limit))
+        return clipped
+
+    def pull(params: optax.Params, _state: PyTree, **_: object) -> PyTree:
+        return jax.tree.map(leaf, params)
+
+    return make_rule(call_text("huber", delta=delta), optax.init_empty_state, pull)
 
 
 def _shrinkage(z: jax.Array, c: jax.Array, exponent: jax.Array) -> jax.Array:
