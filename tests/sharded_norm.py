@@ -22,10 +22,13 @@ RULES = (
     dwd.rules.towards_norm(1.0, axis=1),
     dwd.rules.onto_norm(),
     dwd.rules.towards_start(),
+    "hyperball",
 )
 
 
 def optimizer(rule):
+    if rule == "hyperball":
+        return dwd.hyperball(optax.identity(), 0.1)
     return dwd.decouple(optax.sgd(0.1), 0.25, rule=rule)
 
 
