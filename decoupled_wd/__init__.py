@@ -26,6 +26,7 @@ from decoupled_wd.diagnostics.preflight import preflight
 from decoupled_wd.diagnostics.record import record, recorded
 from decoupled_wd.preconditioners import scale_by_adabound, scale_by_adam, scale_by_momentum
 from decoupled_wd.schedules import warm_restarts
+from decoupled_wd.sphere import hyperball
 from decoupled_wd.strengths import (
     from_cost_penalty,
     from_half_life,
@@ -59,6 +60,7 @@ __all__ = [
     "from_cost_penalty",
     "from_half_life",
     "from_timescale",
+    "hyperball",
     "keep_normalized",
     "keep_timescale",
     "masks",

@@ -12,13 +12,13 @@ from typing import TypeAlias
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from decoupled_wd._base.checks import check_positive, check_scalar_or_schedule
+from decoupled_wd._base.checks import check_positive
 from decoupled_wd._base.types import ScalarOrSchedule, Schedule, WeightDecay
 from decoupled_wd._resolution import check_weight_decay
 from decoupled_wd._slips import warn_of_strong_l2
 from decoupled_wd.coupling import PAPER, Coupling
 from decoupled_wd.masks import MaskLike, everything
-from decoupled_wd.preconditioners import scale_by_adam, scale_by_momentum
+from decoupled_wd.preconditioners import scale_by_adam, scale_by_momentum, scale_by_rate
 from decoupled_wd.rules import Rule, towards_zero
 from decoupled_wd.schedules import warm_restarts
 from decoupled_wd.strengths import normalized_per_cycle, steps_of
@@ -183,7 +183,9 @@ def adam(
     check_weight_decay("l2", l2)
     warn_of_strong_l2(l2, "b1")
     step = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
-    return in_float32(optax.chain(add_decayed_weights(l2, mask), step, _scale(learning_rate)))
+    return in_float32(
+        optax.chain(add_decayed_weights(l2, mask), step, scale_by_rate(learning_rate))
+    )
 
 
 def adamw(
@@ -245,7 +247,7 @@ def adamw(
     # the decay stands outside of this chain: neither moments nor learning rate touch it
     step = scale_by_adam(b1, b2, eps, mu_dtype=mu_dtype, nu_dtype=nu_dtype)
     return decouple(
-        optax.chain(step, _scale(learning_rate)),
+        optax.chain(step, scale_by_rate(learning_rate)),
         weight_decay,
         learning_rate=learning_rate,
         peak_learning_rate=peak_learning_rate,
@@ -381,19 +383,6 @@ def adamwr(
         rule=rule,
         mask=mask,
         rounding=rounding,
-    )
-
-
-def _scale(learning_rate: ScalarOrSchedule) -> optax.GradientTransformation:
-    """Scale by the learning rate, with a count even for a number.
-
-    So a checkpoint survives a change to a schedule.
-    """
-    check_scalar_or_schedule("learning_rate", learning_rate)
-    constant = not callable(learning_rate)
-    # a schedule even for a constant: the state then has the same structure
-    return optax.scale_by_learning_rate(
-        optax.constant_schedule(learning_rate) if constant else learning_rate
     )
 
 

@@ -298,6 +298,19 @@ def scale_by_adabound(
     return optax.GradientTransformationExtraArgs(adam.init, update)
 
 
+def scale_by_rate(learning_rate: ScalarOrSchedule) -> optax.GradientTransformation:
+    """Scale by the learning rate and flip the sign, with a count even for a number.
+
+    So a checkpoint survives a change to a schedule.
+    """
+    check_scalar_or_schedule("learning_rate", learning_rate)
+    constant = not callable(learning_rate)
+    # a schedule even for a constant: the state then has the same structure
+    return optax.scale_by_learning_rate(
+        optax.constant_schedule(learning_rate) if constant else learning_rate
+    )
+
+
 def _holds_moments(dtype: jnp.dtype) -> bool:
     # float64 only under jax_enable_x64
     known = jax.dtypes.canonicalize_dtype(dtype) == dtype

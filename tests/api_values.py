@@ -184,6 +184,15 @@ POOLS = {
     "preflight.rounding": ROUNDING._replace(either=ROUNDING.either),
     "inner": INNER,
     "record.inner": RECORDED,
+    "direction": pool(
+        "optax.scale_by_adam() optax.identity() dwd.scale_by_adam() optax.trace(0.9)",
+        "optax.sgd(0.1) optax.set_to_zero() optax.scale_by_sign()",
+        "None optax.scale_by_adam 'adam' 1 {} (optax.identity(),) object() True "
+        "dwd.adamw(0.1,0.1) dwd.rounding.residual()",
+    ),
+    "hyperball.mask": MASK._replace(
+        either=(*MASK.either, "{'dense':True,'scale':0} {'dense':False,'scale':True}")
+    ),
     "momentum": AVERAGING,
     "b1": AVERAGING,
     "b2": AVERAGING,
@@ -253,7 +262,19 @@ POOLS = {
     "tree": pool("P", "BF", "{'w':1} None"),
     "multipliers": pool("dwd.masks.multipliers(None,P)", "", "{'w':1.0} None 'x'"),
     "radius": also(NONNEGATIVE, "None", wrong="1e39"),
-    "axis": pool("None", "0 -1 (0,) 1 (0,1)", "5 'x' 0.5 {} jnp.ones(2) (7,) True object()"),
+    "onto_norm.radius": also(POSITIVE, "", wrong="1e39")._replace(
+        either=("None", *POSITIVE.either), wrong=tuple(x for x in POSITIVE.wrong if x != "None")
+    ),
+    "one_sided": pool("True False", "", "None 'no' 1 [] jnp.ones(2) np.True_ 0.5"),
+    "axis": pool(
+        "None",
+        "0 -1 (0,) 1 (0,1) slice(1) slice(1,None)",
+        "5 'x' 0.5 {} jnp.ones(2) (7,) True object()",
+    ),
+    "delta": also(POSITIVE, wrong="1e39"),
+    "touched.axis": pool(
+        "0", "-1 1 (0,) (0,1)", "None 'x' 0.5 {} () [0] jnp.ones(2) (7,) 5 True slice(1) object()"
+    ),
     "target": pool(
         "0.0 1.0 np.float32(0.5) P jax.tree.map(np.asarray,P)",
         "{'dense':1.0,'scale':P['scale']} 1 np.arange(2.0)",

@@ -49,6 +49,17 @@ def where_agreed(pull):
     return kept
 
 
+def where_touched(pull):
+    """The pull in rows whose gradient, for which Δ stands here, is not zero."""
+
+    def kept(*args):
+        _, _, delta, _ = args
+        rows = tuple(range(1, np.ndim(delta)))
+        return np.where(np.any(delta != 0, axis=rows, keepdims=True), pull(*args), 0)
+
+    return kept
+
+
 # each rule, and its pull in NumPy from θ, θ_0, Δ and the fraction c
 FORMULAS = {
     "towards_zero": (
@@ -71,13 +82,36 @@ FORMULAS = {
         dwd.rules.towards_norm(),
         lambda theta, start, delta, c: (1 - norm(start) / norm(theta)) * theta,
     ),
+    "onto_norm": (
+        dwd.rules.onto_norm(0.5),
+        lambda theta, start, delta, c: (theta + delta) * (1 - 0.5 / norm(theta + delta)),
+    ),
+    "onto_norm-start": (
+        dwd.rules.onto_norm(),
+        lambda theta, start, delta, c: (theta + delta) * (1 - norm(start) / norm(theta + delta)),
+    ),
+    "onto_norm-one_sided": (
+        dwd.rules.onto_norm(0.6, one_sided=True),
+        lambda theta, start, delta, c: (
+            (theta + delta) * np.maximum(1 - 0.6 / norm(theta + delta), 0)
+        ),
+    ),
+    "huber": (
+        dwd.rules.huber(0.4),
+        lambda theta, start, delta, c: np.clip(theta, -0.4, 0.4),
+    ),
     "lp": (dwd.rules.lp(1.5), lp_step(1.5)),
     "lp-1": (dwd.rules.lp(1), lp_step(1)),
     "cautious": (
         dwd.rules.cautious(dwd.rules.towards_start()),
         where_agreed(lambda theta, start, delta, c: theta - start),
     ),
+    "touched": (
+        dwd.rules.touched(dwd.rules.towards_start()),
+        where_touched(lambda theta, start, delta, c: theta - start),
+    ),
 }
+SEES_GRADIENTS = {"touched"}  # which a bare link in a chain is not told of
 # the laws take a target that is a tree, which must fit the params and the mask
 RULES = {name: rule for name, (rule, _) in FORMULAS.items()} | {
     "towards": dwd.rules.towards(jax.tree.map(lambda p: 1.5 * p - 0.1, PARAMS)),
@@ -113,9 +147,14 @@ LINKS = {
 DECAY_WEIGHTS = {
     f"decay_weights-{name}": partial(dwd.decay_weights, **_DECAY, rule=rule)
     for name, rule in RULES.items()
+    if name not in SEES_GRADIENTS
 } | {
     f"decay_weights-{name}": partial(dwd.decay_weights, **_DECAY, coupling=coupling)
     for name, coupling in COUPLINGS.items()
+}
+TOUCHED = {
+    f"decouple-{name}": partial(dwd.decouple, optax.sgd(ALPHA), **_DECAY, rule=RULES[name])
+    for name in SEES_GRADIENTS
 }
 DECOUPLE = {
     f"decouple-{name}": partial(dwd.decouple, inner, **_DECAY) for name, inner in INNER.items()
@@ -131,7 +170,13 @@ NARROW = {  # moments in bfloat16, rounded by chance
     "adamw-narrow": partial(dwd.adamw, **_DECAY, mu_dtype="bfloat16", nu_dtype="bfloat16"),
     "sgdw-narrow": partial(dwd.sgdw, **_DECAY, momentum_dtype="bfloat16"),
 }
-CASES = ALIASES | LINKS | DECAY_WEIGHTS | DECOUPLE | ROUNDED | NARROW
+SPHERE = {
+    "hyperball": partial(dwd.hyperball, optax.scale_by_adam(), learning_rate=ALPHA),
+    "hyperball-everything": partial(
+        dwd.hyperball, optax.identity(), learning_rate=ALPHA, mask=dwd.masks.everything()
+    ),
+}
+CASES = ALIASES | LINKS | DECAY_WEIGHTS | TOUCHED | DECOUPLE | ROUNDED | NARROW | SPHERE
 
 
 def strength_of(make):
@@ -159,7 +204,7 @@ def public_transformations(module):
         name
         for name, function in vars(module).items()
         if inspect.isfunction(function)
-        and not name.startswith("_")
+        and name in module.__all__
         # annotations may be names, such as that of an alias of optax's type
         and re.search(
             "GradientTransformation|Rule|Optimizer",

@@ -93,3 +93,49 @@ def warm_restarts(steps, first_cycle_steps, cycle_factor):
 def normalized(normalized_weight_decay, batch_size, dataset_size, epochs):
     """Appendix B.1."""
     return normalized_weight_decay * np.sqrt(batch_size / (dataset_size * epochs))
+
+
+def hyperball(theta, direction, *, learning_rate, steps, axes=None):
+    """levanter's adamh and muonh from their directions u of step t = 1, 2, …: every theta, arXiv 2606.16899."""
+
+    def normed(x):
+        return x / np.sqrt(np.sum(x**2, axis=axes, keepdims=True))
+
+    theta = np.asarray(theta, np.float64)
+    trajectory = [theta]
+    for t in range(1, steps + 1):
+        radius = np.sqrt(np.sum(theta**2, axis=axes, keepdims=True))
+        moved = theta - learning_rate(t) * normed(direction(t, theta)) * radius
+        theta = normed(moved) * radius
+        trajectory.append(theta)
+    return np.stack(trajectory)
+
+
+def adam_direction(gradient, beta1=0.9, beta2=0.999, eps=1e-8):
+    """Adam's m̂/(√v̂ + ε), Algorithm 2 lines 7 to 10, of the gradients so far."""
+    m, v = 0.0, 0.0
+
+    def direction(t, theta):
+        nonlocal m, v
+        g = gradient(t, theta)
+        m = beta1 * m + (1 - beta1) * g
+        v = beta2 * v + (1 - beta2) * g**2
+        return m / (1 - beta1**t) / (np.sqrt(v / (1 - beta2**t)) + eps)
+
+    return direction
+
+
+def muon_direction(gradient, momentum=0.95, eps=1e-8):
+    """Momentum made nearly orthogonal by five steps of Newton and Schulz, of a matrix no higher than wide."""
+    buffer = 0.0
+
+    def direction(t, theta):
+        nonlocal buffer
+        buffer = momentum * buffer + gradient(t, theta)
+        x = buffer / (np.linalg.norm(buffer) + eps)
+        for _ in range(5):
+            a = x @ x.T
+            x = 3.4445 * x + (-4.7750 * a + 2.0315 * a @ a) @ x
+        return x
+
+    return direction

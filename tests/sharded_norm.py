@@ -17,10 +17,18 @@ from flax.training.train_state import TrainState  # noqa: E402
 import decoupled_wd as dwd  # noqa: E402
 
 mesh = jax.make_mesh((8,), ("data",), axis_types=(jax.sharding.AxisType.Auto,))
-RULES = (dwd.rules.towards_norm(), dwd.rules.towards_norm(1.0, axis=1), dwd.rules.towards_start())
+RULES = (
+    dwd.rules.towards_norm(),
+    dwd.rules.towards_norm(1.0, axis=1),
+    dwd.rules.onto_norm(),
+    dwd.rules.towards_start(),
+    "hyperball",
+)
 
 
 def optimizer(rule):
+    if rule == "hyperball":
+        return dwd.hyperball(optax.identity(), 0.1)
     return dwd.decouple(optax.sgd(0.1), 0.25, rule=rule)
 
 

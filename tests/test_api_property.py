@@ -244,7 +244,7 @@ def called(case, values):
     named = {k: v for k, v in values.items() if k[0] != "*"}
     result = CALLABLES[case.name](*(star[0] if star else ()), **named)
     if case.name.startswith("dwd.rules."):
-        return dwd.decay_weights(0.1, rule=result)
+        return dwd.decouple(optax.identity(), 0.1, rule=result)
     return result
 
 

@@ -24,7 +24,7 @@ FLOORS = {
         {"strengths", "preconditioners", "masks", "rounding"},
         {"_resolution", "_slips"},
         {"transforms"},
-        {"aliases", "diagnostics"},
+        {"aliases", "sphere", "diagnostics"},
         {"__init__", "cli"},
         {"_start", "study"},
     ],
@@ -46,6 +46,11 @@ FLOORS = {
         {"_residual"},
         {"_links"},
         {"_weights"},
+        {"__init__"},
+    ],
+    "rules": [
+        {"_rule"},
+        {"_targets", "_norms", "_penalties", "_wrappers"},
         {"__init__"},
     ],
     "diagnostics": [

@@ -169,6 +169,56 @@ WRONG = [
         ValueError,
         "axis=1 does not fit the parameter 'bias'",
     ),
+    # training on a sphere
+    (
+        lambda: dwd.hyperball(optax.scale_by_adam, 0.1),
+        TypeError,
+        "pass a direction without its learning rate, as in optax.scale_by_adam()",
+    ),
+    (lambda: dwd.hyperball("adam", 0.1), TypeError, "direction must be a GradientTransformation"),
+    (lambda: dwd.hyperball(optax.identity()), TypeError, "learning_rate"),
+    (lambda: dwd.hyperball(optax.identity(), -1), ValueError, "learning_rate must be finite"),
+    (lambda: dwd.hyperball(optax.identity(), "1"), TypeError, "learning_rate must be a real"),
+    (
+        lambda: dwd.hyperball(optax.identity(), 0.1, stacked_axes=0.5),
+        ValueError,
+        "stacked_axes must be whole, got 0.5",
+    ),
+    (
+        lambda: jax.jit(
+            lambda n: dwd.hyperball(optax.identity(), 0.1, stacked_axes=n).init(PARAMS)
+        )(0),
+        TypeError,
+        "stacked_axes is traced, and must be known before compilation; name it in static_args",
+    ),
+    (
+        lambda: init(dwd.hyperball(optax.identity(), 0.1, mask={"kernel": 0.5, "bias": 0})),
+        ValueError,
+        "mask is 0.5 at 'kernel', and hyperball holds a weight or does not; use 0 or 1",
+    ),
+    (
+        lambda: init(dwd.hyperball(optax.identity(), 0.1), {"kernel": jnp.zeros((2, 2))}),
+        ValueError,
+        "would hold 'kernel', or a slice of it, at its norm at init, which is 0",
+    ),
+    (
+        lambda: init(
+            dwd.hyperball(optax.identity(), 0.1, mask=dwd.masks.everything()),
+            {"scale": jnp.ones(())},
+        ),
+        ValueError,
+        "no axis is left for a norm; pass an int or a tuple of ints that it has, or leave it out",
+    ),
+    (
+        lambda: update_without_params(dwd.hyperball(optax.identity(), 0.1)),
+        ValueError,
+        "call update(gradients, state, params)",
+    ),
+    (
+        lambda: dwd.hyperball(optax.identity(), 0.1, rounding=dwd.rounding.residual),
+        TypeError,
+        "call it, as in residual(...)",
+    ),
     # patterns and trees of λ
     (lambda: dwd.masks.matching(), ValueError, "at least one rule"),
     (lambda: dwd.masks.matching(".*"), TypeError, "a rule must be a pair"),

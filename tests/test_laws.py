@@ -25,6 +25,8 @@ from cases import (
     PARAMS,
     ROUNDED,
     RULES,
+    SPHERE,
+    TOUCHED,
     only,
     public_transformations,
     strength_of,
@@ -95,7 +97,7 @@ def test_no_public_transformation_escapes_the_table():
     assert public - measured == {make.func.__name__ for make in CASES.values()}
     rounded = {name.split("-")[1] for name in ROUNDED}
     assert public_transformations(dwd.rounding) == rounded
-    rules = public_transformations(dwd.rules) - {"as_rule"}
+    rules = public_transformations(dwd.rules)
     assert rules == {name.split("-")[0] for name in RULES}
     assert all(getattr(dwd, make.func.__name__) is make.func for make in CASES.values())
 
@@ -191,6 +193,8 @@ def takes_rounding(make):
 
 
 def holds_rule_state(make):
+    if make.func is dwd.hyperball:
+        return True
     rule = make.keywords.get("rule")
     return rule is not None and bool(jax.tree.leaves(rule.init(PARAMS)))
 
@@ -209,14 +213,19 @@ def test_a_checkpoint_survives_a_change_from_numbers_to_schedules(tmp_path):
         chex.assert_tree_all_finite(params)
 
 
+def is_hidden(node):
+    return isinstance(node, optax.MaskedNode)
+
+
 def check_map_params(optimizer):
     state = optimizer.init(PARAMS)
     marked = optax.tree.map_params(
         optimizer,
-        lambda leaf, p: jnp.full(jnp.shape(leaf), p.ndim),
+        lambda leaf, p: leaf if is_hidden(leaf) else jnp.full(jnp.shape(leaf), p.ndim),
         state,
         PARAMS,
         transform_non_params=jnp.zeros_like,
+        is_leaf=is_hidden,
     )
     expected = jax.tree.map(lambda leaf: jnp.full(jnp.shape(leaf), jnp.ndim(leaf)), state)
     equal(marked, expected)  # counts and fractions are scalars, and every weight here has an axis
@@ -300,7 +309,7 @@ def test_frozen_parameters_do_not_move(name):
         equal(updates, expected)
 
 
-@pytest.mark.parametrize("name", only("mask"))
+@pytest.mark.parametrize("name", [name for name in only("mask") if name not in TOUCHED])
 def test_masked_out_parameters_do_not_decay(name):
     make = only("mask")[name]
     g = jax.tree.map(jnp.zeros_like, PARAMS)
@@ -349,7 +358,8 @@ def test_schedule_free_passes_the_decay_to_its_iterates(name):
 
 # Hyperparameters that are injected.
 
-STATIC = ("batch_size", "dataset_size", "first_cycle_epochs", "cycle_factor")
+RESTARTS = ("batch_size", "dataset_size", "first_cycle_epochs", "cycle_factor")
+STATIC = (*RESTARTS, "stacked_axes")
 
 
 def static_of(make):
@@ -372,9 +382,9 @@ def test_inject_hyperparams_takes_every_argument_as_it_is(name):
     close(updates, expected, rtol=2e-5)  # as an array β2 is float32, which moves 1 − β2 by 1e-5
 
 
-@pytest.mark.parametrize("key", STATIC)
+@pytest.mark.parametrize("key", RESTARTS)
 def test_restarts_name_the_argument_that_was_injected(key):
-    static = [other for other in STATIC if other != key]
+    static = [other for other in RESTARTS if other != key]
     make = CASES["adamwr"]
     optimizer = optax.inject_hyperparams(make.func, static_args=static)(**make.keywords)
     with pytest.raises(TypeError, match=f"{key} is traced.*static_args"):
@@ -409,7 +419,7 @@ def test_trap_inject_hyperparams_calls_a_mask_as_a_schedule():
     for make in only("mask").values():
         wrapped = optax.inject_hyperparams(make.func, static_args=static_of(make))
         for mask in (ndim_above_one, lambda p: jax.tree.map(lambda x: x.ndim != 1, p), jnp.isnan):
-            optimizer = wrapped(*make.args, **make.keywords, **peak_of(make), mask=mask)
+            optimizer = wrapped(*make.args, **make.keywords | peak_of(make) | {"mask": mask})
             with pytest.raises(TypeError, match=r"mask is .*inject_hyperparams"):
                 jax.eval_shape(optimizer.init, PARAMS)
             with pytest.raises(TypeError, match=r"mask is .*inject_hyperparams"):
@@ -447,11 +457,12 @@ def test_trap_inject_hyperparams_rounds_b2_to_one_on_bfloat16_params():
 # Leaves that are not weights.
 
 
-# Not around optax's own optimisers, nor towards a target of another structure than these params.
+# Not around optax's own optimisers, nor towards a target of another structure than these params, nor
+# on matrices alone, of which there are none.
 ANY_TREE = {
     name: make
-    for name, make in (ALIASES | LINKS | DECAY_WEIGHTS).items()
-    if name != "decay_weights-towards"
+    for name, make in (ALIASES | LINKS | DECAY_WEIGHTS | SPHERE).items()
+    if name not in ("decay_weights-towards", "hyperball")
 }
 
 
@@ -699,7 +710,7 @@ def test_trap_strengths_that_mean_nothing_are_accepted(name, wrong):
         CASES[name](**{key: wrong})
 
 
-@pytest.mark.parametrize("name", DECAYING)
+@pytest.mark.parametrize("name", [name for name in DECAYING if name not in TOUCHED])
 def test_trap_the_default_decays_nothing(name):
     parameters = inspect.signature(CASES[name].func).parameters
     assert parameters[strength_of(CASES[name])].default is inspect.Parameter.empty

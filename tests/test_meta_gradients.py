@@ -13,7 +13,17 @@ import pytest
 import decoupled_wd as dwd
 from decoupled_wd._base.leaves import root
 from decoupled_wd.preconditioners import scale_by_adabound
-from decoupled_wd.rules import cautious, lp, towards, towards_norm, towards_start, towards_zero
+from decoupled_wd.rules import (
+    cautious,
+    huber,
+    lp,
+    onto_norm,
+    touched,
+    towards,
+    towards_norm,
+    towards_start,
+    towards_zero,
+)
 
 START = {"dead": np.zeros((2, 2)), "w": np.array([0.0, 0.0, 0.0, 1.0, -2.0, 0.3])}
 CURVATURE = {"dead": np.zeros((2, 2)), "w": np.array([0.0, 1.0, 1.0, 0.5, 2.0, 1.0])}
@@ -29,6 +39,14 @@ RULES = {
     "towards_norm-zero": towards_norm(0.0),
     "towards_norm-start": towards_norm(),
     "towards_norm-axis": towards_norm(axis=0),
+    "onto_norm": onto_norm(0.5),
+    "onto_norm-start": onto_norm(),
+    "onto_norm-axis": onto_norm(axis=0),
+    "onto_norm-one_sided": onto_norm(one_sided=True),
+    "huber": huber(0.5),
+    "huber-wide": huber(1e3),
+    "touched": touched(towards_zero()),
+    "touched-lp": touched(lp(1)),
     "lp-1": lp(1),
     "lp-1.5": lp(1.5),
     "lp-2": lp(2),
@@ -51,9 +69,18 @@ OPTIMIZERS = {
     ),
 }
 # a norm of 0 has no neighbours of the same direction, and caution jumps where the update meets a zero
-STAYS = {"towards_norm": {"dead": 0.0}}
+STAYS = {"towards_norm": {"dead": 0.0}, "onto_norm": {"dead": 0.0}}
 STAYS |= {name: {"w": np.array([1, 0, 0, 1, 1, 1])} for name in RULES if "cautious" in name}
-STEEP = ("towards_zero", "towards_norm-start", "lp-1", "lp-1.5", "cautious-start")
+# nor does a weight at its optimum have neighbours without a gradient
+STAYS |= {name: {"w": np.array([1, 0, 1, 1, 1, 1])} for name in RULES if "touched" in name}
+STEEP = (
+    "towards_zero",
+    "towards_norm-start",
+    "onto_norm-start",
+    "lp-1",
+    "lp-1.5",
+    "cautious-start",
+)
 PAIRS = (
     [("sgdw", rule) for rule in RULES]
     + [("adamw", rule) for rule in STEEP]
@@ -106,6 +133,21 @@ def test_with_respect_to_lambda_alpha_and_the_start(x64, rule, optimizer):
         return trained(link, jax.tree.map(lambda p, d: p + x[2] * d, START, direction))
 
     check(final, (LAMBDA, ALPHA, 0.0), (0.0, ALPHA, 0.0))
+
+
+@pytest.mark.parametrize("stays", [0.0, 1.0])
+@pytest.mark.parametrize("direction", [optax.identity(), dwd.scale_by_adam(eps=1e-2)])
+def test_of_training_on_a_sphere(x64, direction, stays):
+    """A matrix of zeros is held at 0, or moves away from it in the start; a direction of 0 is no step."""
+    rng = np.random.default_rng(0)
+    turn = jax.tree.map(lambda p: rng.normal(size=p.shape), START)
+    turn["dead"] = turn["dead"] * stays
+
+    def final(x):
+        optimizer = dwd.hyperball(direction, x[0], mask=dwd.masks.everything())
+        return trained(optimizer, jax.tree.map(lambda p, d: p + x[1] * d, START, turn))
+
+    check(final, (ALPHA, 0.0), (0.0, 0.0))
 
 
 @pytest.mark.parametrize("make", [dwd.sgd, dwd.adam])

@@ -14,9 +14,9 @@ COPIED = ("decoupled_wd", "tests", "docs", "pyproject.toml", "CHANGELOG.md", "CO
 RECIPES = {  # the most files, and what the battery says of the new thing
     "rule": (
         4,
-        "capped or escapes or names_every or namespace",
+        "log_cosh or escapes or names_every or namespace",
         [
-            "decoupled_wd/rules.py",
+            "decoupled_wd/rules/_penalties.py",
             "tests/test_laws.py",
             "tests/test_rules.py",
             "tests/test_public.py",

@@ -20,7 +20,10 @@ from decoupled_wd.rules import (
     Rule,
     as_rule,
     cautious,
+    huber,
     lp,
+    onto_norm,
+    touched,
     towards,
     towards_norm,
     towards_start,
@@ -33,6 +36,7 @@ START = {"kernel": RNG.normal(size=(3, 4)), "bias": RNG.normal(size=4), "scalar"
 THETA = jax.tree.map(lambda x: x + RNG.normal(size=np.shape(x)), START)
 DELTA = jax.tree.map(lambda x: RNG.normal(size=np.shape(x)), START)
 TARGET = jax.tree.map(lambda x: RNG.normal(size=np.shape(x)), START)
+DELTA["kernel"][1], DELTA["bias"][2] = 0, 0  # ties, and rows without a gradient
 
 
 def as_jax(tree, dtype=None):
@@ -76,13 +80,15 @@ def test_towards_a_tree(x64):
     chex.assert_trees_all_close(pull_of(towards(TARGET)), expected, rtol=0, atol=1e-15)
 
 
-@pytest.mark.parametrize("axis", [0, 1, -1, (0,), (0, 1), (-2, -1), ()])
+@pytest.mark.parametrize("axis", [0, 1, -1, (0,), (0, 1), (-2, -1), (), slice(1, None), slice(1)])
 @pytest.mark.parametrize("radius", [0.5, None])
-def test_a_norm_for_each_slice(x64, axis, radius):
+@pytest.mark.parametrize("make", [towards_norm, onto_norm])
+def test_a_norm_for_each_slice(x64, axis, radius, make):
     theta, start = THETA["kernel"], START["kernel"]
-    r = norm(start, axis) if radius is None else radius
-    got = pull_of(towards_norm(radius, axis), start=start, theta=theta, delta=theta)
-    np.testing.assert_allclose(got, (1 - r / norm(theta, axis)) * theta, rtol=1e-13, atol=1e-15)
+    over = (0, 1)[axis] if isinstance(axis, slice) else axis
+    r = norm(start, over) if radius is None else radius
+    got = pull_of(make(radius, axis), start=start, theta=theta, delta=np.zeros_like(theta))
+    np.testing.assert_allclose(got, (1 - r / norm(theta, over)) * theta, rtol=1e-13, atol=1e-15)
 
 
 @pytest.mark.parametrize("name", RULES)
@@ -106,6 +112,7 @@ TARGETS = {
     "towards-tree": (towards(TARGET), TARGET),
     "towards-number": (towards(0.25), jax.tree.map(lambda x: np.full_like(x, 0.25), START)),
     "towards_norm": (towards_norm(2.0), jax.tree.map(lambda x: 2 * x / norm(x).item(), THETA)),
+    "onto_norm": (onto_norm(2.0), jax.tree.map(lambda x: 2 * x / norm(x).item(), THETA)),
     "lp": (lp(1), STILL),
     "cautious": (cautious(towards_start()), START),
 }
@@ -143,13 +150,72 @@ def test_a_norm_of_zero_is_plain_decay_bit_for_bit(axis):
     chex.assert_trees_all_equal(*pair)
 
 
+@pytest.mark.parametrize(
+    "make", [towards_norm, lambda radius, axis: onto_norm(radius or None, axis)]
+)
 @pytest.mark.parametrize("radius", [None, 0.0, 3.0])
 @pytest.mark.parametrize("axis", [None, 1])
-def test_a_norm_that_is_zero_stays_without_nan(radius, axis):
+def test_a_norm_that_is_zero_stays_without_nan(radius, axis, make):
     theta = jnp.zeros((2, 3)).at[0].set(1.0) if axis else jnp.zeros((2, 3))
-    pull = pull_of(towards_norm(radius, axis), start=theta, theta=theta, delta=theta)
+    pull = pull_of(make(radius, axis), start=theta, theta=theta, delta=theta)
     assert bool(jnp.isfinite(pull).all())
     assert not pull[1].any()
+
+
+# Onto a norm
+
+
+def onto(rule):
+    """Full decay, which is not warned of where it is a schedule."""
+    return dwd.decay_weights(optax.constant_schedule(1.0), coupling=dwd.CONSTANT, rule=rule)
+
+
+@pytest.mark.parametrize("axis", [None, 0, slice(1, None)])
+@pytest.mark.parametrize("radius", [None, 40.0])
+def test_full_decay_onto_a_norm_lands_on_it(radius, axis):
+    """However long the step is, and in float32 to its rounding, over many steps."""
+    start = jnp.asarray(RNG.normal(size=(64, 48)), jnp.float32)
+    link, over = onto(onto_norm(radius, axis)), (1,) if isinstance(axis, slice) else axis
+    wanted = norm(np.float64(start), over) if radius is None else radius
+    state, theta = link.init(start), start
+    for scale in (1e-4, 0.1, 30.0, 0.0, *np.full(60, 1e-3)):
+        updates, state = link.update(scale * jnp.cos(theta + scale), state, theta)
+        theta = optax.apply_updates(theta, updates)
+        # a step of 30 rounds in units of its own
+        tolerance = 5e-7 if scale < 1 else 1e-5
+        np.testing.assert_allclose(norm(np.float64(theta), over) / wanted, 1, atol=tolerance)
+    before, z = theta, np.float64(theta) + 1.0
+    updates, _ = link.update(jnp.ones_like(theta), state, before)
+    np.testing.assert_allclose(
+        optax.apply_updates(before, updates), wanted * z / norm(z, over), rtol=2e-6, atol=2e-6
+    )
+
+
+def test_one_sided_only_caps(x64):
+    link = onto(onto_norm(5.0, one_sided=True))
+    theta = jnp.array([3.0, 0.0])
+    for delta, expected in (([0.0, 3.0], [3.0, 3.0]), ([3.0, 8.0], [3.0, 4.0])):
+        updates, _ = link.update(jnp.array(delta), link.init(theta), theta)
+        np.testing.assert_allclose(theta + updates, expected, rtol=1e-15)
+
+
+@pytest.mark.parametrize("one_sided", [False, True])
+@pytest.mark.parametrize("axis", [None, 1])
+def test_a_norm_of_zero_at_init_is_refused_by_name(axis, one_sided):
+    params = {"a": jnp.ones((2, 2)), "b": {"kernel": jnp.zeros((2, 2)).at[0].set(float(axis or 0))}}
+    link = onto(onto_norm(axis=axis, one_sided=one_sided))
+    with pytest.raises(ValueError, match=r"would hold 'b/kernel', .* which is 0; pass radius="):
+        link.init(params)
+    link = onto(onto_norm(1.0, axis=axis, one_sided=one_sided))
+    updates, _ = link.update(params, link.init(params), params)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(updates))
+
+
+def test_where_a_norm_of_zero_at_init_is_not_known_the_weight_stays_zero():
+    link, params = onto(onto_norm()), {"w": jnp.zeros((2, 3))}
+    state = jax.jit(link.init)(params)
+    updates, _ = link.update({"w": jnp.ones((2, 3))}, state, params)
+    assert not updates["w"].any()
 
 
 # Laws
@@ -324,12 +390,97 @@ def test_complex_weights(x64):
     for rule, expected in [
         (towards_start(), theta - start),
         (towards_norm(0.5, 1), (1 - 0.5 / norm(theta, 1)) * theta),
+        (onto_norm(0.5, 1), (1 - 0.5 / norm(z, 1)) * z),
+        (huber(0.5), theta * np.minimum(1, 0.5 / np.abs(theta))),
         (cautious(towards_start()), np.where(agrees, theta - start, 0)),
         (lp(1), shrunk),
     ]:
         chex.assert_trees_all_close(pull_of(rule, **plane), expected, rtol=1e-13)
     narrow = {name: value.astype(np.complex64) for name, value in plane.items()}
     assert pull_of(cautious(towards_norm()), **narrow).dtype == jnp.complex64
+
+
+# Huber, and rows that a batch has touched
+
+
+def test_huber_is_plain_decay_of_small_weights_bit_for_bit():
+    theta = np.float32([0.5, -0.5, 1e-3, -1e-30, 1e-42, 0.0, 0.50001, -1e30])
+    pull = np.asarray(pull_of(huber(0.5), start=theta, theta=theta, delta=theta, dtype=jnp.float32))
+    assert pull[:4].tolist() == theta[:4].tolist()
+    assert pull[-2:].tolist() == [0.5, -0.5]
+
+
+TABLE = {"table": jnp.asarray(RNG.normal(size=(6, 3)), jnp.float32)}
+SEEN = jnp.array([True, False, True, True, False, False])
+SLOPE = {"table": jnp.where(SEEN[:, None], jnp.cos(TABLE["table"]), 0)}
+SLOPE["table"] = SLOPE["table"].at[2, :2].set(0)  # one entry is enough
+
+
+def trained_table(optimizer, steps, then=None):
+    """After so many steps with the gradients, and as many with others."""
+    params, state = TABLE, optimizer.init(TABLE)
+    for g in [SLOPE] * steps + [then] * (steps if then else 0):
+        updates, state = optimizer.update(g, state, params)
+        params = optax.apply_updates(params, updates)
+    return np.asarray(params["table"])
+
+
+def test_without_moments_a_row_without_a_gradient_stays_bit_for_bit():
+    waiting, plain = (
+        trained_table(dwd.sgdw(0.1, 0.02, momentum=0.0, rule=rule), 3)
+        for rule in (touched(towards_zero()), towards_zero())
+    )
+    seen = np.asarray(SEEN)
+    assert waiting[~seen].tolist() == np.asarray(TABLE["table"])[~seen].tolist()
+    np.testing.assert_array_equal(waiting[seen], plain[seen])
+    assert np.abs(plain - np.asarray(TABLE["table"])).min() > 1e-3
+
+
+def test_with_moments_a_row_moves_on_and_only_its_decay_waits():
+    """After rows have been seen, Adam moves them in steps without a gradient, as it does without any decay."""
+    still = jax.tree.map(jnp.zeros_like, TABLE)
+    waiting = trained_table(dwd.adamw(0.1, 0.02, rule=touched(towards_zero())), 1, still)
+    link = dwd.adamw(0.1, 0.02, rule=touched(towards_zero()))
+    updates, state = link.update(SLOPE, link.init(TABLE), TABLE)
+    after_one = optax.apply_updates(TABLE, updates)
+    moved, _ = link.update(still, state, after_one)
+    bare = dwd.adamw(0.1, 0.0)
+    _, moments = bare.update(SLOPE, bare.init(TABLE), TABLE)
+    alone, _ = bare.update(still, moments, after_one)
+    np.testing.assert_array_equal(moved["table"], alone["table"])
+    assert np.abs(moved["table"][SEEN][0]).min() > 0.01
+    np.testing.assert_array_equal(waiting, after_one["table"] + moved["table"])
+
+
+@pytest.mark.parametrize(
+    ("axis", "rows"), [(0, (1, 2)), (1, (0, 2)), (-1, (0, 1)), ((0, 1), (2,)), ((0, -2), (2,))]
+)
+def test_the_axes_of_rows(axis, rows):
+    theta, g = RNG.normal(size=(4, 3, 2)), np.zeros((4, 3, 2))
+    g[1, 0, 1], g[3, 2, 1] = 0.5, -1e-30
+    kept = np.any(g != 0, axis=rows, keepdims=True)
+    assert 0 < kept.mean() < 1
+    got = pull_of(touched(towards_zero(), axis), start=theta, theta=theta, delta=g)
+    np.testing.assert_array_equal(got, np.where(kept, np.float32(theta), 0))
+
+
+def test_a_row_without_any_gradient_does_not_decay():
+    rule, params = touched(towards_zero()), {"a": jnp.ones(2), "b": jnp.ones(())}
+    g = {"a": None, "b": jnp.array(0.5)}
+    pull, _ = rule.update(params, rule.init(params), params, gradients=g)
+    assert (pull["a"].tolist(), float(pull["b"])) == ([0.0, 0.0], 1.0)
+
+
+def test_touched_asks_for_gradients_and_axes_by_name():
+    link = optax.chain(optax.sgd(0.1), dwd.decay_weights(0.1, rule=touched(towards_zero())))
+    with pytest.raises(ValueError, match="touched looks at the gradients; use it in decouple"):
+        link.update(SLOPE, link.init(TABLE), TABLE)
+    updates, _ = link.update(SLOPE, link.init(TABLE), TABLE, gradients=SLOPE)
+    assert not updates["table"][1].any()
+    params = {"table": jnp.ones((2, 3)), "bias": jnp.ones(3), "scalar": 1.0}
+    with pytest.raises(ValueError, match=r"axis=\(1,\) does not fit the parameter 'bias' of shape"):
+        touched(towards_zero(), axis=1).init(params)
+    touched(towards_zero()).init(params)
 
 
 # Masks, schedules, couplings
@@ -348,8 +499,11 @@ def size_in_bytes(tree):
         (towards_zero(), 0),
         (towards_start(), 13 * 2),
         (cautious(towards_start()), 13 * 2),
+        (touched(towards_start()), 13 * 2),
         (towards(TARGET), 0),
+        (huber(0.5), 0),
         (towards_norm(), 2 * 4),
+        (onto_norm(), 2 * 4),
         (lp(1), 0),
     ],
 )
@@ -366,7 +520,8 @@ def test_the_mask_scales_the_pull(x64, name):
     rule = RULES.get(name, towards(TARGET))
     params, delta = as_jax(THETA), as_jax(DELTA)
     link = dwd.decay_weights(C, rule=rule, mask=MASK)
-    updates, _ = jax.jit(link.update)(delta, link.init(as_jax(START)), params)
+    update = jax.jit(lambda d, state, p: link.update(d, state, p, gradients=d))
+    updates, _ = update(delta, link.init(as_jax(START)), params)
     c = {"kernel": C, "bias": 0.0, "scalar": 0.5 * C}
     pull = {key: pull_of(rule, fraction=c[key])[key] for key in c} if "tree" not in name else None
     pull = pull or pull_of(rule)
@@ -418,17 +573,19 @@ def test_the_soft_threshold_follows_the_schedule_and_the_mask(x64):
 def test_params_may_be_donated_and_rules_vmapped(name):
     link = dwd.decay_weights(C, rule=RULES[name])
     params, delta = as_jax(THETA, jnp.float32), as_jax(DELTA, jnp.float32)
-    expected, _ = link.update(delta, link.init(params), params)
+    expected, _ = link.update(delta, link.init(params), params, gradients=delta)
 
     def stack(tree):
         return jax.tree.map(lambda x: jnp.stack([x, 2 * x]), tree)
 
-    batched = jax.vmap(lambda d, p: link.update(d, link.init(p), p)[0])(stack(delta), stack(params))
+    batched = jax.vmap(lambda d, p: link.update(d, link.init(p), p, gradients=d)[0])(
+        stack(delta), stack(params)
+    )
     chex.assert_trees_all_close(jax.tree.map(lambda x: x[0], batched), expected, rtol=1e-6)
     state = link.init(params)
-    step = jax.jit(lambda p, s: link.update(p, s, p)[0], donate_argnums=0)
+    step = jax.jit(lambda p, s: link.update(p, s, p, gradients=p)[0], donate_argnums=0)
     step(jax.tree.map(jnp.array, params), state)
-    again, _ = link.update(delta, state, params)
+    again, _ = link.update(delta, state, params, gradients=delta)
     chex.assert_trees_all_equal(again, expected)
 
 
@@ -441,7 +598,7 @@ def test_the_start_is_a_copy_that_survives_the_donation_of_the_params():
 
 @pytest.mark.parametrize("rule", [*RULES.values(), towards({})], ids=[*RULES, "towards-tree"])
 def test_an_empty_tree(rule):
-    pull, _ = rule.update({}, rule.init({}), {}, gradients=None, fraction=C)
+    pull, _ = rule.update({}, rule.init({}), {}, gradients={}, fraction=C)
     assert pull == {}
 
 
@@ -449,7 +606,7 @@ def test_an_empty_tree(rule):
 def test_tensors_without_elements_and_absent_updates(name):
     rule, params = RULES[name], {"empty": jnp.zeros((0, 3)), "w": jnp.ones(2)}
     updates = {"empty": jnp.zeros((0, 3)), "w": None}
-    pull, _ = rule.update(updates, rule.init(params), params, gradients=None, fraction=C)
+    pull, _ = rule.update(updates, rule.init(params), params, gradients=updates, fraction=C)
     chex.assert_trees_all_equal_shapes(pull, params)
     assert np.isfinite(pull["w"]).all()
 
@@ -472,6 +629,7 @@ def test_a_radius_and_an_exponent_may_be_traced():
 def test_the_state_of_towards_norm_does_not_depend_on_its_radius():
     params = as_jax(START)
     states = [towards_norm(radius).init(params) for radius in (None, 0.0, 2.0)]
+    states += [onto_norm(radius).init(params) for radius in (None, 2.0)]
     chex.assert_trees_all_equal(*states)
 
 
@@ -513,10 +671,19 @@ def test_a_wide_target_does_not_widen_narrow_params(x64):
         (lambda: towards_norm(float("nan")), ValueError, "radius must be finite"),
         (lambda: towards_norm("start"), TypeError, "radius must be a real number, got 'start'"),
         (lambda: towards_norm(lambda t: 1.0), TypeError, "radius .* schedule has no place"),
+        (lambda: towards_norm(axis=slice(0.5)), TypeError, "axis must be None, .* got slice"),
+        (lambda: onto_norm(0.0), ValueError, "radius must be finite and > 0, got 0.0; use None"),
+        (lambda: onto_norm(one_sided=1), TypeError, "one_sided must be a bool, got 1"),
         (lambda: lp(0.5), ValueError, "p must be finite and >= 1, got 0.5"),
         (lambda: lp(float("inf")), ValueError, "p must be finite"),
         (lambda: lp("1"), TypeError, "p must be a real number"),
         (lambda: cautious(towards_zero), TypeError, r"call it, as in towards_zero\(\)"),
+        (lambda: huber(0.0), ValueError, "delta must be finite and > 0, got 0.0; use towards_zero"),
+        (lambda: huber("1"), TypeError, "delta must be a real number"),
+        (lambda: touched(lp), TypeError, r"call it, as in lp\(\)"),
+        (lambda: touched(lp(1), axis=None), TypeError, "axis must be a whole number .* got None"),
+        (lambda: touched(lp(1), axis=()), TypeError, "axis must be a whole number .* got"),
+        (lambda: touched(lp(1), axis=True), TypeError, "axis must be a whole number .* got True"),
         (lambda: cautious("zero"), TypeError, "rule must be a rule, got 'zero'; pass one of rules"),
         (lambda: cautious(None), TypeError, "rule must be a rule, got None"),
         (lambda: as_rule(lp), TypeError, r"call it, as in lp\(\)"),
@@ -554,9 +721,10 @@ def test_a_target_that_does_not_fit_is_refused_before_training(target, error, me
         dwd.decay_weights(0.1, rule=towards(target)).init(PARAMS)
 
 
-@pytest.mark.parametrize("axis", [1, (0, 0), (0, -2)])
-def test_an_axis_that_does_not_fit_is_refused_before_training(axis):
-    link = dwd.decay_weights(0.1, rule=towards_norm(1.0, axis))
+@pytest.mark.parametrize("axis", [1, (0, 0), (0, -2), slice(1, None), slice(None, None, 0)])
+@pytest.mark.parametrize("make", [towards_norm, onto_norm])
+def test_an_axis_that_does_not_fit_is_refused_before_training(axis, make):
+    link = dwd.decay_weights(0.1, rule=make(1.0, axis))
     with pytest.raises((TypeError, ValueError, NameError), match=r"axis=.*'dense/(bias|kernel)'"):
         link.init(PARAMS)
 
@@ -580,7 +748,11 @@ def test_lp_says_that_it_needs_the_fraction():
         (towards_zero(), "towards_zero()"),
         (towards_norm(), "towards_norm()"),
         (towards_norm(0.5, axis=(0, 1)), "towards_norm(radius=0.5, axis=(0, 1))"),
+        (onto_norm(axis=slice(1, None)), "onto_norm(axis=slice(1, None, None))"),
+        (onto_norm(2.0, one_sided=True), "onto_norm(radius=2.0, one_sided=True)"),
         (cautious(lp(1)), "cautious(lp(p=1))"),
+        (huber(0.5), "huber(delta=0.5)"),
+        (touched(huber(0.5), (0, 1)), "touched(huber(delta=0.5), axis=(0, 1))"),
         (towards(jnp.ones((9, 9))), "towards(target=...)"),
         (as_rule(optax.identity()), "Rule(...)"),
     ],

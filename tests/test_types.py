@@ -32,6 +32,8 @@ dwd.adamw(optax.constant_schedule(1e-3), np.float32(1e-4), peak_learning_rate=jn
 dwd.adamw(1e-3, {"kernel": 1e-4, "bias": 0.0}, mask=lambda params: {"kernel": True, "bias": False})
 dwd.adamw(1e-3, Model(1e-4), mask=dwd.masks.matrices() & dwd.masks.without("bias"))
 dwd.decouple(optax.lion(1e-4), (1e-4, None), coupling="torch", rule=dwd.rules.lp(1))
+dwd.decouple(optax.lion(1e-4), 1e-4, rule=dwd.rules.onto_norm(2.0, axis=slice(1, None)))
+dwd.hyperball(optax.scale_by_adam(), halved, stacked_axes=1, mask=dwd.masks.matrices())
 dwd.sgdw(1e-3, 1e-4, momentum=0.9, rounding=dwd.rounding.residual())
 dwd.describe({"kernel": jnp.ones(3)}, 1e-4, mask={"kernel": True})
 dwd.preflight({"kernel": jnp.ones(3)}, 1e-4, on_loss="raise")
@@ -46,6 +48,8 @@ dwd.sgd(1e-3, None)  # wrong
 dwd.decay_weights(1e-3, peak_learning_rate=halved)  # wrong
 dwd.rules.towards_norm("0.5")  # wrong
 dwd.preflight({}, 1e-4, on_loss="shout")  # wrong
+dwd.hyperball(optax.scale_by_adam(), "1e-3")  # wrong
+dwd.rules.touched(dwd.rules.lp(1), axis="0")  # wrong
 dwd.warm_restarts(halved, first_cycle_steps=10)  # wrong
 """
 

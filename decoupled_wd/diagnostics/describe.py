@@ -18,6 +18,7 @@ from decoupled_wd._base.paths import broadcast_leaves
 from decoupled_wd._base.types import Number, PyTree, ScalarOrSchedule, WeightDecay
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.diagnostics._tables import Cells, Table, as_number, columns
+from decoupled_wd.rules import Rule, as_rule, towards_zero
 from decoupled_wd.theory import half_life
 
 
@@ -28,7 +29,8 @@ class PlannedLeaf(NamedTuple):
 
     `trained` is False for what no optimiser trains, such as None or an integer. `doubt` says why
     the leaf may have been meant to be left out, where a mask that goes by names did not find what
-    it leaves out.
+    it leaves out. `held` says what a rule does with a fraction of 1, where that is not to remove
+    the weight.
     """
 
     path: str
@@ -41,6 +43,7 @@ class PlannedLeaf(NamedTuple):
     rule: str
     trained: bool = True
     doubt: str = ""
+    held: str = ""
 
 
 @dataclass(frozen=True, repr=False)
@@ -52,7 +55,7 @@ class Description(Table[PlannedLeaf]):
 
     notes: tuple[str, ...] = ()
 
-    header = columns(PlannedLeaf._fields[:-2])
+    header = columns(PlannedLeaf._fields[:-3])
 
     @property
     def total(self) -> int:
@@ -68,7 +71,7 @@ class Description(Table[PlannedLeaf]):
         return [self._cells(row) for row in self.rows if row.trained]
 
     def _cells(self, row: PlannedLeaf) -> Cells:
-        flag = " !" if row.fraction >= 1 else ""
+        flag = " =" if row.held else " !" if row.fraction >= 1 else ""
         doubt = " ?" if row.doubt else ""
         numbers = (
             f"{row.parameters:,}",
@@ -89,10 +92,12 @@ class Description(Table[PlannedLeaf]):
             "! fraction >= 1: one step removes the whole weight or overshoots zero; "
             "lower weight_decay"
         )
-        overshot = [warning] if any(row.fraction >= 1 for row in trained) else []
+        overshot = [warning] if any(row.fraction >= 1 and not row.held for row in trained) else []
+        holds = dict.fromkeys(row.held for row in trained if row.held)
+        held = [f"= fraction 1: {words}, to which every step returns it" for words in holds]
         doubts = dict.fromkeys(row.doubt for row in trained if row.doubt)
         doubtful = [f"? {doubt}: perhaps these are; see masks.matching" for doubt in doubts]
-        return [totals, *self._untrained(), *overshot, *doubtful, *self.notes]
+        return [totals, *self._untrained(), *overshot, *held, *doubtful, *self.notes]
 
     def _untrained(self) -> list[str]:
         kinds = Counter(row.rule.partition(":")[0] for row in self.rows if not row.trained)
@@ -107,6 +112,7 @@ def describe(
     learning_rate: ScalarOrSchedule | None = None,
     peak_learning_rate: ArrayLike | None = None,
     coupling: Coupling | str = PAPER,
+    rule: Rule = towards_zero(),
     mask: masks.MaskLike = masks.everything(),
 ) -> Description:
     """Show what `decay_weights` will do with these arguments.
@@ -122,6 +128,7 @@ def describe(
       peak_learning_rate: α. Needed with a schedule, unless the coupling is free of it; it is never
         guessed.
       coupling: how λ scales with the learning rate, a `Coupling` or a framework's name.
+      rule: towards what; see `rules`. One that holds a norm marks a fraction of 1 with ``=``.
       mask: which parameters, how much each; see `masks`.
 
     Returns:
@@ -146,13 +153,15 @@ def describe(
     Source: arXiv 1711.05101, Algorithms 1 and 2: an idle weight is ``(1 − c)^t`` of itself after t
       steps.
     """
-    coupling = as_coupling("coupling", coupling)
+    coupling, holds = as_coupling("coupling", coupling), as_rule(rule).holds
     unit = _fraction_of_one(coupling, learning_rate, peak_learning_rate)
     # the highest value of a schedule is not known
     first = scheduled("weight_decay", weight_decay, 0)
     strengths = broadcast_leaves("weight_decay", first, params)
     found = zip(masks.matches(mask, params), strengths, strict=True)
-    rows = tuple(_planned(path, leaf, match, lam, unit) for (path, leaf, match), lam in found)
+    rows = tuple(
+        _planned(path, leaf, match, lam, unit, holds) for (path, leaf, match), lam in found
+    )
     notes = {
         "weight_decay is a schedule: the fractions are those of its value at step 0": callable(
             weight_decay
@@ -184,7 +193,7 @@ def _fraction_of_one(
 
 
 def _planned(
-    path: str, leaf: PyTree, match: masks.Match, weight_decay: Number, unit: float
+    path: str, leaf: PyTree, match: masks.Match, weight_decay: Number, unit: float, holds: str
 ) -> PlannedLeaf:
     shape = tuple(getattr(leaf, "shape", ()))
     if not is_inexact(leaf):
@@ -194,4 +203,5 @@ def _planned(
     c = float(weight_decay) * unit * match.multiplier
     dtype, doubt = str(jnp.result_type(leaf)), match.doubt if c else ""
     numbers = (math.prod(shape), match.multiplier, c, half_life(c))
-    return PlannedLeaf(path, shape, dtype, *numbers, match.rule, doubt=doubt)
+    held = holds if c == 1 else ""
+    return PlannedLeaf(path, shape, dtype, *numbers, match.rule, doubt=doubt, held=held)

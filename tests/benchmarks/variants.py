@@ -63,6 +63,7 @@ ALIASES = {
 ELEMENTWISE = {
     "towards_start": (rules.towards_start(), {"kept": 4}),
     "towards(1.0)": (rules.towards(1.0), {}),
+    "huber": (rules.huber(0.1), {}),
     "lp(1)": (rules.lp(1), {}),
     "lp(1.5)": (rules.lp(1.5), {}),
     "cautious": (rules.cautious(rules.towards_zero()), {}),
@@ -74,10 +75,27 @@ NORMS = {
     "towards_norm(axis=0)": (rules.towards_norm(axis=0), {"reread": 4}),
     "towards_norm(axis=1)": (rules.towards_norm(axis=1), {"reread": 4}),
     "cautious(towards_norm)": (rules.cautious(rules.towards_norm()), {"reread": 4}),
+    # the gradient, of which a row is asked before anything else
+    "touched": (rules.touched(rules.towards_zero()), {"reread": 4}),
+    # θ, and the step or the two moments that it is made of, once more
+    "onto_norm": (rules.onto_norm(), {"reread": 12}),
+    "onto_norm(axis=1)": (rules.onto_norm(axis=1), {"reread": 12}),
+    "onto_norm, one_sided": (rules.onto_norm(one_sided=True), {"reread": 12}),
 }
 RULES = {
     f"adamw, {name}": _adamw(rule=rule, **bytes_)
     for name, (rule, bytes_) in (ELEMENTWISE | NORMS).items()
+}
+# ||u||, <θ, u> and ||θ|| could be taken together: the floor is that of onto_norm, with one collective
+SPHERES = {
+    "hyperball": Variant(dwd.hyperball(dwd.scale_by_adam(), 1e-2), 8, reread=12),
+    "hyperball, optax.scale_by_adam": Variant(
+        dwd.hyperball(optax.scale_by_adam(), 1e-2), 8, reread=12
+    ),
+    "hyperball, the gradient": Variant(dwd.hyperball(optax.identity(), 1e-2), 0, reread=8),
+    "bf16 residual hyperball": Variant(
+        dwd.hyperball(dwd.scale_by_adam(), 1e-2, rounding=RESIDUAL), 10, dtype=BF16, reread=12
+    ),
 }
 MOMENTS = {
     "adamw, mu bf16": _adamw(6, **_MU),
@@ -110,7 +128,7 @@ ROUNDINGS = {
         6, dtype=BF16, rounding=RESIDUAL, rule=rules.cautious(rules.towards_zero()), **_MU_NU
     ),
 }
-VARIANTS = ALIASES | RULES | MOMENTS | ROUNDINGS
+VARIANTS = ALIASES | RULES | SPHERES | MOMENTS | ROUNDINGS
 
 
 def step_of(optimizer):

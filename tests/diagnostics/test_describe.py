@@ -233,6 +233,37 @@ def test_the_html_shows_what_the_text_shows():
     assert "script" not in {tag for tag, _ in cells.found}
 
 
+def test_a_weight_held_at_its_norm_is_not_said_to_overshoot_zero():
+    params = {"bias": jnp.ones(2), "kernel": jnp.ones((2, 2))}
+    full = {"coupling": dwd.CONSTANT, "mask": masks.matrices()}
+
+    def shown(weight_decay, rule):
+        return str(describe(params, weight_decay, rule=rule, **full))
+
+    held = shown(1.0, dwd.rules.onto_norm())
+    assert (
+        held
+        == """\
+path    shape   dtype    parameters  multiplier  fraction  half-life  rule
+bias    (2,)    float32  2           0           0         ∞          not a matrix
+kernel  (2, 2)  float32  4           1           1 =       0          matrix
+4 of 6 parameters decay, in 1 of 2 leaves
+= fraction 1: held at its norm, to which every step returns it"""
+    )
+    capped = shown(1.0, dwd.rules.onto_norm(2.0, one_sided=True))
+    assert "held within its norm" in capped
+    assert "overshoots" not in capped
+    # what is not held is still told: another rule, or more than all of the way
+    for weight_decay, rule in (
+        (1.0, dwd.rules.towards_zero()),
+        (1.5, dwd.rules.onto_norm()),
+        (1.0, dwd.rules.cautious(dwd.rules.onto_norm())),
+    ):
+        assert "overshoots zero" in shown(weight_decay, rule)
+        assert "held" not in shown(weight_decay, rule)
+    assert "held" not in shown(0.5, dwd.rules.onto_norm())
+
+
 @pytest.mark.parametrize("library", LIBRARIES)
 def test_every_library(library):
     params, kinds = LIBRARIES[library]()
