@@ -50,7 +50,7 @@ FLOORS = {
         {"tasks"},
         {"claims"},
         {"profiles", "figures"},
-        {"report"},
+        {"report", "own"},
         {"cli", "__init__"},
     ],
 }

@@ -1,7 +1,8 @@
 """Which experiments a study consists of, in small and in full."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -25,7 +26,8 @@ class Experiment:
 
     claim: str
     """Its number in the study, a key of `CLAIMS`."""
-    dataset: str
+    dataset: str | Path
+    """A name, or a file that `data.from_file` loads."""
     network: str
     design: Design
     """How it is measured, with its sizes as fields."""
@@ -63,6 +65,7 @@ _NORMALIZED_DECAYS = (0.1, 0.2, 0.4, 0.8)
 _DECAYS = tuple((2.0 ** np.arange(-13, -2)).tolist())
 # few digits want much
 _STRONG_DECAYS = tuple((2.0 ** np.arange(-10, -1)).tolist())
+_IMAGE_RATES = {"AdamW": (0.0125,)}
 _ALL_SCHEDULES = ("cosine", "step drop", "fixed")
 _TWO_SCHEDULES = ("cosine", "fixed")
 
@@ -200,7 +203,34 @@ _FULL = (
     Experiment("vii", "digits", "resnet", Superconvergence(grid=6, seeds=5), seconds=202),
 )
 
+
+def _images(network: str, *, grid: int, seeds: int, seconds: Sequence[float]) -> list[Experiment]:
+    """Lists the claims on Fashion-MNIST, or on data of the user's."""
+    budgets, epochs = {"epochs": (5, 20, 80)}, {"epochs": 75, "first_cycle": 5}
+    designs: Mapping[str, Design] = {
+        "ii": Interaction(grid=grid, seeds=5),
+        "iii": Generalization(grid=grid, seeds=5, fresh_seeds=2 * seeds),
+        "iv": Budget(budgets=budgets, learning_rates=_IMAGE_RATES, seeds=seeds),
+        "v": Restarts(
+            learning_rates=_IMAGE_RATES,
+            normalized_decays=_NORMALIZED_DECAYS,
+            seeds=seeds,
+            **epochs,
+        ),
+    }
+    return [
+        Experiment(claim, "fashion-mnist", network, designs[claim], each)
+        for claim, each in zip(designs, seconds, strict=True)
+    ]
+
+
+# together less than an hour on two cores
+_IMAGES = (
+    *_images("mlp", grid=8, seeds=10, seconds=(120, 20, 40, 50)),
+    *_images("resnet", grid=6, seeds=5, seconds=(1200, 170, 380, 330)),
+)
+
 PROFILES: Mapping[str, tuple[Experiment, ...]] = MappingProxyType(
-    {"default": _DEFAULT, "full": _FULL}
+    {"default": _DEFAULT, "full": _FULL, "images": _IMAGES}
 )
 """The experiments of each profile, in the order in which they run."""
