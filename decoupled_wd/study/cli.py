@@ -22,7 +22,7 @@ from decoupled_wd.cli import ends_cleanly
 from decoupled_wd.study.grid.groups import check_groups, index
 from decoupled_wd.study.grid.layout import lock_of, store_of
 from decoupled_wd.study.grid.locks import locked
-from decoupled_wd.study.own import check_tasks, profile_of, task_of, with_own
+from decoupled_wd.study.own import check_tasks, profile_of, sizes_of, task_of, with_own
 from decoupled_wd.study.profiles import CLAIMS, PROFILES, Experiment
 from decoupled_wd.study.report.page import PAGES, duration, write
 from decoupled_wd.study.report.terminal import verdicts_table
@@ -66,9 +66,14 @@ def study(options: argparse.Namespace, experiments: Sequence[Experiment], comman
     started = time.perf_counter()
     console = _Console(quiet=jax.process_index() > 0)
     seconds = sum(experiment.seconds for experiment in experiments)
-    own = " with Fashion-MNIST and the study's networks" if options.data or options.network else ""
-    time_ = f"about {duration(seconds)} on two x86-64 cores{own}"
-    console.print(f"{len(experiments)} experiments, {time_}")
+    cores = "on two x86-64 cores"
+    if options.data or options.network:
+        cores += " for Fashion-MNIST and the study's networks"
+    console.print(
+        f"{len(experiments)} experiments, about {duration(seconds)} {cores}", soft_wrap=True
+    )
+    if options.data:
+        console.print(Text(sizes_of(experiments[0])), soft_wrap=True)
     root = store_of(options.out, options.profile)
     # a damaged tree is told now, and not after the training
     check_groups(root)

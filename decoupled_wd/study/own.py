@@ -68,3 +68,18 @@ def check_tasks(experiments: Sequence[Experiment]) -> None:
                 f"{error.filename}: {error.strerror}; pass --data with an .npz file or a folder, "
                 f"or install Debian's dataset-fashion-mnist, which brings {FASHION_MNIST}"
             ) from error
+
+
+def sizes_of(experiment: Experiment) -> str:
+    """Says how many examples an experiment trains on, chooses by and judges by.
+
+    Examples:
+      >>> sizes_of(Experiment("ii", "digits", "mlp", None, 1.0))
+      'digits: 300 examples train, 500 choose and 997 judge; 10 classes'
+    """
+    data = task_of(experiment.dataset, experiment.network).dataset
+    train, validation, test = len(data.y_train), len(data.y_validation), len(data.y_test)
+    return (
+        f"{data.name}: {train} examples train, {validation} choose and {test} judge; "
+        f"{data.num_classes} classes"
+    )
