@@ -25,6 +25,7 @@ FLOORS = {
         {"_resolution", "_slips"},
         {"transforms"},
         {"aliases", "diagnostics"},
+        {"adoption"},
         {"__init__", "cli"},
         {"_start", "study"},
     ],
