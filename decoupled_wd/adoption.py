@@ -1,14 +1,14 @@
 """The state of an optimiser here from that of one of optax, in the middle of a run.
 
 A state is a tree of links: named tuples, each with the moments and counts of one transformation.
-Links whose fields have the same names keep the same things, whoever made them. So a link is moved
-by these names, and of several the first comes first.
+Links with one name and the same names of fields keep the same things, whoever made them. So a link
+is moved by its names, and of several the first comes first.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
@@ -17,14 +17,14 @@ import optax
 from jax.tree_util import GetAttrKey
 
 from decoupled_wd._base.checks import check_type
-from decoupled_wd._base.leaves import dtype_name, is_absent, is_inexact, wide_dtype, widen
+from decoupled_wd._base.leaves import dtype_name, is_absent, is_inexact
 from decoupled_wd._base.paths import path_name, structure_error
 from decoupled_wd._base.types import KeyPath, PyTree, PyTreeDef
 from decoupled_wd._base.updates import check_params
+from decoupled_wd._traces import is_buffer, with_traces
 from decoupled_wd.diagnostics.record import Record, RecordState
-from decoupled_wd.preconditioners import ScaleByMomentumState
 from decoupled_wd.rounding import is_rounding_state
-from decoupled_wd.transforms import DecayWeightsState
+from decoupled_wd.transforms import DecayWeightsState, DecoupleState
 
 
 def adopt(
@@ -43,7 +43,11 @@ def adopt(
 
     optax's momentum has the learning rate behind the buffer, and that of `sgd` and `sgdw` inside:
     there it becomes ``m = lr_t · trace``, with lr_t of the next step, which is the same to
-    rounding. ``decouple(optax.sgd(lr, momentum=0.9), …)`` keeps it bit for bit.
+    rounding; what stands in front of it may clip gradients, and not scale them.
+    ``decouple(optax.sgd(lr, momentum=0.9), …)`` keeps the trace bit for bit.
+
+    Hyperparameters are those of `optimizer`. States of optax that go by the name of Adam's without
+    being one, those of adamax, radam and yogi, belong into `decouple` around these.
 
     Args:
       optimizer: an alias of this package, `decouple` around optax's optimiser, or a chain.
@@ -84,20 +88,19 @@ def adopt(
     _map_links(listed, state, weights)
     step = _step(given, count)
     # counts are made anew, and so are hyperparameters, which the optimiser has of its own
-    left = [link for link in given if link.names - {"count"}]
+    left = [link for link in given if link.fields.keys() != {"count"}]
     traces: list[PyTree] = []
 
-    def take(names: frozenset[str]) -> _Link | None:
-        found = next((link for link in left if link.names == names), None)
-        if found is not None:
-            left.remove(found)
-        return found
+    def take(key: _Key) -> _Link | None:
+        index = next((i for i, link in enumerate(left) if link.key == key), None)
+        return None if index is None else left.pop(index)
 
     def moved(link: _Link) -> dict[str, PyTree]:
-        found = take(link.names)
-        trace = take(_TRACE) if found is None and _is_buffer(link.node) else None
-        if _is_buffer(link.node):
-            traces.append(trace and _fitted(trace, "trace", link.fields["momentum"]))
+        found, trace = take(link.key), None
+        if is_buffer(link.node):
+            trace = take(_TRACE) if found is None else None
+            like = link.fields["momentum"]
+            traces.append(None if trace is None else _fitted(trace, "trace", like))
         if found is not None:
             return {name: _fitted(found, name, like) for name, like in link.fields.items()}
         if trace is None and not _starts_anew(link):
@@ -111,10 +114,13 @@ def adopt(
             raise _unplaced(link)
     if all(trace is None for trace in traces):
         return adopted
-    return _with_traces(optimizer, params, adopted, traces)
+    return with_traces(optimizer, params, adopted, traces)
 
 
-_TRACE = frozenset({"trace"})
+_Key: TypeAlias = tuple[str, frozenset[str]]
+"""The name of a link, and those of its fields and of the hyperparameters that it holds."""
+
+_TRACE: _Key = (optax.TraceState.__name__, frozenset(optax.TraceState._fields))
 
 
 class _Link(NamedTuple):
@@ -125,9 +131,16 @@ class _Link(NamedTuple):
     fields: dict[str, PyTree]
 
     @property
-    def names(self) -> frozenset[str]:
-        """Of its fields, and of the hyperparameters that it holds."""
-        return frozenset((*self.fields, *self.fields.get("hyperparams", ())))
+    def key(self) -> _Key:
+        """By which the same link of another optimiser is found."""
+        names = frozenset((*self.fields, *self.fields.get("hyperparams", ())))
+        return type(self.node).__name__ if "" not in names else "", names
+
+    @property
+    def words(self) -> str:
+        """Name it and its fields."""
+        kind, names = self.key
+        return f"{kind}({', '.join(sorted(names))})" if kind else "arrays"
 
     def at(self, name: str) -> str:
         """Say where a field is."""
@@ -153,9 +166,10 @@ def _map_links(
             [_map_links(function, below, weights, (*path, *key)) for key, below in children]
         )
     fields: dict[str, PyTree] = node._asdict()
-    # a rule's state goes with its decay
-    whole = isinstance(node, DecayWeightsState)
-    inside = {n: v for n, v in fields.items() if not whole and _holds_state(v, weights)}
+    inside = {name: value for name, value in fields.items() if _holds_state(value, weights)}
+    # a rule's state goes with its decay, and an inner state of any kind is one
+    inside = {} if isinstance(node, DecayWeightsState) else inside
+    inside = fields if isinstance(node, DecoupleState) else inside
     own = {name: value for name, value in fields.items() if name not in inside}
     changed = {
         name: _map_links(function, value, weights, (*path, GetAttrKey(name)))
@@ -188,7 +202,8 @@ def _holds_state(node: PyTree, weights: PyTreeDef) -> bool:
 def _starts_anew(link: _Link) -> bool:
     """Tell whether a link holds nothing that was trained."""
     kinds = DecayWeightsState | RecordState | optax.InjectStatefulHyperparamsState
-    return link.names == {"count"} or isinstance(link.node, kinds) or is_rounding_state(link.node)
+    counts = link.fields.keys() == {"count"}
+    return counts or isinstance(link.node, kinds) or is_rounding_state(link.node)
 
 
 def _step(links: Sequence[_Link], count: int | jax.Array | None) -> jax.Array:
@@ -265,9 +280,9 @@ def _leaf(at: str, leaf: PyTree, like: PyTree) -> PyTree:
 
 
 def _missing(link: _Link, given: Sequence[_Link]) -> ValueError:
-    has = {each.at(""): sorted(filter(None, each.fields)) for each in given}
+    has = {each.at(""): each.words for each in given}
     return ValueError(
-        f"state has no {sorted(link.fields)} for {link.at('')!r} of the optimiser; it has {has}; "
+        f"state has no {link.words} for {link.at('')!r} of the optimiser; it has {has}; "
         "put dwd.decouple around the optimiser that the state is of, and restore a checkpoint "
         "into the structure that its init gives"
     )
@@ -275,67 +290,6 @@ def _missing(link: _Link, given: Sequence[_Link]) -> ValueError:
 
 def _unplaced(link: _Link) -> ValueError:
     return ValueError(
-        f"state has {sorted(link.fields)} at {link.at('')!r}, for which the optimiser has no "
+        f"state has {link.words} at {link.at('')!r}, for which the optimiser has no "
         "place; put dwd.decouple, or the wrapper that made it, around the same optimiser"
     )
-
-
-def _with_traces(
-    optimizer: optax.GradientTransformation,
-    params: optax.Params,
-    state: optax.OptState,
-    traces: Sequence[PyTree],
-) -> optax.OptState:
-    """Fill the momentum buffers for which there are traces: ``m = lr_t · trace``.
-
-    lr_t is what an empty buffer makes of a gradient of 2^-20, divided by it, which is exact. So
-    small a gradient is not clipped, and weights of zero add no L2 to it.
-    """
-    gradients, zeros = (
-        jax.tree.map(lambda p, x=x: jnp.full_like(p, x) if is_inexact(p) else p, params)
-        for x in (_SMALL, 0.0)
-    )
-    empty = jax.tree.map(_empty, state, is_leaf=_is_buffer)
-    _, after = optimizer.update(gradients, empty, zeros)
-    waiting = iter(traces)
-
-    def filled(buffer: PyTree, probed: PyTree) -> PyTree:
-        trace = next(waiting) if _is_buffer(buffer) else None
-        if trace is None:
-            return buffer
-        rates = jax.tree.map(lambda m: m / _SMALL, probed.momentum)
-        _check_one_rate(rates)
-        momentum = jax.tree.map(
-            lambda rate, old, m: (rate * widen(old)).astype(m.dtype), rates, trace, buffer.momentum
-        )
-        return buffer._replace(momentum=momentum)
-
-    return jax.tree.map(filled, state, after, is_leaf=_is_buffer)
-
-
-_SMALL = 2.0**-20
-
-
-def _is_buffer(node: PyTree) -> bool:
-    return isinstance(node, ScaleByMomentumState)
-
-
-def _empty(node: PyTree) -> PyTree:
-    if not _is_buffer(node):
-        return node
-    # wide, so that a narrow buffer does not round the learning rate
-    zeros = jax.tree.map(lambda m: jnp.zeros_like(m, wide_dtype(m)), node.momentum)
-    return node._replace(momentum=zeros)
-
-
-def _check_one_rate(rates: PyTree) -> None:
-    leaves = [leaf.real for leaf in jax.tree.leaves(rates)]
-    if any(isinstance(leaf, jax.core.Tracer) for leaf in leaves):
-        return
-    low, high = min(float(x.min()) for x in leaves), max(float(x.max()) for x in leaves)
-    if not 0 < low == high:
-        raise ValueError(
-            f"state has a trace, which becomes momentum times the learning rate of the next step, "
-            f"and that is found to be {low} to {high}; it must be one number above 0: put "
-            "dwd.decouple around optax.sgd instead, which keeps the trace"
-        )

@@ -29,6 +29,32 @@ class Mutation(NamedTuple):
 
 
 MUTATIONS = [
+    # adopting a state
+    Mutation("adoption", "found, trace = take(link.key), None", "found, trace = (None if link.path else take(link.key)), None",
+             "test_adopt.py::test_without_decay_training_goes_on_bit_for_bit"),
+    Mutation("adoption", '{"count": jnp.array(step)} if', '{"count": jnp.array(0 * step)} if',
+             "test_adopt.py::test_all_counts_are_those_of_the_restored_step"),
+    Mutation("adoption", "jnp.array(step)", "step", "test_adopt.py::test_an_adopted_state_can_be_donated"),
+    Mutation("adoption", "len({*known.values()}) > 1", "False",
+             "test_adopt.py::test_what_cannot_be_placed_is_refused_by_its_name"),
+    Mutation("adoption", "jnp.shape(leaf) != jnp.shape(like)", "jnp.ndim(leaf) != jnp.ndim(like)",
+             "test_adopt.py::test_what_cannot_be_placed_is_refused_by_its_name"),
+    Mutation("adoption", 'if "hyperparams" not in link.fields', "if False",
+             "test_adopt.py::test_what_cannot_be_placed_is_refused_by_its_name"),
+    Mutation("adoption", 'return type(self.node).__name__ if "" not in names else "", names', 'return "", names',
+             "test_adopt.py::test_what_cannot_be_placed_is_refused_by_its_name"),
+    Mutation("adoption", " and not np.can_cast(leaf.dtype, like.dtype)", " and False",
+             "test_adopt.py::test_moments_in_bfloat16_become_float32_without_loss_and_not_the_other_way"),
+    Mutation("adoption", "whole or bool(_structure(node) == weights)", "whole",
+             "test_adopt.py::test_params_are_any_tree"),
+    Mutation("adoption", "fields if isinstance(node, DecoupleState) else inside", "inside",
+             "test_adopt.py::test_an_optimiser_of_the_user_s_whose_state_is_no_named_tuple_keeps_it"),
+    Mutation("_traces", "(rate * widen(t))", "widen(t)",
+             "test_adopt.py::test_under_a_schedule_the_buffer_holds_the_learning_rate_of_the_next_step"),
+    Mutation("_traces", "probed(2.0**-20), probed(2.0**-24)", "probed(2.0**-20), probed(2.0**-20)",
+             "test_adopt.py::test_a_learning_rate_that_something_in_front_changes_is_not_guessed"),
+    Mutation("_traces", "0 < low == high", "low == high",
+             "test_adopt.py::test_what_cannot_be_placed_is_refused_by_its_name"),
     # coupling
     Mutation("coupling", "alpha**self.p * (lr / alpha) ** self.s", "alpha**self.s * (lr / alpha) ** self.p",
              "test_coupling.py::test_fraction_is_the_law"),

@@ -22,7 +22,7 @@ FLOORS = {
         {"_base"},
         {"coupling", "schedules", "theory", "rules"},
         {"strengths", "preconditioners", "masks", "rounding"},
-        {"_resolution", "_slips"},
+        {"_resolution", "_slips", "_traces"},
         {"transforms"},
         {"aliases", "diagnostics"},
         {"adoption"},
