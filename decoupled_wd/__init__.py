@@ -10,6 +10,7 @@ from types import ModuleType
 
 from decoupled_wd import masks, rounding, rules, theory
 from decoupled_wd._slips import StrongDecayWarning
+from decoupled_wd.adoption import adopt
 from decoupled_wd.aliases import adam, adamw, adamwr, sgd, sgdw, sgdwr
 from decoupled_wd.coupling import (
     CONSTANT,
@@ -52,6 +53,7 @@ __all__ = [
     "adamw",
     "adamwr",
     "add_decayed_weights",
+    "adopt",
     "convert_weight_decay",
     "decay_weights",
     "decouple",

@@ -259,6 +259,26 @@ POOLS = {
         "",
         "0 4 24 32 -8 8.0 '8' None True [8] jnp.ones(2) jnp.array(8) jnp.int8 object()",
     ),
+    "adopt.optimizer": pool(
+        "dwd.adamw(0.1,0.1) dwd.adam(0.1,0.1) dwd.decouple(optax.adam(0.1),0.1) "
+        "dwd.record(dwd.adamw(0.1,0.1)) dwd.adamw(0.1,0.1,rule=dwd.rules.towards_start())",
+        "dwd.sgdw(0.1,0.1) optax.adam(0.1) optax.sgd(0.1) dwd.decouple(optax.sgd(0.1),0.1)",
+        "None 'x' 1 dwd.adamw {} optax.adam",
+    ),
+    "adopt.params": pool(
+        "P jax.tree.map(np.asarray,P)", "BF", "{} {'w':jnp.ones(2)} None 1 'x' jnp.ones(2)"
+    ),
+    "adopt.state": pool(
+        "optax.adam(0.1).init(P) optax.adamw(0.1).init(P) optax.adam(lambda\tt:0.1).init(P)",
+        "dwd.adamw(0.1,0.1).init(P) optax.adam(0.1).init(BF) (optax.adam(0.1).init(P),)",
+        "None 'x' 1 {} () P optax.sgd(0.1).init(P) optax.adam(0.1).init({'w':jnp.ones(2)}) "
+        "optax.lion(0.1).init(P) optax.adam(0.1)",
+    ),
+    "adopt.count": pool(
+        "None 0 5 np.int32(3) jnp.array(7)",
+        "",
+        "-1 2**31 0.5 5.0 '5' True np.True_ [5] jnp.ones(2,int) 1j object() float('nan')",
+    ),
     "tree": pool("P", "BF", "{'w':1} None"),
     "multipliers": pool("dwd.masks.multipliers(None,P)", "", "{'w':1.0} None 'x'"),
     "radius": also(NONNEGATIVE, "None", wrong="1e39"),

@@ -28,6 +28,11 @@ def from_step(number, step=0):
     return lambda count: jnp.where(count >= step, number, 0.01)
 
 
+def adopted(state, params=PARAMS, **options):
+    return dwd.adopt(dwd.adamw(0.1, 0.01), params, state, **options)
+
+
+ADAM = optax.adam(0.1)
 LION = optax.lion(1e-4, weight_decay=0.0)
 
 WRONG = [
@@ -334,4 +339,28 @@ WRONG = [
         ValueError,
         "steps must be finite and >= 1",
     ),
+    # a state of another optimiser
+    (lambda: adopted(None), ValueError, "state counts no steps; pass count=, the number of steps"),
+    (lambda: adopted(None, count=3), ValueError, "for 'inner/0' of the optimiser; it has {}; put"),
+    (lambda: adopted(ADAM.init(PARAMS["bias"])), ValueError, "must have the structure of the"),
+    (
+        lambda: adopted(optax.sgd(0.1, momentum=0.9).init(PARAMS), count=3),
+        ValueError,
+        "state has no ScaleByAdamState(count, mu, nu) for 'inner/0' of the optimiser; it has",
+    ),
+    (
+        lambda: adopted(optax.amsgrad(0.1).init(PARAMS)),
+        ValueError,
+        "it has {'0': 'ScaleByAmsgradState(count, mu, nu, nu_max)'}",
+    ),
+    (
+        lambda: adopted(ADAM.init(PARAMS), {"kernel": jnp.ones((2, 3)), "bias": jnp.ones(2)}),
+        ValueError,
+        "state at '0/mu/kernel' has shape (2, 2), and these params need (2, 3)",
+    ),
+    (lambda: adopted(ADAM.init(PARAMS), {}), ValueError, "state at '0/mu' must have the structure"),
+    (lambda: adopted(ADAM.init(PARAMS), None), ValueError, "adopt needs the weights"),
+    (lambda: adopted(ADAM.init(PARAMS), count=-1), ValueError, "count must be in 0…2147483647"),
+    (lambda: adopted(ADAM.init(PARAMS), count=0.5), TypeError, "count must be a whole number"),
+    (lambda: dwd.adopt(dwd.adamw, PARAMS, ()), TypeError, "optimizer must be a GradientTransf"),
 ]

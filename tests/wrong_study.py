@@ -63,6 +63,15 @@ def in_folder(prepare):
         return wrong(store=path)
 
 
+def from_npz(network="mlp", **arrays):
+    """A task of a file of images with some arrays replaced."""
+    x, y = np.arange(3600.0).reshape(400, 9), np.arange(400) % 2
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "mine.npz")
+        np.savez(path, **{"x_train": x, "y_train": y, "x_test": x, "y_test": y} | arrays)
+        return tasks.task(path, network)
+
+
 def file_of(*names):
     def prepare(path):
         for name in names:
@@ -202,4 +211,29 @@ WRONG = [
     # tasks
     (lambda: tasks.task("digits", "cnn"), ValueError, "network must be one of"),
     (lambda: tasks.task("mnist", "mlp"), ValueError, "name must be one of"),
+    (lambda: tasks.task(Path("none.npz"), "mlp"), FileNotFoundError, "none.npz"),
+    (lambda: from_npz(x_train=np.ones((400, 9))), ValueError, "x_train is the same in every row"),
+    (lambda: from_npz(x_train=np.ones(400)), ValueError, "x_train must be real numbers [n, ...]"),
+    (lambda: from_npz(x_test=np.ones((400, 8))), ValueError, "of one shape, got [9] and [8]"),
+    (lambda: from_npz(x_test=np.full((400, 9), np.nan)), ValueError, "x_test[0, 0] is nan"),
+    (lambda: from_npz(y_train=np.arange(399)), ValueError, "y_train must be integers [400]"),
+    (lambda: from_npz(y_train=np.ones(400)), ValueError, "y_train must be integers [400], one for"),
+    (lambda: from_npz(y_test=-np.ones(400, int)), ValueError, "labels must be integers from 0"),
+    (lambda: from_npz(y_test=np.full(400, 3)), ValueError, "got int64 [0, 1, 3]; number the"),
+    (lambda: from_npz(y_test=np.array([{}] * 400)), ValueError, "it holds Python objects, which"),
+    (
+        lambda: from_npz(y_train=np.zeros(400, int), y_test=np.zeros(400, int)),
+        ValueError,
+        "labels must be of two classes or more, got 1",
+    ),
+    (
+        lambda: from_npz(x_train=np.eye(40, 9), y_train=np.arange(40) % 2),
+        ValueError,
+        "a batch has 100 examples, and of x_train 30 are left",
+    ),
+    (lambda: from_npz("cnn"), ValueError, "or MODULE:FUNCTION; got 'cnn'"),
+    (lambda: from_npz("no_such:net"), ValueError, "the module no_such cannot be imported"),
+    (lambda: from_npz("math:net"), ValueError, "network math:net: the module has no function net"),
+    (lambda: from_npz("builtins:len"), ValueError, "tasks.models.Model, got 9; make one"),
+    (lambda: from_npz("math:sqrt"), ValueError, "sqrt(dataset) raises TypeError"),
 ]

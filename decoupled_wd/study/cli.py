@@ -12,7 +12,6 @@ import time
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
-from functools import cache
 from pathlib import Path
 
 import jax
@@ -26,10 +25,12 @@ from decoupled_wd.study.grid.groups import check_groups, index
 from decoupled_wd.study.grid.layout import lock_of, store_of
 from decoupled_wd.study.grid.locks import locked
 from decoupled_wd.study.looks import look
+from decoupled_wd.study.own import check_tasks, profile_of, sizes_of, task_of, with_own
 from decoupled_wd.study.profiles import CLAIMS, PROFILES, Experiment
 from decoupled_wd.study.report.page import PAGES, duration, write
 from decoupled_wd.study.report.terminal import verdicts_table
-from decoupled_wd.study.tasks.task import Run, runner, task
+from decoupled_wd.study.tasks.data import FASHION_MNIST
+from decoupled_wd.study.tasks.task import Run, runner
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -37,13 +38,16 @@ def main(arguments: Sequence[str]) -> None:
     parser = _parser()
     options = parser.parse_args(arguments)
     try:
+        options.profile = profile_of(options.profile, options.data, options.network)
         experiments = _experiments(options.profile, options.claims)
+        experiments = with_own(experiments, options.data, options.network)
         _writable(options.out)
         if options.distributed:
             _join()
+        _use_all_cores()
+        check_tasks(experiments)
     except ValueError as error:
         parser.error(str(error))
-    _use_all_cores()
     farewell = (
         f"stopped; finished runs are kept in {options.out}, and the same command goes on from there"
     )
@@ -65,16 +69,21 @@ def study(options: argparse.Namespace, experiments: Sequence[Experiment], comman
     started = time.perf_counter()
     console = _Console(quiet=jax.process_index() > 0)
     seconds = sum(experiment.seconds for experiment in experiments)
-    console.print(f"{len(experiments)} experiments, about {duration(seconds)} on two x86-64 cores")
+    cores = "on two x86-64 cores"
+    if options.data or options.network:
+        cores += " for Fashion-MNIST and the study's networks"
+    console.print(
+        f"{len(experiments)} experiments, about {duration(seconds)} {cores}", soft_wrap=True
+    )
+    if options.data:
+        console.print(Text(sizes_of(experiments[0])), soft_wrap=True)
     root = store_of(options.out, options.profile)
     # a damaged tree is told now, and not after the training
     check_groups(root)
-    # several experiments learn the same task, and it is made once
-    load = cache(task)
     with _progress(console, root, seconds) as (run, advance):
 
         def measure(experiment: Experiment, number: int) -> Finding:
-            learned = load(experiment.dataset, experiment.network)
+            learned = task_of(experiment.dataset, experiment.network)
             finding = experiment.design.measure(run, learned, number)
             advance(experiment.seconds if number == 0 else 0.0)
             return finding
@@ -90,7 +99,8 @@ def study(options: argparse.Namespace, experiments: Sequence[Experiment], comman
         options.out,
         findings=findings,
         table=[record for _, finding in findings for record in finding.table],
-        configuration={"profile": options.profile, "claims": ", ".join(claims)},
+        configuration={"profile": options.profile, "claims": ", ".join(claims)}
+        | {name: own for name in ("data", "network") if (own := getattr(options, name))},
         command=command,
         seconds=elapsed,
     )
@@ -114,20 +124,32 @@ def _parser() -> argparse.ArgumentParser:
         prog="decoupled-wd study",
         description="Train small networks, judge the paper's claims by them, and write a report. "
         "A study that was stopped goes on where it was when the same command is given again.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     times = (f"{name} {duration(sum(e.seconds for e in plan))}" for name, plan in PROFILES.items())
     parser.add_argument(
         "--profile",
         choices=list(PROFILES),
-        default="default",
-        help=f"how much to measure, on two cores: {', '.join(times)}",
+        help=f"what to measure, in which time on two cores: {', '.join(times)}; by default images "
+        "with --data or --network, and default without",
+    )
+    parser.add_argument(
+        "--data",
+        type=Path,
+        help="measure the claims of the profile images on this: an .npz file with x_train, "
+        "y_train, x_test and y_test, or a folder with the four .gz files of MNIST's format; by "
+        f"default Fashion-MNIST in {FASHION_MNIST}",
+    )
+    parser.add_argument(
+        "--network",
+        help="with this network: mlp, resnet, or MODULE:FUNCTION, a function that takes the data "
+        "set and returns a Model; by default mlp and resnet",
     )
     parser.add_argument(
         "--claims",
         type=_claims,
         default="all",
-        help="which claims to measure, with commas between them, or all that the profile has",
+        help="which claims to measure, with commas between them, or all that the profile has "
+        "(default: %(default)s)",
     )
     parser.add_argument(
         "--minutes",
@@ -136,7 +158,10 @@ def _parser() -> argparse.ArgumentParser:
         help="the time after which nothing new is begun, even if statements are undecided",
     )
     parser.add_argument(
-        "--out", type=_folder, default="study-results", help="folder for the results"
+        "--out",
+        type=_folder,
+        default="study-results",
+        help="folder for the results (default: %(default)s)",
     )
     parser.add_argument(
         "--distributed",

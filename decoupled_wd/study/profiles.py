@@ -1,7 +1,8 @@
 """Which experiments a study consists of, in small and in full."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -25,7 +26,8 @@ class Experiment:
 
     claim: str
     """Its number in the study, a key of `CLAIMS`."""
-    dataset: str
+    dataset: str | Path
+    """A name, or a file that `data.from_file` loads."""
     network: str
     design: Design
     """How it is measured, with its sizes as fields."""
@@ -67,6 +69,7 @@ _NORMALIZED_DECAYS = (0.1, 0.2, 0.4, 0.8)
 _DECAYS = tuple((2.0 ** np.arange(-13, -2)).tolist())
 # few digits want much
 _STRONG_DECAYS = tuple((2.0 ** np.arange(-10, -1)).tolist())
+_IMAGE_RATES = {"AdamW": (0.0125,)}
 _ALL_SCHEDULES = ("cosine", "step drop", "fixed")
 _TWO_SCHEDULES = ("cosine", "fixed")
 
@@ -206,7 +209,36 @@ _FULL = (
     ),
 )
 
+
+def _images(
+    network: str, *, grid: int, looks: tuple[int, ...], seconds: Sequence[float]
+) -> list[Experiment]:
+    """Lists the claims on Fashion-MNIST, or on data of the user's."""
+    budgets, epochs = {"epochs": (5, 20, 80)}, {"epochs": 75, "first_cycle": 5}
+    designs: Mapping[str, Design] = {
+        "ii": Interaction(grid=grid, looks=looks),
+        "iii": Generalization(grid=grid, looks=looks),
+        "iv": Budget(budgets=budgets, learning_rates=_IMAGE_RATES, looks=looks),
+        "v": Restarts(
+            learning_rates=_IMAGE_RATES,
+            normalized_decays=_NORMALIZED_DECAYS,
+            looks=looks,
+            **epochs,
+        ),
+    }
+    return [
+        Experiment(claim, "fashion-mnist", network, designs[claim], each)
+        for claim, each in zip(designs, seconds, strict=True)
+    ]
+
+
+# together less than an hour on two cores
+_IMAGES = (
+    *_images("mlp", grid=8, looks=_LOOKS, seconds=(120, 20, 40, 50)),
+    *_images("resnet", grid=6, looks=(4, 8), seconds=(1200, 170, 380, 330)),
+)
+
 PROFILES: Mapping[str, tuple[Experiment, ...]] = MappingProxyType(
-    {"default": _DEFAULT, "full": _FULL}
+    {"default": _DEFAULT, "full": _FULL, "images": _IMAGES}
 )
 """The experiments of each profile, in the order in which they run."""

@@ -9,16 +9,16 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 from landscapes import Landscape, Runs, task
 
-from decoupled_wd.study.claims import generalization, interaction
+from decoupled_wd.study.claims import generalization
 from decoupled_wd.study.claims.restarts import epochs_to
-from decoupled_wd.study.claims.tuning import difference, mean, tuned
 from decoupled_wd.study.claims.ridges import OFFSETS, valley
 from decoupled_wd.study.claims.superconvergence import speedup
-from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, SAME, DECIDED, Verdict, level
+from decoupled_wd.study.claims.tuning import difference, mean, tuned
+from decoupled_wd.study.claims.verdicts import DECIDED, FAILS, HOLDS, SAME, Verdict, level
 from decoupled_wd.study.statistics import Estimate, over_seeds, valley_slope
-import xarray as xr
 
 SEEDS = (5, 8, 16, 32)
 OUTPUT = Path(__file__).parents[2] / "docs" / "coverage.md"
@@ -75,7 +75,9 @@ def of_exponent(seeds: int, repeat: int) -> tuple[Estimate, float]:
     steps = np.log([256, 1024, 4096])
     # the pilot finds the best λ to half an octave
     decays = (-0.4 * steps + np.log(2) * chance.normal(0, 0.5, 3))[:, None] + np.log(2) * OFFSETS
-    clean = Landscape(-0.4, center=10).error(steps[:, None] / np.log(2) + 0 * decays, decays / np.log(2))
+    clean = Landscape(-0.4, center=10).error(
+        steps[:, None] / np.log(2) + 0 * decays, decays / np.log(2)
+    )
     runs = clean[..., None] + chance.normal(0, 0.75, (*clean.shape, seeds))
     found = over_seeds(
         lambda drawn: valley_slope(runs[..., drawn].mean(-1), steps, decays, tolerance=2.5), seeds
@@ -105,7 +107,9 @@ def of_restart(seeds: int, repeat: int) -> tuple[Estimate, float]:
         reached = epochs_to(float(at_restart[drawn].mean()), curve[drawn].mean(0), epochs)
         return float(np.log2(reached / 30))
 
-    return over_seeds(ratio, seeds), float(np.log2(epochs_to(60 - 5 * np.log2(12), falls, epochs) / 30))
+    return over_seeds(ratio, seeds), float(
+        np.log2(epochs_to(60 - 5 * np.log2(12), falls, epochs) / 30)
+    )
 
 
 KINDS: dict[str, Kind] = {
@@ -155,7 +159,11 @@ def lines(repeats: int) -> Iterator[str]:
     yield ""
     yield "| wrong decisions over all looks, the margin 1 point | 8, 16 and 32 seeds |"
     yield "| --- | --- |"
-    for effect, name in ((0.0, "no gain at all"), (1.0, "a gain of just the margin"), (-1.0, "a loss of just the margin")):
+    for effect, name in (
+        (0.0, "no gain at all"),
+        (1.0, "a gain of just the margin"),
+        (-1.0, "a loss of just the margin"),
+    ):
         yield f"| {name} | {100 * wrong_decisions(effect, 1.0, (8, 16, 32), 10 * repeats):.1f} % |"
 
 

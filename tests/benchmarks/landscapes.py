@@ -60,12 +60,16 @@ class Runs:
         own = space.pop("seed", None)
         if training.key.listed:
             points = {n: ("trial", np.asarray(v, float)) for n, v in space.items()}
-            frame = xr.Dataset(coords={**points, "trial": np.arange(len(points["learning_rate"][1]))})
+            frame = xr.Dataset(
+                coords={**points, "trial": np.arange(len(points["learning_rate"][1]))}
+            )
         else:
             frame = xr.Dataset(coords={n: np.asarray(v, float) for n, v in space.items()})
         if own is not None:
             frame = frame.assign_coords(seed=("trial", np.asarray(own)))
-            frame = frame.assign_coords(learning_rate=frame["learning_rate"], weight_decay=frame["weight_decay"])
+            frame = frame.assign_coords(
+                learning_rate=frame["learning_rate"], weight_decay=frame["weight_decay"]
+            )
         else:
             frame = frame.assign_coords(seed=list(training.seeds))
         x = np.log2(frame["learning_rate"] / middle.learning_rate)
@@ -78,7 +82,10 @@ class Runs:
         chance = np.random.default_rng([self.repeat, zlib.crc32(repr(training.place).encode())])
         run = clean.values + scatter * chance.normal(0, RUN, clean.shape) + self._start(seed.values)
         errors = {
-            f"{part}_error": (clean.dims, np.clip(run + scatter * chance.normal(0, PART, clean.shape), 0, 90.2))
+            f"{part}_error": (
+                clean.dims,
+                np.clip(run + scatter * chance.normal(0, PART, clean.shape), 0, 90.2),
+            )
             for part in ("validation", "test")
         }
         loss = (clean.dims, np.exp((run - 40) / 10))

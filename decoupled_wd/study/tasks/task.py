@@ -14,7 +14,8 @@ from decoupled_wd.study.grid.store import digest
 from decoupled_wd.study.grid.sweep import sweep
 from decoupled_wd.study.grid.types import Axis, Points
 from decoupled_wd.study.tasks.data import Dataset, load
-from decoupled_wd.study.tasks.models import NETWORKS, Model
+from decoupled_wd.study.tasks.models import Model
+from decoupled_wd.study.tasks.networks import network as network_of
 
 Space: TypeAlias = Mapping[str, Axis]
 """The values of each hyperparameter; a sweep trains every combination of them."""
@@ -54,29 +55,43 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "mnist1d": Recipe(epochs=40, batch_size=125, tolerance=2.5, matters=1.0),
         "digits": Recipe(epochs=100, batch_size=50, tolerance=1.0),
+        "fashion-mnist": Recipe(epochs=20, batch_size=100, tolerance=1.0),
     }
 )
 
 
-def task(dataset: str, network: str) -> Task:
+def task(dataset: str | Path, network: str) -> Task:
     """Returns the task with this data set and this network.
 
+    Args:
+      dataset: one of `data.DATASETS`, or a file that `data.from_file` loads, which is learned with
+        the recipe of Fashion-MNIST.
+      network: one of `models.NETWORKS`, or ``MODULE:FUNCTION`` as `networks.network` takes it.
+
     Raises:
-      ValueError: an unknown name, or a data set without a recipe.
+      ValueError: an unknown name, a data set without a recipe or with fewer examples than a batch,
+        or what `from_file` and `network` refuse.
+      OSError: the file is not there, or not to be read.
 
     Examples:
       >>> task("digits", "mlp").steps
       600
     """
-    if network not in NETWORKS:
-        raise ValueError(f"network must be one of {', '.join(NETWORKS)}; got {network!r}")
     data = load(dataset)
-    if dataset not in RECIPES:
+    known = "fashion-mnist" if isinstance(dataset, Path) else dataset
+    if known not in RECIPES:
         raise ValueError(
             f"dataset must have a recipe, which are there for {', '.join(RECIPES)}; "
             f"got {dataset!r}; make a Task with its own epochs and batch size"
         )
-    return Task(f"{dataset}, {network}", data, NETWORKS[network](data), *RECIPES[dataset])
+    recipe, examples = RECIPES[known], len(data.y_train)
+    if examples < recipe.batch_size:
+        raise ValueError(
+            f"{dataset}: a batch has {recipe.batch_size} examples, and of x_train {examples} are "
+            "left to train on, as a quarter is for validation; add examples"
+        )
+    name = f"{data.name}, {network.replace(':', '.')}"
+    return Task(name, data, network_of(network, data), *recipe)
 
 
 class MakeOptimizer(Protocol):

@@ -1,0 +1,85 @@
+"""The profile ``images``, on data and with a network of the user's in place of its own."""
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from decoupled_wd.study.profiles import Experiment
+from decoupled_wd.study.tasks.data import FASHION_MNIST
+from decoupled_wd.study.tasks.task import task
+
+# several experiments learn the same task, and it is made once
+task_of = cache(task)
+
+
+def profile_of(profile: str | None, data: Path | None, network: str | None) -> str:
+    """Returns the profile: by default images for data or a network of the user's.
+
+    Raises:
+      ValueError: another profile is asked for with them.
+
+    Examples:
+      >>> profile_of(None, Path("mine.npz"), None)
+      'images'
+    """
+    own = [name for name, given in (("data", data), ("network", network)) if given is not None]
+    if own and profile not in (None, "images"):
+        raise ValueError(
+            f"--{own[0]} is for the profile images, got --profile {profile}; leave one of them out"
+        )
+    return profile or ("images" if own else "default")
+
+
+def with_own(
+    experiments: Sequence[Experiment], data: Path | None, network: str | None
+) -> list[Experiment]:
+    """Returns the experiments on this data and with this network.
+
+    A network of the profile is chosen from it; one of the user's takes the place of the last.
+    """
+    if data is not None:
+        experiments = [replace(each, dataset=data) for each in experiments]
+    if network is None:
+        return [*experiments]
+    chosen = [each for each in experiments if each.network == network]
+    # the last of each claim is the one whose sizes suit a network that is slow to train
+    last = {each.claim: replace(each, network=network) for each in experiments}
+    return chosen or [*last.values()]
+
+
+def check_tasks(experiments: Sequence[Experiment]) -> None:
+    """Loads what is read from files, and the user's network, before anything is trained.
+
+    Raises:
+      ValueError: names the file or the network, and what is wrong with it.
+    """
+    # a command is not started from a module, so that its folder is not searched
+    sys.path.insert(0, os.getcwd())
+    for experiment in experiments:
+        if experiment.dataset != "fashion-mnist" and not isinstance(experiment.dataset, Path):
+            continue
+        try:
+            task_of(experiment.dataset, experiment.network)
+        except OSError as error:
+            raise ValueError(
+                f"{error.filename}: {error.strerror}; pass --data with an .npz file or a folder, "
+                f"or install Debian's dataset-fashion-mnist, which brings {FASHION_MNIST}"
+            ) from error
+
+
+def sizes_of(experiment: Experiment) -> str:
+    """Says how many examples an experiment trains on, chooses by and judges by.
+
+    Examples:
+      >>> sizes_of(Experiment("ii", "digits", "mlp", None, 1.0))
+      'digits: 300 examples train, 500 choose and 997 judge; 10 classes'
+    """
+    data = task_of(experiment.dataset, experiment.network).dataset
+    train, validation, test = len(data.y_train), len(data.y_validation), len(data.y_test)
+    return (
+        f"{data.name}: {train} examples train, {validation} choose and {test} judge; "
+        f"{data.num_classes} classes"
+    )
