@@ -48,7 +48,7 @@ def look(
                 continue
             finding = measure(each, number)
             took[place] = clock() - before
-            found[place] = _first_decided(found.get(place), finding)
+            found[place] = _first_decided(found.get(place), finding, took[place])
     if not found:
         least = min(_expected(each, 0, None) for each in experiments)
         raise ValueError(
@@ -61,12 +61,13 @@ def _is_open(finding: Finding | None) -> bool:
     return finding is not None and any(v.verdict not in DECIDED for v in finding.verdicts)
 
 
-def _first_decided(earlier: Finding | None, later: Finding) -> Finding:
+def _first_decided(earlier: Finding | None, later: Finding, seconds: float) -> Finding:
     """Returns the later finding, with the verdicts that were decided before."""
     if earlier is None:
-        return later
+        return later._replace(seconds=seconds)
     pairs: Iterable[tuple[Verdict, Verdict]] = zip(earlier.verdicts, later.verdicts, strict=True)
-    return later._replace(verdicts=[old if old.verdict in DECIDED else new for old, new in pairs])
+    verdicts = [old if old.verdict in DECIDED else new for old, new in pairs]
+    return later._replace(verdicts=verdicts, seconds=earlier.seconds + seconds)
 
 
 def _expected(experiment: Experiment, number: int, took: float | None) -> float:

@@ -4,7 +4,9 @@ import math
 from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
-from scipy.stats import t as student  # type: ignore[import-untyped]
+import numpy as np
+from scipy.stats import false_discovery_control  # type: ignore[import-untyped]
+from scipy.stats import t as student
 
 from decoupled_wd.study.claims.drawings import Drawing
 from decoupled_wd.study.statistics import Estimate
@@ -148,6 +150,20 @@ class Verdict(NamedTuple):
         return line
 
 
+def expected_wrong(verdicts: Sequence[Verdict]) -> float:
+    """Bounds how many of the decided verdicts are expected to be wrong.
+
+    It is their number times the largest of their q-values; those of statements that nothing random
+    enters are left out.
+
+    Source: Benjamini & Hochberg 1995.
+    """
+    decided = [v.p_value for v in verdicts if v.verdict in DECIDED and v.estimate.standard_error]
+    if not decided:
+        return 0.0
+    return len(decided) * float(np.max(false_discovery_control(decided)))
+
+
 class Finding(NamedTuple):
     """Holds what one experiment found, in numbers and drawings."""
 
@@ -156,6 +172,8 @@ class Finding(NamedTuple):
     """By the name that the report gives to each."""
     table: Sequence[dict[str, Any]] = ()
     """Records of a grid, which all have the same keys."""
+    seconds: float = 0.0
+    """What all looks took."""
 
 
 class Design(Protocol):

@@ -22,6 +22,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from decoupled_wd.study.claims.verdicts import (
+    DECIDED,
     FAILS,
     HOLDS,
     MISSING,
@@ -29,9 +30,11 @@ from decoupled_wd.study.claims.verdicts import (
     UNDECIDED,
     Finding,
     Verdict,
+    expected_wrong,
 )
 from decoupled_wd.study.figures.draw import draw
 from decoupled_wd.study.profiles import CLAIMS, Experiment
+from decoupled_wd.study.report.intervals import REACH, bar
 from decoupled_wd.study.statistics import Estimate
 
 PACKAGES = ("decoupled-wd", "jax", "jaxlib", "optax", "flax", "numpy", "scipy", "xarray")
@@ -111,10 +114,12 @@ def write(
     pictures = _pictures(findings)
     page = _template().render(
         summary=summary(verdict for _, verdict in verdicts),
+        wrong=expected_wrong([verdict for _, verdict in verdicts]),
+        DECIDED=DECIDED,
         claims=list(_claims(findings, pictures)),
         table=table,
         configuration=configuration,
-        experiments=[(each, _sizes(each)) for each, _ in findings],
+        experiments=[(each, _sizes(each), found.seconds) for each, found in findings],
         versions={name: version(name) for name in PACKAGES} | {"Python": platform.python_version()},
         machine=machine(),
         command=command,
@@ -159,18 +164,18 @@ def summary(verdicts: Iterable[Verdict]) -> str:
     Examples:
         >>> slope = Verdict("λ* falls", "mnist1d", "slope", Estimate(-0.7, -0.9, -0.5), "<", 0.0)
         >>> summary([slope, slope])
-        '2 statements: 2 hold, 0 do not hold, 0 undecided, 0 not measured'
+        '2 statements: 2 hold'
     """
     counted = counts(verdicts)
     total = sum(count for _, count, _ in counted)
-    parts = (f"{count} {words}" for _, count, words in counted)
+    parts = (f"{count} {words}" for _, count, words in counted if count)
     return f"{total} statement{'s' * (total != 1)}: {', '.join(parts)}"
 
 
 def counts(verdicts: Iterable[Verdict]) -> list[tuple[str, int, str]]:
     """Counts each kind of verdict, with its words for that many."""
     count = Counter(verdict.verdict for verdict in verdicts)
-    plural = {HOLDS: "hold", FAILS: "do not hold"}
+    plural = {HOLDS: "hold", FAILS: "do not hold", SAME: "make no difference that matters"}
     return [(v, count[v], v if count[v] == 1 else plural.get(v, v)) for v in SIGNS]
 
 
@@ -221,13 +226,18 @@ def markdown(verdicts: Iterable[tuple[str, Verdict]]) -> str:
     Examples:
         >>> slope = Verdict("λ* falls", "mnist1d", "slope", Estimate(-0.7, -0.9, -0.5), "<", 0.0)
         >>> print(markdown([("ii", slope)]).splitlines()[-1])
-        | ii | λ* falls | mnist1d | slope | −0.70 [−0.90, −0.50] | < 0 | ✓ holds |
+        | ii | λ* falls | mnist1d | slope | −0.70 [−0.90, −0.50] | 1 | < 0 | ✓ holds |
     """
-    head = ("claim", "statement", "where", "statistic", "measured", "expected", "verdict")
+    head = ("claim", "statement", "where", "statistic", "measured", "seeds", "expected", "verdict")
     rows = [head, ("---",) * len(head)]
     for claim, line in verdicts:
         value, low, high = interval(line.estimate)
-        found = (f"{value} [{low}, {high}]", line.expected, f"{SIGNS[line.verdict]} {line.verdict}")
+        found = (
+            f"{value} [{low}, {high}]",
+            str(line.estimate.seeds),
+            line.expected,
+            f"{SIGNS[line.verdict]} {line.verdict}",
+        )
         words = (word.replace("|", "\\|") for word in line[:3])
         rows.append((claim, *words, *found))
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
@@ -335,6 +345,8 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {"number": _number, "interval": interval, "counts": counts}
+    environment.filters |= {"number": _number, "interval": interval, "counts": counts, "bar": bar}
+    environment.filters |= {"duration": duration}
+    environment.globals["REACH"] = REACH
     environment.globals["SIGNS"] = SIGNS
     return environment.get_template("page.html.jinja")
