@@ -40,4 +40,5 @@ def bar(verdict: Verdict) -> Bar | None:
         sign * (number - verdict.bound) / unit for number in verdict.estimate[:3]
     )
     beyond = low < -REACH or high > REACH
-    return Bar(*(min(max(number, -REACH), REACH) for number in (low, value, high)), beyond)
+    shown = [min(max(number, -REACH), REACH) for number in (low, value, high)]
+    return Bar(shown[0], shown[1], shown[2], beyond)
