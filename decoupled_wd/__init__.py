@@ -17,6 +17,7 @@ from decoupled_wd.coupling import (
     FRAMEWORKS,
     LR,
     PAPER,
+    SQUARED,
     Coupling,
     convert_weight_decay,
 )
@@ -45,6 +46,7 @@ __all__ = [
     "FRAMEWORKS",
     "LR",
     "PAPER",
+    "SQUARED",
     "Coupling",
     "StrongDecayWarning",
     "adam",

@@ -19,7 +19,7 @@ COUPLINGS = {
     "LR": dwd.LR,
     "CONSTANT": dwd.CONSTANT,
     "CORRECTED": dwd.CORRECTED,
-    "squared": dwd.Coupling(2, 2),
+    "SQUARED": dwd.SQUARED,
     "peak alone": dwd.Coupling(1, 0),
     "roots": dwd.Coupling(0.5, 1.5),
 }
