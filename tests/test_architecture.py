@@ -40,6 +40,12 @@ FLOORS = {
         {"_policies", "_multipliers"},
         {"__init__"},
     ],
+    "theory": [
+        {"_checks", "_schedules"},
+        {"_equilibrium", "_matrices", "_times"},
+        {"_sphere"},
+        {"__init__"},
+    ],
     "diagnostics": [
         {"__init__", "_tables", "_measures"},
         {"describe", "equivalents", "record"},

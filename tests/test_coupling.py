@@ -88,8 +88,12 @@ def test_there_and_back(a, b):
 
 # what each source takes from a weight of 1 in a step, as it writes it: wd is λ, lr that of the step, first the peak
 WRITTEN = {
-    "maxtext": lambda wd, lr, first: lr * wd,  # adam_pax: x + weight_decay * v, then times −lr; or optax.adamw
-    "levanter": lambda wd, lr, first: lr * wd,  # optax.add_decayed_weights(wd), then optax.scale(−lr)
+    "maxtext": lambda wd, lr, first: (
+        lr * wd
+    ),  # adam_pax: x + weight_decay * v, then times −lr; or optax.adamw
+    "levanter": lambda wd, lr, first: (
+        lr * wd
+    ),  # optax.add_decayed_weights(wd), then optax.scale(−lr)
     "apex": lambda wd, lr, first: lr * wd,  # update = m / denom + decay * p; p = p − lr * update
     "heavyball": lambda wd, lr, first: wd * lr,  # _compilable_update_: p * (1 − decay * lr)
     "optimi": lambda wd, lr, first: 1 - (1 - lr * wd),
@@ -114,9 +118,9 @@ def test_a_row_takes_what_its_source_takes(name, eta):
 def test_an_optimiser_of_a_framework_has_the_default_unit_and_an_option_its_own():
     from_ = {"to": "torch", "learning_rate": 0.02}
     assert dwd.convert_weight_decay(0.4, from_="flashoptim.FlashAdamW", **from_) == 0.4
-    assert dwd.convert_weight_decay(
-        0.4, from_="flashoptim.decouple_lr", **from_
-    ) == pytest.approx(0.4 / 0.02)
+    assert dwd.convert_weight_decay(0.4, from_="flashoptim.decouple_lr", **from_) == pytest.approx(
+        0.4 / 0.02
+    )
 
 
 def test_couplings_are_values():
