@@ -33,6 +33,7 @@ from decoupled_wd.strengths import (
     from_timescale,
     keep_normalized,
     keep_timescale,
+    log_time,
     normalized,
     normalized_per_cycle,
 )
@@ -63,6 +64,7 @@ __all__ = [
     "from_timescale",
     "keep_normalized",
     "keep_timescale",
+    "log_time",
     "masks",
     "normalized",
     "normalized_per_cycle",

@@ -274,6 +274,12 @@ POOLS = {
         "np.array([0.1,0.2]) jnp.array([0.1]) jnp.ones(2)",
         "None np.array([0.1,-1]) 'x'",
     ),
+    "base_shapes": pool(
+        "P BF jax.eval_shape(lambda:P)", "{'w':jnp.ones(2)}", "None 1 'x' {} [] {'w':1}"
+    ),
+    "exponent": also(SCALARS, "-0.5 1 0", "1e3", "'x' None True np.nan 1j jnp.ones(2) 10**400"),
+    "omega": POSITIVE,
+    "log_time.start": also(NONNEGATIVE, "10 100.0", wrong="None"),
     "influence.learning_rate": RUN_RATE,
     "influence.fraction": RUN_FRACTION,
     "influence.steps": RUN_STEPS,

@@ -35,9 +35,11 @@ FLOORS = {
         {"updates"},
     ],
     "masks": [
-        {"_kinds", "_patterns"},
+        {"_kinds", "_numbers"},
+        {"_patterns"},
         {"_mask"},
         {"_policies", "_multipliers"},
+        {"_widths"},
         {"__init__"},
     ],
     "theory": [

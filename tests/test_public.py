@@ -17,7 +17,15 @@ import decoupled_wd as dwd
 
 STUDY = importlib.util.find_spec("zarr") is not None
 NAMESPACES = {
-    "masks": {"Mask", "everything", "matching", "matrices", "multipliers", "without"},
+    "masks": {
+        "Mask",
+        "everything",
+        "matching",
+        "matrices",
+        "multipliers",
+        "relative_to",
+        "without",
+    },
     # the table of cases knows them: nothing else is public there
     "rules": {"Rule"} | {name.partition("-")[0] for name in RULES},
     "rounding": {"weights"} | {name.removeprefix("adamw-") for name in ROUNDED},

@@ -12,6 +12,7 @@ from decoupled_wd.rounding import check_rounding, weights
 
 PARAMS = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
 COUNTS = jnp.array([1, 2])
+SCHEDULE = optax.constant_schedule(0.1)
 NARROW = jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
 
 
@@ -338,6 +339,18 @@ NUMBERS = [
         lambda: theory.rotation(-jnp.ones(3)),
         ValueError,
         "fraction must be finite and >= 0, got -1.0",
+    ),
+    # log-time
+    (lambda: dwd.log_time(0.0, start=9), ValueError, "omega must be finite and > 0, got 0.0"),
+    (lambda: dwd.log_time(-4.0, start=9), ValueError, "omega must be finite and > 0"),
+    (lambda: dwd.log_time(np.nan, start=9), ValueError, "omega must be finite and > 0"),
+    (lambda: dwd.log_time("4", start=9), TypeError, "omega must be a real number, got '4'"),
+    (lambda: dwd.log_time(4.0, start=-1), ValueError, "start must be finite and >= 0"),
+    (lambda: dwd.log_time(4.0, start=SCHEDULE), TypeError, "a schedule has no place here"),
+    (
+        lambda: dwd.log_time(4.0, start=2),
+        ValueError,
+        "omega must be at most start + 1, got 4.0 > 3.0; lower it",
     ),
     # averages and schedules
     (
