@@ -98,7 +98,9 @@ def normalized_per_cycle(
 
 
 def log_time(omega: ArrayLike, *, start: ArrayLike) -> Schedule:
-    """Schedule a decay that falls as time goes on: ``λ_t = ω / (T_0 + t)``, with t = 1, 2, …
+    """Schedule a decay that falls as time goes on.
+
+    ``λ_t = ω / (T_0 + t)``, where the first step is t = 1
 
     Weights remember a fixed share of the run so far: after t steps an idle weight is left with
     about ``(T_0 / (T_0 + t))^ω`` of itself, a power of t where a fixed λ leaves an exponential.

@@ -243,7 +243,7 @@ MUTATIONS = [
     Mutation("diagnostics/_tables", "{html.escape(cell)}", "{cell}",
              "diagnostics/test_preflight.py::test_text_and_html_show_the_rows"),
     # masks
-    Mutation("masks/_mask", "least = min(a.multiplier, b.multiplier)", "least = a.multiplier * b.multiplier",
+    Mutation("masks/_numbers", "return min(a, b)", "return a * b",
              "test_masks.py::test_masks_combine_leaf_by_leaf"),
     Mutation("masks/_mask", "if a.multiplier > b.multiplier else", "if a.multiplier < b.multiplier else",
              "test_masks.py::test_masks_combine_leaf_by_leaf"),
@@ -275,6 +275,8 @@ MUTATIONS = [
              "test_masks.py::test_multipliers_that_move_combine_as_their_values_do"),
     Mutation("masks/_numbers", "_joined(jnp.maximum, a, b)", "_joined(jnp.minimum, a, b)",
              "test_masks.py::test_multipliers_that_move_combine_as_their_values_do"),
+    Mutation("masks/_mask", "if callable(mask) and not _is_tree_like(mask, tree.params):", "if callable(mask):",
+             "test_masks_clients.py::test_a_tree_of_an_equinox_model_is_a_mask_though_it_can_be_called"),
     Mutation("masks/_widths", "(1 / len(ratios)) if ratios", "1.0 if ratios",
              "test_masks.py::test_multipliers_by_width_are_powers_of_the_ratio"),
     Mutation("masks/_widths", "n / n_0 for", "n_0 / n for",
