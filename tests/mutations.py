@@ -245,8 +245,10 @@ MUTATIONS = [
     # masks
     Mutation("masks/_numbers", "return min(a, b)", "return a * b",
              "test_masks.py::test_masks_combine_leaf_by_leaf"),
-    Mutation("masks/_mask", "if a.multiplier > b.multiplier else", "if a.multiplier < b.multiplier else",
+    Mutation("masks/_numbers", "return max(a, b)", "return a",
              "test_masks.py::test_masks_combine_leaf_by_leaf"),
+    Mutation("masks/_mask", "if a.multiplier > b.multiplier else", "if a.multiplier < b.multiplier else",
+             "test_masks.py::test_a_doubt_counts_where_it_decides_the_multiplier"),
     Mutation("masks/_mask", "Match(1 - match.multiplier,", "Match(match.multiplier,",
              "test_masks.py::test_the_complement_and_the_product"),
     Mutation("masks/_policies", "doubt * is_unknown(path, axes)", '""',

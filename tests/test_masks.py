@@ -243,6 +243,20 @@ def test_wrong_rules_are_refused_at_construction(rules, error, message):
         masks.matching(*rules)
 
 
+def test_a_doubt_counts_where_it_decides_the_multiplier():
+    """`without` doubts the vector, which the larger multiplier, or the factor, may settle."""
+    params = {"w": jnp.ones((2, 2)), "intercept": jnp.ones(2)}
+    doubtful = masks.without("bias")
+    for mask in (doubtful | 0.5 * masks.everything(), doubtful * masks.everything()):
+        with pytest.warns(UserWarning, match="intercept"):
+            masks.multipliers(mask, params)
+    for mask in (
+        doubtful | 2.0 * masks.everything(),
+        doubtful * masks.matching(("intercept", 0.0), (".*", 1.0)),
+    ):
+        masks.multipliers(mask, params)
+
+
 def widths(d, ff, vocabulary=50, depth=None):
     """Shapes of a transformer's layer, stacked if it has a depth."""
     stack = () if depth is None else (depth,)
