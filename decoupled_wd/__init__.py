@@ -18,6 +18,7 @@ from decoupled_wd.coupling import (
     FRAMEWORKS,
     LR,
     PAPER,
+    SQUARED,
     Coupling,
     convert_weight_decay,
 )
@@ -34,6 +35,7 @@ from decoupled_wd.strengths import (
     from_timescale,
     keep_normalized,
     keep_timescale,
+    log_time,
     normalized,
     normalized_per_cycle,
 )
@@ -47,6 +49,7 @@ __all__ = [
     "FRAMEWORKS",
     "LR",
     "PAPER",
+    "SQUARED",
     "Coupling",
     "StrongDecayWarning",
     "adam",
@@ -65,6 +68,7 @@ __all__ = [
     "hyperball",
     "keep_normalized",
     "keep_timescale",
+    "log_time",
     "masks",
     "normalized",
     "normalized_per_cycle",

@@ -3,22 +3,20 @@
 import jax
 import optax
 
-from decoupled_wd._base.checks import check_known, check_nonnegative, check_scalar_or_schedule
+from decoupled_wd._base.checks import check_scalar_or_schedule, scheduled
 from decoupled_wd._base.leaves import is_absent, is_none
 from decoupled_wd._base.paths import broadcast_leaves, named_leaves, path_name
-from decoupled_wd._base.types import PyTree, PyTreeDef, WeightDecay
-from decoupled_wd.masks import MaskLike, multipliers
+from decoupled_wd._base.types import Number, PyTree, PyTreeDef, WeightDecay
+from decoupled_wd.masks import MaskLike, is_off, multipliers
 
 
 def check_weight_decay(name: str, strength: WeightDecay) -> None:
-    """Check that λ is a number, a schedule, or a tree of known numbers."""
+    """Check that λ is a number, a schedule, or a tree of them."""
     if is_shared(strength):
         check_scalar_or_schedule(name, strength)
         return
-    for path, number in jax.tree.leaves_with_path(strength):
-        at = f"{name} at {path_name(path)!r}"
-        check_nonnegative(at, number)
-        check_known(at, number, "pass one traced number, and its multiples as mask=")
+    for path, each in jax.tree.leaves_with_path(strength):
+        check_scalar_or_schedule(f"{name} at {path_name(path)!r}", each)
 
 
 def is_shared(strength: WeightDecay) -> bool:
@@ -26,16 +24,27 @@ def is_shared(strength: WeightDecay) -> bool:
     return callable(strength) or jax.tree_util.all_leaves([strength], is_leaf=is_none)
 
 
+def is_scheduled(strength: WeightDecay) -> bool:
+    """Whether λ, or that of some leaf, is a schedule."""
+    return callable(strength) or any(map(callable, jax.tree.leaves(strength)))
+
+
 def per_leaf(strength: WeightDecay) -> tuple[PyTree, PyTree]:
     """Split λ into what all leaves share and their factors.
 
-    The first is a number or a schedule, the second a tree or a prefix of it.
+    The first is a number or a schedule, the second a tree of these or a prefix of it.
     """
     if is_shared(strength):
         # a factor of 0 skips the leaf, where 0·θ would be NaN for an infinite θ
         zero = isinstance(strength, int | float) and strength == 0
         return strength, 0.0 if zero else 1.0
-    return 1.0, jax.tree.map(float, strength)
+    return 1.0, jax.tree.map(_factor, strength)
+
+
+def _factor(strength: Number) -> Number:
+    # known numbers stay Python's, which need no place in the compiled program
+    unknown = callable(strength) or isinstance(strength, jax.core.Tracer)
+    return strength if unknown else float(strength)
 
 
 def check_fit(mask: MaskLike, factors: PyTree, params: optax.Params) -> None:
@@ -43,8 +52,10 @@ def check_fit(mask: MaskLike, factors: PyTree, params: optax.Params) -> None:
     resolve(mask, factors, params)
 
 
-def resolve(mask: MaskLike, factors: PyTree, params: optax.Params) -> tuple[PyTree, PyTree]:
-    """Return the mask's multipliers, and these times the factors of λ."""
+def resolve(
+    mask: MaskLike, factors: PyTree, params: optax.Params, count: Number = 0
+) -> tuple[PyTree, PyTree]:
+    """Return the mask's multipliers, and these times the factors of λ, at the step `count`."""
     # optax.tree.map_params calls init with an empty stand-in
     if not jax.tree.leaves(params):
         return params, params
@@ -67,4 +78,13 @@ def resolve(mask: MaskLike, factors: PyTree, params: optax.Params) -> tuple[PyTr
         raise TypeError(
             f"weight_decay at {bare[0]!r} must be a number, got None; use 0 for no decay"
         )
-    return m, structure.unflatten(x if is_absent(x) else x * factor for x, factor in rows)
+    return m, structure.unflatten(
+        x if is_absent(x) else _strength(x, factor, count) for x, factor in rows
+    )
+
+
+def _strength(multiplier: Number, factor: Number, count: Number) -> Number:
+    # what is known to be 0 stays so, and its leaf is left alone
+    if is_off(multiplier) or is_off(factor):
+        return 0.0
+    return scheduled("mask", multiplier, count) * scheduled("weight_decay", factor, count)

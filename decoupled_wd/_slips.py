@@ -43,7 +43,8 @@ def warn_of_strong_decay(
     if unit is None or callable(weight_decay) or isinstance(weight_decay, jax.Array):
         return
     # of a tree the strongest, since one warning is enough
-    rows = jax.tree.leaves_with_path(weight_decay)
+    leaves = jax.tree.leaves_with_path(weight_decay)
+    rows = [row for row in leaves if not callable(row[1]) and not _is_traced(row[1])]
     path, strength = max(rows, key=lambda row: float(row[1]), default=((), 0.0))
     c = float(strength) * unit**coupling.p
     if c < STRONG:
@@ -65,6 +66,10 @@ def warn_of_strong_l2(l2: WeightDecay, second: str) -> None:
             f"l2={number:g} pulls as hard as most gradients; if it is optax's second argument, "
             f"write {second}={number:g} by name and the penalty second; {_IF_MEANT}"
         )
+
+
+def _is_traced(number: object) -> bool:
+    return isinstance(number, jax.core.Tracer)
 
 
 def _known(number: object) -> float | None:

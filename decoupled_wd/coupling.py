@@ -1,8 +1,9 @@
 """How decay is coupled to the learning rate: ``c_t = λ_t · α^p · η_t^s``.
 
 ``c_t`` is the fraction of the weight removed in step t, ``λ_t`` the weight decay, ``α`` the peak
-learning rate and ``η_t = lr_t / α`` the schedule's multiplier, whose peak is 1. Every framework is
-one pair ``(p, s)``, so a weight decay λ moves from one to another by ``λ · α^(p_from − p_to)``.
+learning rate and ``η_t = lr_t / α`` the schedule's multiplier, whose peak is 1. Every way to couple
+them is one pair ``(p, s)``, so a λ moves from one to another by ``λ · α^(p_from − p_to)``. A
+framework may offer several, each by a name of its own.
 """
 
 from __future__ import annotations
@@ -186,6 +187,8 @@ CONSTANT = Coupling(p=0, s=0)
 """``c_t = λ``: free of the learning rate and of its schedule."""
 CORRECTED = Coupling(p=1, s=2)
 """``c_t = λ·lr_t²/α``: AdamC (arXiv 2506.02285), for normalised layers only."""
+SQUARED = Coupling(p=2, s=2)
+"""``c_t = λ·lr_t²``: modded-nanogpt; arXiv 2512.08217 argues for it, whatever the optimiser."""
 
 FRAMEWORKS: Mapping[str, Coupling] = MappingProxyType(
     {
@@ -193,19 +196,32 @@ FRAMEWORKS: Mapping[str, Coupling] = MappingProxyType(
         "big_vision": PAPER,
         "axlearn": PAPER,
         "composer": PAPER,
-        "optimi": PAPER,
+        # named after an option that is off by default; without it the unit is that of LR
+        "optimi.decouple_lr": PAPER,
+        "flashoptim.decouple_lr": PAPER,
+        "pytorch_optimizer.decouple_lr": PAPER,
         "optax": LR,
         "torch": LR,
         "keras": LR,
         "timm": LR,
         "fastai": LR,
+        "maxtext": LR,
+        "levanter": LR,
+        "apex": LR,
+        "heavyball": LR,
+        "optimi": LR,
+        "flashoptim": LR,
+        "emerging_optimizers": LR,
         "optax.adafactor": CONSTANT,
         "pytorch_optimizer.fixed_decay": CONSTANT,
+        "emerging_optimizers.independent": CONSTANT,
         "tensorflow_addons": CONSTANT,
         "adamc": CORRECTED,
+        "emerging_optimizers.palm": SQUARED,
+        "modded_nanogpt": SQUARED,
     }
 )
-"""The coupling of each framework's decoupled weight decay."""
+"""The coupling of each framework's decoupled weight decay, by its name or that of an option."""
 
 
 def follow(

@@ -10,6 +10,7 @@ from decoupled_wd._base.checks import (
     check_at_least_one,
     check_known,
     check_nonnegative,
+    check_ordered,
     check_positive,
 )
 from decoupled_wd._base.types import Number, Schedule
@@ -94,6 +95,40 @@ def normalized_per_cycle(
         return first * float(cycle_factor) ** (-0.5 * index)
 
     return schedule
+
+
+def log_time(omega: ArrayLike, *, start: ArrayLike) -> Schedule:
+    """Schedule a decay that falls as time goes on.
+
+    ``λ_t = ω / (T_0 + t)``, where the first step is t = 1
+
+    Weights remember a fixed share of the run so far: after t steps an idle weight is left with
+    about ``(T_0 / (T_0 + t))^ω`` of itself, a power of t where a fixed λ leaves an exponential.
+
+    Args:
+      omega: ω, at most T_0 + 1, so that no step removes more than the weight; its authors take 4,
+        for models of every size.
+      start: T_0, the steps of the start-up, in which λ stays near ω/T_0; the authors' code takes
+        a tenth of the run's steps. With 0 it is ω/t from the first step on.
+
+    Returns:
+      A schedule from the step count to λ for the `PAPER` coupling, both scalars.
+
+    Raises:
+      TypeError, ValueError: a number is out of range, or ω above T_0 + 1.
+
+    Examples:
+      >>> weight_decay = log_time(4.0, start=99)
+      >>> [round(float(weight_decay(step)), 5) for step in (0, 100, 300)]
+      [0.04, 0.02, 0.01]
+
+    Source: Ferbach et al., arXiv 2602.05298 (ADANA): λ(t) = ω/t; the start-up
+      ``λ_0/(1 + t/T_0)`` with ``λ_0 = ω/T_0`` is that of their code, mlexpos/adana.
+    """
+    check_positive("omega", omega)
+    check_nonnegative("start", start, "use 0 for no start-up")
+    check_ordered("omega", omega, "start + 1", start + 1)
+    return lambda count: omega / (start + (count + 1.0))
 
 
 def steps_of(epochs: float, batch_size: float, dataset_size: float) -> int:

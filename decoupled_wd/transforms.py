@@ -21,7 +21,7 @@ from decoupled_wd._base.updates import check_gradients, check_params, check_stru
 from decoupled_wd._resolution import check_fit, check_weight_decay, per_leaf, resolve
 from decoupled_wd._slips import warn_of_strong_decay
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
-from decoupled_wd.masks import MaskLike, everything, select
+from decoupled_wd.masks import MaskLike, everything, is_off, select
 from decoupled_wd.rounding import check_rounding, held_weights, is_rounding_state
 from decoupled_wd.rules import Rule, as_rule, towards_zero
 
@@ -96,7 +96,7 @@ def add_decayed_weights(
     rate it is optax's lr-coupled decay; for the paper's decay use `decay_weights`, after both.
 
     Args:
-      weight_decay: λ, a number, a schedule, or a tree of numbers as in `decay_weights`.
+      weight_decay: λ, a number, a schedule, or a tree of these as in `decay_weights`.
       mask: which parameters, how much each; see `masks`.
 
     Returns:
@@ -132,7 +132,7 @@ def add_decayed_weights(
         del extra
         check_params("decay", params)
         check_gradients("updates", updates, params)
-        _, m = resolve(mask, factors, params)
+        _, m = resolve(mask, factors, params, state.count)
         decayed = _add(updates, scheduled("weight_decay", common, state.count), m, params)
         return cast_like(decayed, updates), AddDecayedWeightsState(
             optax.safe_increment(state.count)
@@ -155,8 +155,8 @@ def decay_weights(
     ``u − c_t · m ⊙ pull(θ)`` with ``c_t = λ_t · α^p · η_t^s``
 
     Args:
-      weight_decay: λ, a number, a schedule, or a tree of numbers with the structure of the params
-        or a prefix of it; its unit is set by `coupling`. The number 0 leaves every update bit for
+      weight_decay: λ, a number, a schedule, or a tree of these with the structure of the params or
+        a prefix of it; its unit is set by `coupling`. The number 0 leaves every update bit for
         bit as it is.
       learning_rate: what the optimiser uses, a number or a schedule. Where it is left out the decay
         is λ_t at every step, whatever schedule the optimiser follows.
@@ -210,8 +210,8 @@ def decay_weights(
         del extra
         check_params("decay", params)
         check_gradients("updates", updates, params)
-        # of shapes and paths alone: nothing of it is left in the compiled program
-        m, strengths = resolve(mask, factors, params)
+        # of shapes and paths alone, but for schedules and traced numbers of single leaves
+        m, strengths = resolve(mask, factors, params, state.count)
         fraction, lam, told = rates(state.count)
         # a strong type, so that the state is the same whether λ is a number or a schedule
         c = jnp.asarray(fraction, state.fraction.dtype)
@@ -253,8 +253,8 @@ def decouple(
         lamb and others decay by default, so give them ``weight_decay=0.0``. One that keeps weights
         of its own takes a decay around it back: write ``schedule_free(decouple(...), ...)``,
         likewise for sam and mechanize.
-      weight_decay: λ, a number, a schedule, or a tree of numbers with the structure of the params
-        or a prefix of it; its unit is set by `coupling`. The number 0 leaves every update bit for
+      weight_decay: λ, a number, a schedule, or a tree of these with the structure of the params or
+        a prefix of it; its unit is set by `coupling`. The number 0 leaves every update bit for
         bit as it is.
       learning_rate: what `inner` uses, a number or a schedule. Where it is left out the decay is
         λ_t at every step, whatever schedule `inner` follows: a schedule found in its state is
@@ -381,9 +381,9 @@ def _add(
     Where m is 0 or u is absent, no value changes.
     """
 
-    def leaf(m: float, rate: Number, u: PyTree, r: PyTree) -> PyTree:
+    def leaf(m: Number, rate: Number, u: PyTree, r: PyTree) -> PyTree:
         # 0·θ would be NaN for an infinite weight, so no decay is no arithmetic
-        return widen(u) if not m or u is None else _step(u, rate, r)
+        return widen(u) if is_off(m) or u is None else _step(u, rate, r)
 
     return jax.tree.map(leaf, multipliers, _times(factor, multipliers), updates, pull)
 
@@ -399,4 +399,5 @@ def _times(factor: Number, multipliers: PyTree) -> PyTree:
 
     There are few of these, and as many m as leaves.
     """
-    return jax.tree.map(functools.cache(lambda m: factor * m), multipliers)
+    known = functools.cache(lambda m: factor * m)
+    return jax.tree.map(lambda m: factor * m if isinstance(m, jax.Array) else known(m), multipliers)

@@ -165,6 +165,11 @@ NORMALIZED = {
     "epochs": COUNT,
     "first_cycle_epochs": COUNT,
 }
+RUN_RATE = also(RATE, "optax.linear_schedule(0.1,0.0,500)")._replace(
+    either=(*RATE.either, "0", "0.0"), good=SCALARS.good
+)
+RUN_FRACTION = RUN_RATE._replace(good=(*SCALARS.good, "0"), wrong=(*RUN_RATE.wrong, "1.5"))
+RUN_STEPS = COUNT._replace(either=("10**5", "2.5", "1e39"), wrong=(*COUNT.wrong, "0.5"))
 POOLS = {
     "learning_rate": RATE._replace(  # whether an array is its own peak cannot be known
         good=tuple(x for x in RATE.good if "jnp" not in x),
@@ -331,6 +336,29 @@ POOLS = {
         "np.array([0.1,0.2]) jnp.array([0.1]) jnp.ones(2)",
         "None np.array([0.1,-1]) 'x'",
     ),
+    "base_shapes": pool(
+        "P BF jax.eval_shape(lambda:P)", "{'w':jnp.ones(2)}", "None 1 'x' {} [] {'w':1}"
+    ),
+    "exponent": also(SCALARS, "-0.5 1 0", "1e3", "'x' None True np.nan 1j jnp.ones(2) 10**400"),
+    "omega": POSITIVE,
+    "log_time.start": also(NONNEGATIVE, "10 100.0", wrong="None"),
+    "influence.learning_rate": RUN_RATE,
+    "influence.fraction": RUN_FRACTION,
+    "influence.steps": RUN_STEPS,
+    "norms.learning_rate": RUN_RATE,
+    "norms.fraction": RUN_FRACTION,
+    "norms.steps": RUN_STEPS,
+    "norms.start": REQUIRED,
+    "step_norm": REQUIRED,
+    "shape": pool(
+        "(3,4) [4,4]",
+        "(1,1) (np.int32(3),2) (0.5,2)",
+        "None 3 (3,) (3,4,5) (0,3) (3,-1) ('3',4) (True,2) (np.nan,2) {} jnp.ones(2) 'ab' object()",
+    ),
+    "ball_radius.fraction": also(POSITIVE, wrong="1.5"),
+    "hyperball_learning_rate.fraction": also(
+        NONNEGATIVE, "1e-4", "0.5 np.array([0.1,0.2])", "None 100.0"
+    ),
     "size": COUNT._replace(
         wrong=tuple(x for x in COUNT.wrong if x not in ("jnp.ones(2)", "np.ones((1,1))"))
     ),
@@ -352,7 +380,10 @@ POOLS = {
     "scale_by_adabound.learning_rate": RATE._replace(
         good=SCALARS.good[:4], either=(*RATE.either, *SCALARS.good[4:]), wrong=(*RATE.wrong, "0")
     ),
-    **dict.fromkeys(("adamw_norm.fraction", "sgdw_norm.fraction", "lion_norm.fraction"), POSITIVE),
+    **dict.fromkeys(
+        ("adamw_norm.fraction", "sgdw_norm.fraction", "lion_norm.fraction", "muon_norm.fraction"),
+        POSITIVE,
+    ),
     "convert_weight_decay.weight_decay": REQUIRED,
     "equivalents.weight_decay": REQUIRED,
     "keep_normalized.weight_decay": REQUIRED,

@@ -122,6 +122,7 @@ COUPLINGS = {
     "LR": dwd.LR,
     "CONSTANT": dwd.CONSTANT,
     "CORRECTED": dwd.CORRECTED,
+    "SQUARED": dwd.SQUARED,
 }
 INNER = {
     "sgd": optax.sgd(ALPHA, 0.9),

@@ -19,7 +19,7 @@ COUPLINGS = {
     "LR": dwd.LR,
     "CONSTANT": dwd.CONSTANT,
     "CORRECTED": dwd.CORRECTED,
-    "squared": dwd.Coupling(2, 2),
+    "SQUARED": dwd.SQUARED,
     "peak alone": dwd.Coupling(1, 0),
     "roots": dwd.Coupling(0.5, 1.5),
 }
@@ -224,3 +224,40 @@ def test_pytorchs_sgd_under_a_schedule_is_a_chain():
             updates, state = optimizer.update(jnp.asarray(noise[t]), state, params)
             params = optax.apply_updates(params, updates)
     np.testing.assert_allclose(params, theta, rtol=1e-12)
+
+
+def trained(optimizer, steps=300):
+    """The weights of a small network after so many steps."""
+    x = jax.random.normal(jax.random.key(0), (64, 8))
+    y = jnp.sin(x.sum(1, keepdims=True))
+    keys = jax.random.split(jax.random.key(1))
+    params = {"a": jax.random.normal(keys[0], (8, 16)), "b": jax.random.normal(keys[1], (16, 1))}
+
+    def step(carry, _):
+        params, state = carry
+        loss = jax.grad(lambda p: jnp.mean((jnp.tanh(x @ p["a"] / 3) @ p["b"] / 3 - y) ** 2))
+        updates, state = optimizer.update(loss(params), state, params)
+        return (optax.apply_updates(params, updates), state), None
+
+    carry = params, optimizer.init(params)
+    return jax.jit(lambda c: jax.lax.scan(step, c, length=steps))(carry)[0][0]
+
+
+def apart(one, other):
+    """The largest difference, over the largest weight."""
+    rows = jax.tree.leaves(
+        jax.tree.map(lambda x, y: jnp.abs(x - y).max() / jnp.abs(y).max(), one, other)
+    )
+    return float(max(rows))
+
+
+@pytest.mark.parametrize("coupling", [dwd.PAPER, dwd.LR])
+def test_an_injected_optimiser_goes_the_way_of_the_plain_one(coupling):
+    """What injection changes is the rounding of 1 − β2, as β2 becomes a float32; named static, it changes nothing."""
+    rate = optax.constant_schedule(1e-2)
+    options = {"weight_decay": 1e-3, "peak_learning_rate": 1e-2, "coupling": coupling}
+    plain = trained(dwd.adamw(rate, **options))
+    injected = optax.inject_hyperparams(dwd.adamw)
+    assert apart(trained(injected(learning_rate=rate, **options)), plain) < 5e-5
+    static = optax.inject_hyperparams(dwd.adamw, static_args=("b1", "b2", "eps"))
+    assert apart(trained(static(learning_rate=rate, **options)), plain) < 3e-6

@@ -36,9 +36,17 @@ FLOORS = {
         {"updates"},
     ],
     "masks": [
-        {"_kinds", "_patterns"},
+        {"_kinds", "_numbers"},
+        {"_patterns"},
         {"_mask"},
         {"_policies", "_multipliers"},
+        {"_widths"},
+        {"__init__"},
+    ],
+    "theory": [
+        {"_checks", "_schedules"},
+        {"_equilibrium", "_matrices", "_times"},
+        {"_sphere"},
         {"__init__"},
     ],
     "rounding": [

@@ -8,7 +8,7 @@ import pytest
 
 import decoupled_wd as dwd
 
-NAMED = [dwd.PAPER, dwd.LR, dwd.CONSTANT, dwd.CORRECTED]
+NAMED = [dwd.PAPER, dwd.LR, dwd.CONSTANT, dwd.CORRECTED, dwd.SQUARED]
 
 
 @pytest.mark.parametrize("coupling", NAMED)
@@ -84,6 +84,43 @@ def test_there_and_back(a, b):
     assert dwd.convert_weight_decay(there, from_=b, to=a, learning_rate=3e-4) == pytest.approx(0.1)
     at_peak = [dwd.FRAMEWORKS[k].fraction(wd, 3e-4)(0) for k, wd in ((a, 0.1), (b, there))]
     assert at_peak[0] == pytest.approx(at_peak[1])
+
+
+# what each source takes from a weight of 1 in a step, as it writes it: wd is λ, lr that of the step, first the peak
+WRITTEN = {
+    "maxtext": lambda wd, lr, first: (
+        lr * wd
+    ),  # adam_pax: x + weight_decay * v, then times −lr; or optax.adamw
+    "levanter": lambda wd, lr, first: (
+        lr * wd
+    ),  # optax.add_decayed_weights(wd), then optax.scale(−lr)
+    "apex": lambda wd, lr, first: lr * wd,  # update = m / denom + decay * p; p = p − lr * update
+    "heavyball": lambda wd, lr, first: wd * lr,  # _compilable_update_: p * (1 − decay * lr)
+    "optimi": lambda wd, lr, first: 1 - (1 - lr * wd),
+    "optimi.decouple_lr": lambda wd, lr, first: 1 - (1 - lr / first * wd),  # its max_lr
+    "flashoptim": lambda wd, lr, first: wd * lr,
+    "flashoptim.decouple_lr": lambda wd, lr, first: wd * (lr / first),  # its initial_lr
+    "pytorch_optimizer.decouple_lr": lambda wd, lr, first: lr * (wd / first),  # its initial_lr
+    "emerging_optimizers": lambda wd, lr, first: wd * lr,
+    "emerging_optimizers.independent": lambda wd, lr, first: wd,
+    "emerging_optimizers.palm": lambda wd, lr, first: wd * lr * lr,
+    "modded_nanogpt": lambda wd, lr, first: (wd * lr) * lr,  # eff_wd = wd * lr, times eff_lr
+}
+
+
+@pytest.mark.parametrize("name", WRITTEN)
+@pytest.mark.parametrize("eta", [1.0, 0.3])
+def test_a_row_takes_what_its_source_takes(name, eta):
+    fraction = dwd.FRAMEWORKS[name].fraction(0.4, lambda count: 0.02 * eta, 0.02)
+    assert float(fraction(0)) == pytest.approx(WRITTEN[name](0.4, 0.02 * eta, 0.02))
+
+
+def test_an_optimiser_of_a_framework_has_the_default_unit_and_an_option_its_own():
+    from_ = {"to": "torch", "learning_rate": 0.02}
+    assert dwd.convert_weight_decay(0.4, from_="flashoptim.FlashAdamW", **from_) == 0.4
+    assert dwd.convert_weight_decay(0.4, from_="flashoptim.decouple_lr", **from_) == pytest.approx(
+        0.4 / 0.02
+    )
 
 
 def test_couplings_are_values():

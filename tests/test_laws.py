@@ -500,7 +500,7 @@ def test_complex_weights_decay_like_real_ones(name):
     assert change.dtype == jnp.complex64
     real, imag = (two_updates(on, jnp.zeros(z.shape), x) for x in (z.real, z.imag))
     close(change, real + 1j * imag, atol=5e-7)
-    assert jnp.abs(change).min() > 1e-4
+    assert jnp.abs(change).min() > 4e-5
 
 
 @pytest.mark.parametrize("name", ["adam", "sgd"])
@@ -679,7 +679,8 @@ def test_rules_see_the_fraction_of_each_leaf():
             "weight_decay at 'dense' must be a real number",
         ),
         ({"dense": 0.1, "scale": True}, TypeError, "weight_decay at 'scale' must be a real number"),
-        ({"dense": 0.1, "scale": optax.constant_schedule(0.1)}, TypeError, "at 'scale'.*schedule"),
+        ({"dense": 0.1, "scale": lambda t: -0.1}, ValueError, "at 'scale' must be .* the schedule"),
+        ({"dense": 0.1, "scale": lambda t: "x"}, TypeError, "at 'scale' is a schedule that must"),
         ({"dense": 0.1, "scale": jnp.ones(1)}, TypeError, "weight_decay at 'scale' must be a real"),
     ],
 )
@@ -687,16 +688,6 @@ def test_rules_see_the_fraction_of_each_leaf():
 def test_a_tree_of_strengths_that_is_wrong_is_refused_at_the_door(link, tree, error, message):
     with pytest.raises(error, match=message):
         link(tree).init(PARAMS)
-
-
-def test_a_traced_strength_in_a_tree_is_refused_with_the_remedy():
-    def run(strength):
-        return decay({"dense": strength, "scale": 0.0})[0]
-
-    with pytest.raises(TypeError, match=r"weight_decay at 'dense' is traced.*mask="):
-        jax.eval_shape(run, 0.1)
-    remedy, _ = jax.jit(lambda s: decay(s, mask={"dense": 1, "scale": 0}))(0.1)
-    close(remedy, run(0.1))
 
 
 # Traps of other libraries.

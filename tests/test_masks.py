@@ -243,11 +243,119 @@ def test_wrong_rules_are_refused_at_construction(rules, error, message):
         masks.matching(*rules)
 
 
-def test_traced_multipliers_are_refused():
-    with pytest.raises(TypeError, match=r"multiplier of '\.\*' is traced"):
-        jax.jit(lambda m: by_path(masks.matching((".*", m)), layer()))(1.0)
-    with pytest.raises(TypeError, match="mask at 'bias' is traced"):
-        jax.jit(lambda m: masks.multipliers({"bias": m, "kernel": True}, layer()))(1.0)
+def test_a_doubt_counts_where_it_decides_the_multiplier():
+    """`without` doubts the vector, which the larger multiplier, or the factor, may settle."""
+    params = {"w": jnp.ones((2, 2)), "intercept": jnp.ones(2)}
+    doubtful = masks.without("bias")
+    for mask in (doubtful | 0.5 * masks.everything(), doubtful * masks.everything()):
+        with pytest.warns(UserWarning, match="intercept"):
+            masks.multipliers(mask, params)
+    for mask in (
+        doubtful | 2.0 * masks.everything(),
+        doubtful * masks.matching(("intercept", 0.0), (".*", 1.0)),
+    ):
+        masks.multipliers(mask, params)
+
+
+def widths(d, ff, vocabulary=50, depth=None):
+    """Shapes of a transformer's layer, stacked if it has a depth."""
+    stack = () if depth is None else (depth,)
+    shapes = {"embed": (vocabulary, d), "up": (*stack, d, ff), "norm": (*stack, d), "gain": ()}
+    return {path: jax.ShapeDtypeStruct(shape, jnp.float32) for path, shape in shapes.items()}
+
+
+def test_multipliers_by_width_are_powers_of_the_ratio():
+    base, wide = widths(64, 256), widths(256, 1024)
+    for exponent in (-1.0, -0.5, 0.0, 0.5):
+        got = masks.multipliers(masks.relative_to(base, exponent), wide)
+        assert got == pytest.approx(
+            {"embed": 4**exponent, "up": 4**exponent, "norm": 4**exponent, "gain": 1.0}
+        )
+    # rows by 4, columns by 9: the width is taken as 6
+    got = masks.multipliers(masks.relative_to(widths(10, 20), -1), widths(40, 180))
+    assert got["up"] == pytest.approx(1 / 6)
+    assert got["embed"] == pytest.approx(1 / 4)
+    # no decay on vectors, as arXiv 2510.15262 has it
+    rule = masks.matrices() * masks.relative_to(base, -0.5)
+    assert masks.multipliers(rule, wide) == {"embed": 0.5, "up": 0.5, "norm": 0.0, "gain": 0.0}
+    assert masks.multipliers(masks.relative_to(base, -0.5), base) == dict.fromkeys(base, 1.0)
+
+
+def test_stacked_axes_are_no_widths():
+    base, deep = widths(8, 16, depth=2), widths(8, 16, depth=6)
+    assert masks.multipliers(masks.relative_to(base, -1), deep)["norm"] == pytest.approx(1 / 3)
+    base.pop("embed"), deep.pop("embed")
+    mask = masks.relative_to(base, -1, stacked_axes=1)
+    assert set(masks.multipliers(mask, deep).values()) == {1.0}
+
+
+def test_a_mask_by_width_is_a_value_that_prints_in_a_line():
+    one, two = (masks.relative_to(widths(8, 16), -0.5) for _ in range(2))
+    assert one == two
+    assert hash(one) == hash(two)
+    assert one != masks.relative_to(widths(8, 17), -0.5)
+    assert repr(0.1 * one) == "0.1 * relative_to(<4 shapes>, -0.5)"
+    table = str(dwd.describe(widths(32, 64), 0.1, mask=one))
+    assert "width × 4" in table
+
+
+def test_widths_of_a_hidden_part_and_of_a_traced_exponent():
+    params = jax.tree.map(lambda x: jnp.ones(x.shape), widths(16, 32)) | {"count": 3}
+    optimizer = optax.masked(
+        dwd.adamw(0.1, 0.1, mask=masks.relative_to(widths(8, 16), -1)),
+        {"embed": True, "up": True, "norm": False, "gain": False, "count": False},
+    )
+    optimizer.init(params)
+    found = jax.jit(lambda e: masks.multipliers(masks.relative_to(widths(8, 16), e), params))(-2.0)
+    assert float(found["up"]) == 0.25
+
+
+HALVING = optax.exponential_decay(1.0, 1, 0.5)
+
+
+@pytest.mark.parametrize(
+    ("mask", "at_0", "at_2"),
+    [
+        (lambda m: m * masks.matching(("bias", 0.0), (".*", 0.5)), (0.0, 0.5), (0.0, 0.125)),
+        (lambda m: masks.matrices() * masks.matching((".*", m)), (0.0, 1.0), (0.0, 0.25)),
+        (
+            lambda m: masks.matching((".*", m)) & {"bias": 0.5, "kernel": 2},
+            (0.5, 1.0),
+            (0.25, 0.25),
+        ),
+        (lambda m: {"bias": 0.5, "kernel": 0} | masks.matching((".*", m)), (1.0, 1.0), (0.5, 0.25)),
+        (lambda m: {"bias": m, "kernel": True}, (1.0, 1.0), (0.25, 1.0)),
+        (lambda m: m * (m * masks.everything()), (1.0, 1.0), (0.0625, 0.0625)),
+    ],
+)
+def test_multipliers_that_move_combine_as_their_values_do(mask, at_0, at_2):
+    """Schedules, and traced numbers with the values that they have at a step."""
+
+    def values(found, t):
+        return [float(m(t)) if callable(m) else float(m) for m in jax.tree.leaves(found)]
+
+    scheduled = masks.multipliers(mask(HALVING), layer())
+    assert values(scheduled, 0) == pytest.approx(at_0)
+    assert values(scheduled, 2) == pytest.approx(at_2)
+    traced = jax.jit(lambda m: masks.multipliers(mask(m), layer()))(0.25)
+    assert values(traced, 0) == pytest.approx(at_2)
+
+
+def test_a_mask_of_a_schedule_is_a_value_and_reads_well():
+    mask = masks.matching(("bias", 0.0), (".*", HALVING))
+    assert mask == masks.matching(("bias", 0.0), (".*", HALVING))
+    assert "0x" not in repr(HALVING * mask)
+    table = str(dwd.describe(layer(), 0.1, mask=HALVING * masks.matrices()))
+    assert "(schedule) * matrix" in table
+    assert "the mask holds a schedule: the multipliers are those at step 0" in table
+    report = dwd.preflight(layer(), 0.1, mask=mask, steps=3, on_loss="return")
+    assert [row.last_fraction for row in report.rows] == pytest.approx([0.0, 0.025])
+
+
+def test_a_schedule_that_is_a_module_is_one_multiplier():
+    schedule = jax.tree_util.Partial(lambda scale, step: scale * 0.5**step, jnp.array(1.0))
+    found = masks.multipliers(masks.matching((".*", schedule)), layer())
+    assert [float(m(1)) for m in jax.tree.leaves(found)] == [0.5, 0.5]
 
 
 def test_wrong_arguments_of_the_other_policies():

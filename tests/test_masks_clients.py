@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import pytest
 from flax import nnx
 
+import decoupled_wd as dwd
 from decoupled_wd import masks
 from decoupled_wd._base.paths import named_leaves
 
@@ -220,4 +221,80 @@ def test_penzai_itself():
         "mlp/Affine_1/AddBias/bias": 0.0,
         "mlp/Affine_1/Linear/weights": 1.0,
         "beside/kernel": 1.0,
+    }
+
+
+class Callable(eqx.Module):
+    """A model with functions among its leaves, whose trees of multipliers can be called as it can."""
+
+    layers: list
+    mlp: eqx.nn.MLP
+
+    def __init__(self, key):
+        self.layers = [eqx.nn.Linear(3, 4, key=key), jax.nn.relu, eqx.nn.LayerNorm(4)]
+        self.mlp = eqx.nn.MLP(4, 2, 5, 1, key=key)
+
+    def __call__(self, x):
+        for layer in self.layers:
+            x = layer(x)
+        return self.mlp(x)
+
+
+def decays(x):
+    return eqx.is_inexact_array(x) and x.ndim > 1
+
+
+@pytest.mark.parametrize(
+    "mask",
+    {
+        "of the filtered model": lambda model: jax.tree.map(
+            decays, eqx.filter(model, eqx.is_inexact_array)
+        ),
+        "of the whole model": lambda model: jax.tree.map(decays, model),
+        "a function": lambda model: lambda params: jax.tree.map(decays, params),
+        "a policy": lambda model: masks.matrices(),
+        "combined": lambda model: jax.tree.map(decays, model) & masks.everything(),
+    }.items(),
+    ids=lambda item: item[0],
+)
+def test_a_tree_of_an_equinox_model_is_a_mask_though_it_can_be_called(mask):
+    model = Callable(jax.random.key(0))
+    params = eqx.filter(model, eqx.is_inexact_array)
+    optimizer = dwd.sgdw(0.1, 0.1, mask=mask[1](model))
+    still = jax.tree.map(jnp.zeros_like, params)
+    updates, _ = optimizer.update(still, optimizer.init(params), params)
+    moved = jax.tree.map(lambda u: bool(jnp.any(u != 0)), updates)
+    assert jax.tree.leaves(moved) == [decays(x) for x in jax.tree.leaves(params)]
+    assert model(jnp.ones(3)).shape == (2,)
+
+
+class Normalised(nnx.Module):
+    def __init__(self, rngs):
+        self.hidden = nnx.Linear(3, 4, rngs=rngs)
+        self.activation = jax.nn.relu
+        self.norm = nnx.BatchNorm(4, rngs=rngs)
+
+
+@pytest.mark.parametrize(
+    "mask",
+    [
+        lambda model: jax.tree.map(lambda p: p.ndim > 1, nnx.split(model, nnx.Param, ...)[1]),
+        lambda model: jax.tree.map(lambda p: p.ndim > 1, nnx.state(model, nnx.Param)),
+        lambda model: lambda params: jax.tree.map(lambda p: p.ndim > 1, params),
+        lambda model: masks.matrices(),
+    ],
+    ids=["of split", "of state", "a function", "a policy"],
+)
+def test_a_tree_of_an_nnx_model_is_a_mask_for_its_optimizer(mask):
+    model = Normalised(nnx.Rngs(0))
+    # a bias of zeros would not show that it decays
+    model.hidden.bias[...] = jnp.ones(4)
+    before = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    optimizer = nnx.Optimizer(model, dwd.sgdw(0.1, 0.1, mask=mask(model)), wrt=nnx.Param)
+    optimizer.update(model, jax.tree.map(jnp.zeros_like, nnx.state(model, nnx.Param)))
+    after = nnx.to_pure_dict(nnx.state(model, nnx.Param))
+    moved = jax.tree.map(lambda x, y: bool((x != y).any()), before, after)
+    assert moved == {
+        "hidden": {"kernel": True, "bias": False},
+        "norm": {"scale": False, "bias": False},
     }

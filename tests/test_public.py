@@ -17,15 +17,31 @@ import decoupled_wd as dwd
 
 STUDY = importlib.util.find_spec("zarr") is not None
 NAMESPACES = {
-    "masks": {"Mask", "everything", "matching", "matrices", "multipliers", "without"},
+    "masks": {
+        "Mask",
+        "everything",
+        "matching",
+        "matrices",
+        "multipliers",
+        "relative_to",
+        "without",
+    },
     # the table of cases knows them: nothing else is public there
     "rules": {"Rule"} | {name.partition("-")[0] for name in RULES},
     "rounding": {"from_float32", "weights"} | {name.split("-")[1] for name in ROUNDED},
     "theory": {
         "adamw_norm",
+        "ball_radius",
         "half_life",
+        "hyperball_fraction",
+        "hyperball_learning_rate",
+        "hyperball_rotation",
+        "influence",
         "lion_norm",
         "lion_rotation",
+        "muon_norm",
+        "muon_rotation",
+        "norms",
         "rotation",
         "sgdw_norm",
         "timescale",

@@ -1,6 +1,11 @@
 """Weight decays from the budget, a timescale or a penalty, against the paper's numbers and closed forms."""
 
+import math
+
+import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 import reference
 
@@ -93,3 +98,34 @@ def test_ratios_are_positive(name):
             keep(0.1, **{name: 0.0})
         with pytest.raises(ValueError, match="weight_decay must be finite and >= 0"):
             keep(-0.1)
+
+
+def test_log_time_is_what_its_authors_write():
+    """ADana: wd_factor = −wd / (1 + step / wd_ts) · γ(t), with wd = ω / wd_ts and steps counted from 1."""
+    omega, wd_ts, peak = 4.0, 50, 0.1
+    schedule = optax.linear_schedule(peak, 0.0, 300)
+    c = dwd.PAPER.fraction(dwd.log_time(omega, start=wd_ts), schedule, peak)
+    for step in (1, 2, 17, 250):
+        wd_factor = -(omega / wd_ts) / (1 + step / wd_ts) * (1 - (step - 1) / 300)
+        assert float(c(step - 1)) == pytest.approx(-wd_factor)
+        assert float(c(jnp.int32(step - 1))) == pytest.approx(-wd_factor)
+
+
+@pytest.mark.parametrize(("omega", "start"), [(0.7, 0), (3.9, 3.0), (2.5, 40)])
+def test_under_log_time_an_idle_weight_is_left_with_a_power_of_time(omega, start):
+    weight_decay = dwd.log_time(omega, start=start)
+    left = np.cumprod([1 - weight_decay(step) for step in range(2000)])
+    # the product is Γ(T_0 + t + 1 − ω)/Γ(T_0 + t + 1), but for a constant
+    logs = [math.lgamma(start + n + 1 - omega) - math.lgamma(start + n + 1) for n in range(1, 2001)]
+    assert np.ptp(np.log(left) - logs) < 1e-9
+    slope = np.log(left[1999] / left[999]) / np.log((start + 2000) / (start + 1000))
+    assert slope == pytest.approx(-omega, rel=0.01)
+
+
+def test_log_time_takes_traced_numbers_and_averages_all_steps_alike():
+    got = jax.jit(lambda omega, start: dwd.log_time(omega, start=start)(9))(4.0, 10.0)
+    assert float(got) == pytest.approx(0.2)
+    # with ω = 1 and no start-up, steps of 1/t make the mean of all that was added
+    mean = dwd.log_time(1.0, start=0)
+    memory = dwd.theory.influence(mean, mean, 100)
+    np.testing.assert_allclose(memory.shares, 0.01, rtol=1e-5)

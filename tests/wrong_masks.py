@@ -95,7 +95,19 @@ WRONG = [
     ),
     (lambda: masks.matrices() and masks.everything(), TypeError, "combine masks with &, | and ~"),
     (lambda: not masks.matrices(), TypeError, "matrices() is neither true nor false"),
-    (lambda: masks.matrices() * masks.everything(), TypeError, "combine two masks with & or |"),
+    (lambda: ~(jnp.sin * masks.everything()) and 1, TypeError, "neither true nor false"),
+    (lambda: take(~((lambda t: 1.0) * masks.matrices())), ValueError, "is (schedule) at 'kernel'"),
+    (lambda: take((lambda t: -1.0) * masks.matrices()), ValueError, "the factor of a mask must be"),
+    (
+        lambda: take({"kernel": lambda t: "x", "bias": 1}),
+        TypeError,
+        "mask at 'kernel' is a schedule",
+    ),
+    (
+        lambda: jax.jit(lambda m: take(~(m * masks.matrices()))["kernel"])(0.5),
+        ValueError,
+        "is (traced) at 'kernel'; name the multipliers",
+    ),
     (lambda: "2" * masks.matrices(), TypeError, "the factor of a mask must be a real number"),
     (lambda: -1.0 * masks.matrices(), ValueError, "the factor of a mask must be finite and >= 0"),
     (lambda: masks.matrices() * float("nan"), ValueError, "the factor of a mask must be finite"),
@@ -104,11 +116,6 @@ WRONG = [
         lambda: masks.matrices() * np.ones(2),
         TypeError,
         "the factor of a mask must be a real number",
-    ),
-    (
-        lambda: jax.jit(lambda m: take(m * masks.matrices())["kernel"])(0.5),
-        TypeError,
-        "the factor of a mask is traced",
     ),
     (lambda: take(~(0.5 * masks.matrices())), ValueError, "is 0.5 at 'kernel'"),
     (lambda: take(~masks.everything()), ValueError, "mask selects no parameter"),
@@ -119,6 +126,34 @@ WRONG = [
         lambda: take(masks.everything() & masks.matching(("kernal", 1.0), (".*", 0.0))),
         ValueError,
         "the nearest paths are ['kernel']",
+    ),
+    # widths
+    (
+        lambda: masks.relative_to({}, -1.0),
+        ValueError,
+        "base_shapes must hold floating-point arrays",
+    ),
+    (lambda: masks.relative_to(LAYER, "x"), TypeError, "exponent must be a real number, got 'x'"),
+    (lambda: masks.relative_to(LAYER, np.nan), ValueError, "exponent must be finite, got nan"),
+    (
+        lambda: masks.relative_to(LAYER, -1, stacked_axes=0.5),
+        ValueError,
+        "stacked_axes must be whole",
+    ),
+    (
+        lambda: take(masks.relative_to({"kernel": ONE}, -1)),
+        ValueError,
+        "base_shapes has no parameter ['bias'], only ['kernel']",
+    ),
+    (
+        lambda: take(masks.relative_to({"kernel": ONE, "bias": ONE}, -1)),
+        ValueError,
+        "base_shapes at 'kernel' is (2,), and the parameter (2, 2); pass a base model",
+    ),
+    (
+        lambda: take(masks.relative_to({"kernel": jnp.ones((1, 1)), "bias": ONE}, 1e4)),
+        ValueError,
+        "multiplier at 'kernel' must be finite and >= 0, got inf; move exponent towards 0",
     ),
     # kinds and what they go by
     (lambda: masks.without("tokens"), ValueError, "'token', 'ssm'], got 'tokens'"),

@@ -12,6 +12,7 @@ from decoupled_wd.rounding import check_rounding, from_float32, weights
 
 PARAMS = {"kernel": jnp.ones((2, 2)), "bias": jnp.ones(2)}
 COUNTS = jnp.array([1, 2])
+SCHEDULE = optax.constant_schedule(0.1)
 NARROW = jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
 
 
@@ -271,11 +272,100 @@ NUMBERS = [
     ),
     (lambda: theory.rotation(0.1, np.array([0.9, -0.1])), ValueError, "momentum must be in [0, 1)"),
     (lambda: theory.rotation(1j), TypeError, "fraction must be a real number"),
+    (
+        lambda: theory.muon_rotation(0.1, shape=12),
+        TypeError,
+        "shape must be a pair (rows, columns), got 12",
+    ),
+    (
+        lambda: theory.muon_norm(0.1, learning_rate=0.1, shape=(2, 0)),
+        ValueError,
+        "columns of shape",
+    ),
+    (
+        lambda: theory.muon_norm(0.0, learning_rate=0.1, shape=(2, 2)),
+        ValueError,
+        "fraction must be",
+    ),
+    (
+        lambda: theory.muon_rotation(0.1, shape=(2, 2), nesterov=1),
+        TypeError,
+        "nesterov must be a bool, got 1; pass True or False",
+    ),
+    (lambda: theory.muon_rotation(0.1, shape=(2, 2), momentum=1.0), ValueError, "momentum must be"),
+    (
+        lambda: theory.hyperball_learning_rate(20.0, 0.5),
+        ValueError,
+        "rotation must be below a right angle, got 3.65148 radians a step; lower fraction",
+    ),
+    (lambda: theory.hyperball_rotation(-1.0), ValueError, "learning_rate must be finite and >= 0"),
+    (lambda: theory.hyperball_fraction(0.1, 1.0), ValueError, "momentum must be in [0, 1)"),
+    (
+        lambda: theory.ball_radius(1.5, learning_rate=0.1),
+        ValueError,
+        "fraction must be at most 1, got 1.5; a larger one overshoots zero",
+    ),
+    (lambda: theory.ball_radius(0.0, learning_rate=0.1), ValueError, "fraction must be finite and"),
+    (
+        lambda: theory.influence(0.1, 1.5, 3),
+        ValueError,
+        "fraction must be between 0 and 1, got 1.5",
+    ),
+    (
+        lambda: theory.influence(0.1, lambda t: 0.5 * t, 5),
+        ValueError,
+        "fraction must be between 0 and 1, got 1.5 at step 3",
+    ),
+    (
+        lambda: theory.influence(lambda t: 1.0 - t, 0.1, 5),
+        ValueError,
+        "learning_rate must be finite and >= 0, got -1 at step 2",
+    ),
+    (lambda: theory.influence(0.0, 0.1, 5), ValueError, "learning_rate is 0 at every step"),
+    (lambda: theory.influence(0.1, 0.1, 0), ValueError, "steps must be finite and >= 1"),
+    (
+        lambda: theory.influence(0.1, 0.1, 2.5),
+        ValueError,
+        "steps must be a whole number below 2^31",
+    ),
+    (lambda: theory.influence(0.1, 0.1, 2**31), ValueError, "steps must be a whole number below"),
+    (
+        lambda: theory.influence(lambda t: jnp.ones(2), 0.1, 5),
+        TypeError,
+        "learning_rate is a schedule that must return one real number",
+    ),
+    (
+        lambda: theory.norms(0.1, 0.1, 5, start=-1.0, step_norm=1.0),
+        ValueError,
+        "start must be finite and >= 0",
+    ),
+    (
+        lambda: theory.norms(0.1, 0.1, 5, start=1.0, step_norm=None),
+        TypeError,
+        "step_norm must be a real number, got None",
+    ),
+    (
+        lambda: jax.jit(lambda c: theory.influence(0.1, c, 5).shares)(0.1),
+        TypeError,
+        "fraction is traced",
+    ),
     (lambda: theory.rotation(None), TypeError, "fraction must be a real number, got None"),
     (
         lambda: theory.rotation(-jnp.ones(3)),
         ValueError,
         "fraction must be finite and >= 0, got -1.0",
+    ),
+    # log-time
+    (lambda: dwd.log_time(0.0, start=9), ValueError, "omega must be finite and > 0, got 0.0"),
+    (lambda: dwd.log_time(-4.0, start=9), ValueError, "omega must be finite and > 0"),
+    (lambda: dwd.log_time(np.nan, start=9), ValueError, "omega must be finite and > 0"),
+    (lambda: dwd.log_time("4", start=9), TypeError, "omega must be a real number, got '4'"),
+    (lambda: dwd.log_time(4.0, start=-1), ValueError, "start must be finite and >= 0"),
+    (lambda: dwd.log_time(4.0, start=SCHEDULE), TypeError, "a schedule has no place here"),
+    (
+        lambda: dwd.log_time(4.0, start=2),
+        ValueError,
+        "omega must be at most start + 1, got 4.0 > 3.0; lower it",
     ),
     # averages and schedules
     (

@@ -82,6 +82,11 @@ def check_positive(name: str, number: object, remedy: str = "pass a number above
     _require(name, number, lambda value: value > 0, "finite and > 0", remedy)
 
 
+def check_finite(name: str, number: object) -> None:
+    """Check ``−∞ < number < ∞``."""
+    _require(name, number, lambda _: True, "finite", "pass a float")
+
+
 def check_at_least_one(name: str, number: object) -> None:
     """Check ``1 <= number < ∞``."""
     _require(name, number, lambda value: value >= 1, "finite and >= 1", "pass 1 or more")

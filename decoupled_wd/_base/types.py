@@ -42,4 +42,4 @@ Nested: TypeAlias = Mapping[Any, Any] | list[Any] | tuple[Any, ...] | Node
 """A tree with at least one node: what can be told from text and numbers by its type."""
 
 WeightDecay: TypeAlias = ScalarOrSchedule | Nested
-"""λ: a number, a schedule, or a tree of numbers with the structure of the params or a prefix."""
+"""λ: a number, a schedule, or a tree of these with the structure of the params or a prefix."""

@@ -13,6 +13,7 @@ from jax.typing import ArrayLike, DTypeLike
 
 from decoupled_wd._base.leaves import float_info, widen
 from decoupled_wd._base.types import Number, PyTree
+from decoupled_wd.masks import is_off
 
 # weights that are added one after another: float32 cannot count past 2^24
 _BLOCK = 512
@@ -35,7 +36,7 @@ class Leaf(NamedTuple):
     weights: PyTree
     delta: PyTree
     pulls: list[PyTree]
-    multipliers: list[float | None]
+    multipliers: list[Number]
     carried: tuple[()] | None
 
 
@@ -52,6 +53,18 @@ class Sums(NamedTuple):
     step: ArrayLike
     lost: jax.Array
     decayed: jax.Array
+
+
+def applied(pull: PyTree, multiplier: Number) -> PyTree:
+    """Return the pull, or None where there is no decay."""
+    return None if multiplier is None or is_off(multiplier) else pull
+
+
+def join(numbers: list[Number], dtype: DTypeLike) -> Number:
+    """Join numbers: in NumPy where all are known, which takes no time to trace."""
+    if any(isinstance(x, jax.Array) for x in numbers):
+        return jax.lax.stop_gradient(jnp.stack([jnp.asarray(x, dtype) for x in numbers]))
+    return np.array(numbers, dtype)
 
 
 def sums_of_each(leaves: list[Leaf], fractions: list[PyTree]) -> jax.Array:

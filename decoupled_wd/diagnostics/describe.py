@@ -16,6 +16,7 @@ from decoupled_wd._base.checks import check_nonnegative, scheduled
 from decoupled_wd._base.leaves import is_absent, is_inexact, kind_of
 from decoupled_wd._base.paths import broadcast_leaves
 from decoupled_wd._base.types import Number, PyTree, ScalarOrSchedule, WeightDecay
+from decoupled_wd._resolution import is_scheduled, is_shared
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.diagnostics._tables import Cells, Table, as_number, columns
 from decoupled_wd.rules import Rule, as_rule, towards_zero
@@ -121,8 +122,9 @@ def describe(
 
     Args:
       params: a tree of arrays, or of ``jax.ShapeDtypeStruct`` as ``jax.eval_shape`` makes it.
-      weight_decay: λ, a number, a tree of numbers, or a schedule. Of a schedule the value at step 0
-        is taken, and a note says so: its highest is not known. For another step give the number.
+      weight_decay: λ, a number, a schedule, or a tree of these. Of a schedule, here or in the mask,
+        the value at step 0 is taken, and a note says so: its highest is not known. For another step
+        give the number.
       learning_rate: a number or a schedule. Left out, the decay is the same at every step, and a
         note says so.
       peak_learning_rate: α. Needed with a schedule, unless the coupling is free of it; it is never
@@ -155,22 +157,43 @@ def describe(
     """
     coupling, holds = as_coupling("coupling", coupling), as_rule(rule).holds
     unit = _fraction_of_one(coupling, learning_rate, peak_learning_rate)
+    found = masks.matches(mask, params)
     # the highest value of a schedule is not known
-    first = scheduled("weight_decay", weight_decay, 0)
-    strengths = broadcast_leaves("weight_decay", first, params)
-    found = zip(masks.matches(mask, params), strengths, strict=True)
-    rows = tuple(
-        _planned(path, leaf, match, lam, unit, holds) for (path, leaf, match), lam in found
-    )
+    rows = plans(params, weight_decay, found, unit, step=0, holds=holds)
     notes = {
-        "weight_decay is a schedule: the fractions are those of its value at step 0": callable(
+        "weight_decay is a schedule: the fractions are those of its value at step 0": is_scheduled(
             weight_decay
+        ),
+        "the mask holds a schedule: the multipliers are those at step 0": any(
+            callable(match.multiplier) for *_, match in found
         ),
         "learning_rate is not given: the fractions stay the same, whatever the schedule": (
             learning_rate is None and coupling.s != 0
         ),
     }
     return Description(rows, tuple(note for note, holds in notes.items() if holds))
+
+
+def plans(
+    params: optax.Params,
+    weight_decay: WeightDecay,
+    found: list[tuple[str, PyTree, masks.Match]],
+    unit: float,
+    step: int,
+    holds: str = "",
+) -> tuple[PlannedLeaf, ...]:
+    """Returns a row for each leaf, with the strengths of one step.
+
+    `holds` says what the rule does to a leaf whose fraction is 1.
+    """
+    shared = is_shared(weight_decay)
+    # a module may be called as a schedule, and is no leaf
+    tree = scheduled("weight_decay", weight_decay, step) if shared else weight_decay
+    strengths = broadcast_leaves("weight_decay", tree, params)
+    return tuple(
+        _planned(path, leaf, match, lam, unit, step, holds)
+        for (path, leaf, match), lam in zip(found, strengths, strict=True)
+    )
 
 
 def _fraction_of_one(
@@ -193,15 +216,23 @@ def _fraction_of_one(
 
 
 def _planned(
-    path: str, leaf: PyTree, match: masks.Match, weight_decay: Number, unit: float, holds: str
+    path: str,
+    leaf: PyTree,
+    match: masks.Match,
+    weight_decay: Number,
+    unit: float,
+    step: int,
+    holds: str,
 ) -> PlannedLeaf:
     shape = tuple(getattr(leaf, "shape", ()))
     if not is_inexact(leaf):
         dtype = "" if is_absent(leaf) else str(getattr(leaf, "dtype", kind_of(leaf)))
         return PlannedLeaf(path, shape, dtype, 0, 0.0, 0.0, math.inf, match.rule, trained=False)
-    check_nonnegative(f"weight_decay at {path!r}", weight_decay)
-    c = float(weight_decay) * unit * match.multiplier
+    strength = scheduled(f"weight_decay at {path!r}", weight_decay, step)
+    check_nonnegative(f"weight_decay at {path!r}", strength)
+    multiplier = float(scheduled(f"mask at {path!r}", match.multiplier, step))
+    c = float(strength) * unit * multiplier
     dtype, doubt = str(jnp.result_type(leaf)), match.doubt if c else ""
-    numbers = (math.prod(shape), match.multiplier, c, half_life(c))
+    numbers = (math.prod(shape), multiplier, c, half_life(c))
     held = holds if c == 1 else ""
     return PlannedLeaf(path, shape, dtype, *numbers, match.rule, doubt=doubt, held=held)

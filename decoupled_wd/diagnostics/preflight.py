@@ -16,14 +16,15 @@ import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike
 
-from decoupled_wd._base.checks import check_at_least_one, scheduled
+from decoupled_wd._base.checks import check_at_least_one
 from decoupled_wd._base.leaves import float_info, is_absent, widen
 from decoupled_wd._base.paths import named_leaves
 from decoupled_wd._base.types import Number, PyTree, ScalarOrSchedule, WeightDecay
+from decoupled_wd._resolution import is_scheduled
 from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.diagnostics._tables import Cells, Table, as_number, columns
-from decoupled_wd.diagnostics.describe import PlannedLeaf, describe
-from decoupled_wd.masks import MaskLike, everything
+from decoupled_wd.diagnostics.describe import PlannedLeaf, describe, plans
+from decoupled_wd.masks import MaskLike, everything, matches
 from decoupled_wd.rounding import check_rounding, is_bfloat16, is_rounding_link
 
 OnLoss = Literal["raise", "warn", "return"]
@@ -91,8 +92,8 @@ def preflight(
       params: a tree of arrays, whose finite weights other than 0 are counted one by one; or of
         ``jax.ShapeDtypeStruct``, for which, as for an array without such a weight, all significands
         count alike.
-      weight_decay: λ, a number, a tree of numbers, or a schedule, of which the value at step 0
-        counts.
+      weight_decay: λ, a number, a schedule, of which the value at step 0 counts, or a tree of
+        these.
       steps: how many steps training takes; with it, rows hold the fraction of the last step of a
         schedule too.
       learning_rate, peak_learning_rate, coupling, mask: as in `describe`.
@@ -131,18 +132,18 @@ def preflight(
         "peak_learning_rate": peak_learning_rate,
     }
     with jax.ensure_compile_time_eval():  # inside jit too the schedules and dtypes are known
-        plans = describe(params, weight_decay, coupling=coupling, mask=mask, **options).rows
-        ends: list[float | None] = [None] * len(plans)
-        if steps is not None and (callable(weight_decay) or callable(learning_rate)):
-            last = describe(
-                params, scheduled("weight_decay", weight_decay, steps - 1), mask=mask
-            ).rows
+        rows_now = describe(params, weight_decay, coupling=coupling, mask=mask, **options).rows
+        ends: list[float | None] = [None] * len(rows_now)
+        found = matches(mask, params)
+        moving = [learning_rate, *(match.multiplier for *_, match in found)]
+        if steps is not None and (is_scheduled(weight_decay) or any(map(callable, moving))):
+            last = plans(params, weight_decay, found, 1.0, step=steps - 1)
             pair = as_coupling("coupling", coupling)
             unit = float(pair.fraction(1.0, **options)(steps - 1))
             ends = [unit * row.fraction for row in last]
         leaves = [leaf for _, leaf in named_leaves(params, is_leaf=is_absent)]
-        found = zip(plans, leaves, ends, strict=True)
-        rows = tuple(_checked(plan, leaf, end, rounded) for plan, leaf, end in found)
+        each = zip(rows_now, leaves, ends, strict=True)
+        rows = tuple(_checked(plan, leaf, end, rounded) for plan, leaf, end in each)
     return _reported(Preflight(rows), on_loss)
 
 

@@ -15,7 +15,7 @@ from decoupled_wd._base.leaves import is_absent, is_inexact, manual_axes, wide_d
 from decoupled_wd._base.paths import named_leaves
 from decoupled_wd._base.types import Number, PyTree, PyTreeDef
 from decoupled_wd._base.updates import check_params
-from decoupled_wd.diagnostics._measures import Leaf, Sums, compensated, sums_of_each
+from decoupled_wd.diagnostics._measures import Leaf, Sums, applied, compensated, join, sums_of_each
 from decoupled_wd.rounding import is_bfloat16, is_rounding_state
 from decoupled_wd.transforms import Applied, DecayWeightsState, observed
 
@@ -297,7 +297,7 @@ def _leaf(p: PyTree, u: PyTree, links: list[PyTree], rounded: bool) -> Leaf:
     # before any rounding, if a link saw them
     seen = [(w, delta) for (w, delta, *_), m in zip(links, here, strict=True) if m is not None]
     # a leaf with m = 0 has no decay, and no pull to measure
-    pulls = [pull if m else None for (_, _, pull, _), m in zip(links, here, strict=True)]
+    pulls = [applied(pull, m) for (_, _, pull, _), m in zip(links, here, strict=True)]
     carried = () if rounded and is_bfloat16(p) else None
     return Leaf(p, u, *(seen[0] if seen else (p, u)), pulls, here, carried)
 
@@ -307,7 +307,7 @@ def _rates(leaves: list[Leaf], links: list[Applied], dtype: DTypeLike) -> _Rates
     c = lam = lr = jnp.zeros(len(leaves), dtype)
     for i, link in enumerate(links):
         here = [leaf.multipliers[i] for leaf in leaves]
-        m = np.array([x or 0 for x in here], dtype)
+        m = join([0.0 if x is None else x for x in here], dtype)
         c = c + m * jax.lax.stop_gradient(link.fraction)
         lam = lam + m * jax.lax.stop_gradient(link.weight_decay)
         if link.learning_rate is not None:

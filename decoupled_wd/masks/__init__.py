@@ -8,7 +8,8 @@ tree of booleans or numbers with the structure of the params or a prefix of it. 
 ``dense/kernel`` in every library.
 
 Masks combine, leaf by leaf: ``a & b`` is the smaller multiplier and ``a | b`` the larger (with
-multipliers of 0 and 1: where both, where either), ``~a`` is 1 − m, and ``0.1 * a`` is 0.1·m.
+multipliers of 0 and 1: where both, where either), ``~a`` is 1 − m, ``0.1 * a`` is 0.1·m, and
+``a * b`` the product. A multiplier may be traced, or a schedule.
 
 Examples:
   >>> import jax.numpy as jnp
@@ -26,9 +27,11 @@ from decoupled_wd.masks._mask import Match as Match
 from decoupled_wd.masks._multipliers import matches as matches
 from decoupled_wd.masks._multipliers import multipliers
 from decoupled_wd.masks._multipliers import select as select
+from decoupled_wd.masks._numbers import is_off as is_off
 from decoupled_wd.masks._policies import everything, matching, matrices, without
+from decoupled_wd.masks._widths import relative_to
 
-__all__ = ["Mask", "everything", "matching", "matrices", "multipliers", "without"]
+__all__ = ["Mask", "everything", "matching", "matrices", "multipliers", "relative_to", "without"]
 
 
 def __dir__() -> list[str]:

@@ -6,22 +6,25 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
+import jax
 import jax.numpy as jnp
 import optax
 
-from decoupled_wd._base.checks import check_known, check_nonnegative
+from decoupled_wd._base.checks import check_nonnegative, check_scalar_or_schedule
 from decoupled_wd._base.leaves import dtype_of, is_inexact
 from decoupled_wd._base.paths import broadcast_leaves
-from decoupled_wd._base.types import Nested, Number, PyTree
+from decoupled_wd._base.types import Nested, Number, PyTree, ScalarOrSchedule
+from decoupled_wd.masks._numbers import as_leaf, is_known, is_off, larger, shown, smaller, times
 
 
 class Match(NamedTuple):
     """What a mask says of one leaf.
 
-    That is its multiplier m, the rule that gave it, and what makes it doubtful.
+    That is its multiplier m (a float, a traced number, or a schedule), the rule that gave it, and
+    what makes it doubtful.
     """
 
-    multiplier: float
+    multiplier: Number
     rule: str
     doubt: str = ""
 
@@ -70,12 +73,10 @@ class Mask:
         """Return ``1 − m``, where all multipliers are 0 or 1."""
         return Mask(_opposite, (self,))
 
-    def __mul__(self, factor: Number) -> Mask:
-        """Multiply each multiplier by `factor`."""
+    def __mul__(self, factor: ScalarOrSchedule | Mask) -> Mask:
+        """Multiply each multiplier by a number, a schedule, or that of another mask."""
         if isinstance(factor, Mask):
-            raise TypeError(
-                f"a mask is multiplied by a number, got {factor!r}; combine two masks with & or |"
-            )
+            return Mask(_product, (self, factor))
         return Mask(_scaled, (as_multiplier("the factor of a mask", factor), self))
 
     __rmul__ = __mul__
@@ -97,15 +98,17 @@ class Mask:
 MaskLike: TypeAlias = Mask | Callable[[PyTree], PyTree] | Nested | bool | None
 
 
-def as_multiplier(name: str, value: Number) -> float:
-    """Turn a boolean or a number into a float.
+def as_multiplier(name: str, value: Number) -> Number:
+    """Turn a boolean or a number into a float; leave a traced number and a schedule.
 
     A string would be true as well, so it is refused.
     """
-    check_known(name, value, "trace the weight decay, which it multiplies")
+    if callable(value):
+        check_scalar_or_schedule(name, value)
+        return as_leaf(value)
     if getattr(value, "ndim", 0) != 0 or not jnp.issubdtype(dtype_of(value), jnp.bool_):
         check_nonnegative(name, value, "use False or 0 for no decay")
-    return float(value)
+    return value if isinstance(value, jax.core.Tracer) else float(value)
 
 
 def find(mask: MaskLike, tree: Tree) -> list[Match]:
@@ -114,11 +117,16 @@ def find(mask: MaskLike, tree: Tree) -> list[Match]:
     if isinstance(mask, Mask):
         return mask.policy(tree, *mask.arguments, **dict(mask.options))
     _check_called(mask)
-    if callable(mask):
+    if callable(mask) and not _is_tree_like(mask, tree.params):
         # a callable may return a mask as well as a tree
         made, rule = _called(mask, tree.params), f"{_text(mask)}(params)"
         return find(made, tree) if isinstance(made, Mask) else _given(made, tree, rule)
     return _given(True if mask is None else mask, tree, "mask tree")
+
+
+def _is_tree_like(mask: object, params: optax.Params) -> bool:
+    """Tell a tree that can be called, as Equinox's modules can, from a function of the params."""
+    return type(mask) is type(params) and not jax.tree_util.all_leaves([mask])
 
 
 def _called(mask: Callable[[optax.Params], PyTree], params: optax.Params) -> PyTree:
@@ -141,43 +149,55 @@ def _given(values: PyTree, tree: Tree, rule: str) -> list[Match]:
 
 
 def _both(tree: Tree, left: MaskLike, right: MaskLike) -> list[Match]:
-    def smaller(a: Match, b: Match) -> Match:
-        least = min(a.multiplier, b.multiplier)
-        return Match(least, _joint_rule("&", a, b), (a.doubt or b.doubt) if least else "")
+    def match(a: Match, b: Match) -> Match:
+        least = smaller(a.multiplier, b.multiplier)
+        return Match(least, _joint_rule("&", a, b), "" if is_off(least) else a.doubt or b.doubt)
 
-    return list(map(smaller, find(left, tree), find(right, tree)))
+    return list(map(match, find(left, tree), find(right, tree)))
 
 
 def _either(tree: Tree, left: MaskLike, right: MaskLike) -> list[Match]:
-    def larger(a: Match, b: Match) -> Match:
+    def match(a: Match, b: Match) -> Match:
+        rule, most = _joint_rule("|", a, b), larger(a.multiplier, b.multiplier)
+        if not is_known(most):
+            return Match(most, rule, a.doubt or b.doubt)
         first, second = (a, b) if a.multiplier > b.multiplier else (b, a)
         # a doubt counts only where it decides the multiplier
         tie = first.multiplier == second.multiplier
-        doubt = first.doubt and (second.doubt if tie else first.doubt)
-        return Match(first.multiplier, _joint_rule("|", a, b), doubt)
+        return Match(most, rule, first.doubt and (second.doubt if tie else first.doubt))
 
-    return list(map(larger, find(left, tree), find(right, tree)))
+    return list(map(match, find(left, tree), find(right, tree)))
 
 
 def _opposite(tree: Tree, mask: MaskLike) -> list[Match]:
     found = find(mask, tree)
     for (path, _), match in zip(tree.leaves, found, strict=True):
-        if match.multiplier not in (0, 1):
+        if not is_known(match.multiplier) or match.multiplier not in (0, 1):
             raise ValueError(
-                f"~ turns 1 into 0 and 0 into 1, and {_text(mask, '~')} is {match.multiplier:g} at "
-                f"{path!r}; name the multipliers with masks.matching"
+                f"~ turns 1 into 0 and 0 into 1, and {_text(mask, '~')} is "
+                f"{shown(match.multiplier)} at {path!r}; name the multipliers with masks.matching"
             )
     return [Match(1 - match.multiplier, f"~{_inside(match.rule)}") for match in found]
 
 
-def _scaled(tree: Tree, factor: float, mask: MaskLike) -> list[Match]:
+def _product(tree: Tree, left: MaskLike, right: MaskLike) -> list[Match]:
+    def match(a: Match, b: Match) -> Match:
+        both = times(a.multiplier, b.multiplier)
+        return Match(both, _joint_rule("*", a, b), "" if is_off(both) else a.doubt or b.doubt)
+
+    return list(map(match, find(left, tree), find(right, tree)))
+
+
+def _scaled(tree: Tree, factor: Number, mask: MaskLike) -> list[Match]:
     return [
-        Match(factor * m, f"{factor:g} * {_inside(rule)}", doubt if factor else "")
+        Match(
+            times(factor, m), f"{shown(factor)} * {_inside(rule)}", "" if is_off(factor) else doubt
+        )
         for m, rule, doubt in find(mask, tree)
     ]
 
 
-_SIGNS = {_both: "&", _either: "|", _opposite: "~", _scaled: "*"}
+_SIGNS = {_both: "&", _either: "|", _opposite: "~", _product: "*", _scaled: "*"}
 
 
 def _operand(mask: MaskLike) -> MaskLike:
@@ -207,6 +227,8 @@ def _text(value: object, around: str | None = None) -> str:
     if isinstance(value, Mask):
         sign = _SIGNS.get(value.policy)
         return f"({value!r})" if around and sign not in (None, "~", around) else repr(value)
+    if isinstance(value, tuple) and any(map(callable, value)):
+        return f"({', '.join(map(_text, value))})"
     # Never a repr, which may hold an address.
     return getattr(value, "__name__", type(value).__name__) if callable(value) else repr(value)
 

@@ -11,12 +11,14 @@ from decoupled_wd._base.leaves import is_absent, is_inexact, kind_of
 from decoupled_wd._base.paths import named_leaves, some
 from decoupled_wd._base.types import PyTree, PyTreeDef
 from decoupled_wd.masks._mask import MaskLike, Match, Tree, find
+from decoupled_wd.masks._numbers import is_off
 
 
 def multipliers(mask: MaskLike, params: optax.Params) -> PyTree:
     """Return the multiplier of each leaf, in the structure of `params`.
 
-    Leaves that are not floating point get 0 whatever the mask says.
+    Leaves that are not floating point get 0 whatever the mask says. The others get a float, or the
+    traced number or schedule that the mask was given.
 
     Raises:
       ValueError: the mask has another structure than `params`, a negative or non-finite multiplier,
@@ -54,7 +56,7 @@ def matches(mask: MaskLike, params: optax.Params) -> list[tuple[str, PyTree, Mat
     ]
     # a mask that selects nothing is a wrong name, and would be silent
     parameters = [path for path, leaf, _ in rows if is_inexact(leaf)]
-    if parameters and not any(match.multiplier for *_, match in rows):
+    if parameters and all(is_off(match.multiplier) for *_, match in rows):
         raise ValueError(
             f"mask selects no parameter of {some(parameters)}; use a weight decay of 0 for no decay"
         )
@@ -66,4 +68,6 @@ def select(tree: PyTree, multipliers: PyTree) -> PyTree:
 
     In their place there is an ``optax.MaskedNode()``.
     """
-    return jax.tree.map(lambda m, leaf: leaf if m else optax.MaskedNode(), multipliers, tree)
+    return jax.tree.map(
+        lambda m, leaf: optax.MaskedNode() if is_off(m) else leaf, multipliers, tree
+    )

@@ -11,8 +11,9 @@ from typing import TypeAlias
 
 from decoupled_wd._base.paths import some
 from decoupled_wd._base.types import Number
+from decoupled_wd.masks._numbers import same
 
-Rules: TypeAlias = Sequence[tuple[str, float]]
+Rules: TypeAlias = Sequence[tuple[str, Number]]
 
 
 def check_rule(rule: object) -> tuple[str, Number]:
@@ -38,7 +39,7 @@ def check_rule(rule: object) -> tuple[str, Number]:
     return pattern, multiplier
 
 
-def first_match(path: str, rules: Rules) -> tuple[str, float] | None:
+def first_match(path: str, rules: Rules) -> tuple[str, Number] | None:
     """Return the first rule whose pattern matches the whole path."""
     return next((rule for rule in rules if re.fullmatch(rule[0], path)), None)
 
@@ -87,7 +88,7 @@ def check_effect(paths: Sequence[str], rules: Rules) -> None:
         for earlier, other in rules[:index]:
             # one earlier rule that says the same is no error, nor is a last catch-all
             hidden = all(re.fullmatch(earlier, path) for path in hits)
-            if hidden and other != multiplier and len(hits) < len(paths):
+            if hidden and not same(other, multiplier) and len(hits) < len(paths):
                 raise ValueError(
                     f"pattern {pattern!r} has no effect: {earlier!r} comes first and matches all "
                     f"of {some(hits)}; put the narrower pattern first, or remove the rule"

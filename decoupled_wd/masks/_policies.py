@@ -60,7 +60,7 @@ def matrices(*, stacked_axes: int = 0) -> Mask:
 
     Source: common practice since Goyal et al., arXiv 1706.02677, section 5.1.
     """
-    return Mask(_matrices, options=(("stacked_axes", _check_stacked(stacked_axes)),))
+    return Mask(_matrices, options=(("stacked_axes", check_stacked(stacked_axes)),))
 
 
 def without(*kinds: str, stacked_axes: int = 0) -> Mask:
@@ -106,7 +106,7 @@ def without(*kinds: str, stacked_axes: int = 0) -> Mask:
     if unknown or not kinds:
         got = f"got {unknown[0]!r}" if unknown else "got none"
         raise ValueError(f"kinds must be among {list(KINDS)}, {got}; for other names use matching")
-    return Mask(_without, kinds, (("stacked_axes", _check_stacked(stacked_axes)),))
+    return Mask(_without, kinds, (("stacked_axes", check_stacked(stacked_axes)),))
 
 
 def matching(*rules: tuple[str, float]) -> Mask:
@@ -147,12 +147,12 @@ def _everything(tree: Tree) -> list[Match]:
 
 
 def _matrices(tree: Tree, stacked_axes: int) -> list[Match]:
-    reasons = [why_no_matrix(path, _shape(leaf)[stacked_axes:]) for path, leaf in tree.leaves]
+    reasons = [why_no_matrix(path, shape_of(leaf)[stacked_axes:]) for path, leaf in tree.leaves]
     return [Match(0.0, reason) if reason else Match(1.0, "matrix") for reason in reasons]
 
 
 def _without(tree: Tree, *kinds: str, stacked_axes: int) -> list[Match]:
-    rows = [(path, leaf, len(_shape(leaf)[stacked_axes:])) for path, leaf in tree.leaves]
+    rows = [(path, leaf, len(shape_of(leaf)[stacked_axes:])) for path, leaf in tree.leaves]
     named = [(path, axes) for path, leaf, axes in rows if is_inexact(leaf)]
     # optax.flatten has made one array of all weights
     if any(not path for path, _ in named):
@@ -188,12 +188,12 @@ def _hides(tree: Tree) -> bool:
     return any(isinstance(leaf, optax.MaskedNode) for _, leaf in tree.leaves)
 
 
-def _check_stacked(stacked_axes: Number) -> int:
+def check_stacked(stacked_axes: Number) -> int:
     check_nonnegative("stacked_axes", stacked_axes)
     if stacked_axes != int(stacked_axes):
         raise ValueError(f"stacked_axes must be whole, got {stacked_axes}; it counts axes")
     return int(stacked_axes)
 
 
-def _shape(leaf: PyTree) -> tuple[int, ...]:
+def shape_of(leaf: PyTree) -> tuple[int, ...]:
     return tuple(getattr(leaf, "shape", ()))
