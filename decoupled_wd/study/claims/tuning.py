@@ -109,7 +109,9 @@ def chosen(found: xr.Dataset) -> xr.Dataset:
     """Returns the best trial of each search, over ``seed``, with its hyperparameters."""
     if "seed" not in found.dims:
         numbers = np.unique(found["seed"])
-        searches = [found.isel(trial=found["seed"].values == n).drop_vars("seed") for n in numbers]
+        # by their labels trials of two searches are not alike, and by their places they are
+        listed = found.drop_vars(["seed", "trial"])
+        searches = [listed.isel(trial=found["seed"].values == n) for n in numbers]
         found = xr.concat(searches, xr.DataArray(numbers, dims="seed", name="seed"))
     cost = found["validation_error"].transpose("trial", "seed").fillna(np.inf)
     return found.isel(trial=xr.DataArray(cost.values.argmin(axis=0), dims="seed"))
