@@ -107,6 +107,8 @@ class Budget:
                         for value, one in tasks.items()
                     ],
                     xr.DataArray([one.steps for one in tasks.values()], dims="steps"),
+                    # each budget has λ of its own, even where they are the same
+                    coords=["weight_decay"],
                 )
                 rows += [
                     Row(varied, tasks, name, rate, errors.sel(learning_rate=rate, drop=True))
