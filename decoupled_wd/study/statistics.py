@@ -162,6 +162,9 @@ def valley_slope(
         tolerance: points of error above the least that still count as near it.
         width: of the bell, in units of y; by default 0.7 octaves, where y is a natural logarithm.
 
+    Returns:
+        The slope dy*/dx, or NaN if all of a row diverged.
+
     Examples:
         >>> x, y = np.arange(4.0), np.linspace(-6, 4, 21)
         >>> round(valley_slope((y + x[:, None]) ** 2, x, y, tolerance=1.0), 3)
@@ -171,6 +174,8 @@ def valley_slope(
     the one with the least error at equal training.
     """
     rows = np.asarray(error, float)
+    if np.isnan(rows).all(axis=1).any():
+        return np.nan
     every = np.broadcast_to(np.asarray(y, float), rows.shape)
     middles = [_middle(at, row, tolerance, width) for at, row in zip(every, rows, strict=True)]
     return float(np.polyfit(np.asarray(x, float), middles, 1)[0])

@@ -136,7 +136,9 @@ class Budget:
             tolerance=np.inf,
             drop_edge=False,
         )
-        points = around(best.learning_rate, best.weight_decay)
+        middles = dict(zip(best.learning_rate, best.weight_decay, strict=True))
+        # where all of the pilot diverged, one place is as good as another
+        points = around(rates, [middles.get(rate, self.decays[0]) for rate in rates])
         found = grown(
             run,
             lambda seeds: replace(

@@ -230,7 +230,10 @@ def shares(pair: Mapping[str, Tuned], tolerance: float) -> dict[str, NDArray[np.
     """
     cost = {decay: _by_search(each.found) for decay, each in pair.items()}
     best = np.min([each.min(axis=1) for each in cost.values()], axis=0)[:, None]
-    return {decay: 100 * np.mean(each <= best + tolerance, axis=1) for decay, each in cost.items()}
+    # where every trial of both diverged, no share is known
+    known = np.where(np.isfinite(best), 1.0, np.nan)
+    near = {decay: known * (each <= best + tolerance) for decay, each in cost.items()}
+    return {decay: 100 * each.mean(axis=1) for decay, each in near.items()}
 
 
 def _by_search(found: xr.Dataset) -> NDArray[np.float64]:

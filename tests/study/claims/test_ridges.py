@@ -87,6 +87,19 @@ def test_what_diverged_or_soared_beyond_the_ridge_does_not_move_it():
             np.testing.assert_array_equal(points[name], values)
 
 
+def test_a_setting_that_diverged_with_one_seed_is_no_good_setting():
+    """A second valley, deeper than the first, in which one of two seeds diverges."""
+    ridge, deeper = landscapes.Landscape(0.0, level=1.0), landscapes.Landscape(0.0, level=-2.5, least=30.0)
+    found = pilot(clean(ridge))
+    better = pilot(clean(deeper))["validation_error"]
+    better = better.where(better["seed"] == 0)
+    cells = found["weight_decay"] < MIDDLE.weight_decay * 2.0**-1.5
+    damaged = found.assign(validation_error=found["validation_error"].where(~cells, better))
+    _, decays = octaves_of(along_the_ridge(damaged, TASK.tolerance))
+    _, wanted = octaves_of(along_the_ridge(found, TASK.tolerance))
+    np.testing.assert_allclose(decays[:, 4], wanted[:, 4], atol=0.75)
+
+
 def test_the_order_of_the_axes_does_not_matter():
     found = pilot(clean(landscapes.Landscape(-0.5)))
     turned = found.isel(weight_decay=slice(None, None, -1)).transpose("seed", "weight_decay", ...)
