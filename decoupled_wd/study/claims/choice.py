@@ -102,14 +102,14 @@ class Choice:
 
     def _carried_over(self, run: Run, task: Task, source: xr.Dataset, look: int) -> Tuned:
         """Searches α alone for Adam + L2, each search with the λ that one of momentum chose."""
-        choices = chosen(source)
+        decays = chosen(source)["weight_decay"]
         rates = {"learning_rate": box("Adam", L2)["learning_rate"]}
 
         def training(searches: range) -> Training:
             drawn = [halton(self.trials, search, rates)["learning_rate"] for search in searches]
             points = Points(
                 learning_rate=np.concatenate(drawn),
-                weight_decay=np.repeat(choices["weight_decay"].sel(seed=searches), self.trials),
+                weight_decay=np.repeat(decays.sel(seed=searches).values, self.trials),
                 seed=np.repeat(searches, self.trials),
             )
             return Training(

@@ -120,7 +120,10 @@ def test_every_learning_rate_has_verdicts_of_its_own():
 
     rates = {"SGDW": [0.1, 0.2], "AdamW": [0.01]}
     finding = measured(made_up(errors), {"epochs": (8, 32, 128)}, learning_rates=rates)
-    wheres = [f"toy, linear, epochs, {name}" for name in ("SGDW, α = 0.1", "SGDW, α = 0.2", "AdamW, α = 0.01")]
+    wheres = [
+        f"toy, linear, epochs, {name}"
+        for name in ("SGDW, α = 0.1", "SGDW, α = 0.2", "AdamW, α = 0.01")
+    ]
     assert [line.where for line in finding.verdicts] == [w for w in wheres for _ in range(2)]
     values = [line.estimate.value for line in finding.verdicts[::2]]
     assert values == pytest.approx([0.5, -0.5, 0.5], abs=0.005)

@@ -106,7 +106,9 @@ def test_runs_that_diverged_at_the_highest_rate_do_not_stop_the_study(name):
 @pytest.mark.parametrize("name", EXPERIMENTS)
 def test_equal_sizes_are_one_experiment(name):
     design = EXPERIMENTS[name].design
-    assert type(design)(**{each.name: getattr(design, each.name) for each in fields(design)}) == design
+    assert (
+        type(design)(**{each.name: getattr(design, each.name) for each in fields(design)}) == design
+    )
     with pytest.raises(AttributeError):
         design.looks = (1,)
 

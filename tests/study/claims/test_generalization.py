@@ -110,7 +110,9 @@ def random_runs(seed=0, settings=20, seeds=6):
     chance = np.random.default_rng(seed)
 
     def one(low, high, at):
-        log_loss = np.linspace(low, high, settings)[:, None] + chance.normal(0, 0.02, (settings, seeds))
+        log_loss = np.linspace(low, high, settings)[:, None] + chance.normal(
+            0, 0.02, (settings, seeds)
+        )
         error = at + 2 * log_loss + log_loss**2 + chance.normal(0, 0.3, log_loss.shape)
         return runs(np.exp(log_loss), error)
 
@@ -164,7 +166,9 @@ def test_matched_is_another_least_squares_and_its_interval_a_jackknife(seed, tol
 
 def test_matched_is_exact_where_the_error_is_a_parabola_of_log_loss():
     x = np.linspace(-1, 1, 15)[:, None] + np.zeros(4)
-    first, second = (runs(np.exp(x + s), g + 10 + x + s + 2 * (x + s) ** 2) for s, g in ((0.3, 1.7), (0.0, 0.0)))
+    first, second = (
+        runs(np.exp(x + s), g + 10 + x + s + 2 * (x + s) ** 2) for s, g in ((0.3, 1.7), (0.0, 0.0))
+    )
     found = generalization.matched(first, second, 50.0, 0.95)
     assert found.value == pytest.approx(1.7, abs=1e-9)
     assert found.high - found.low < 1e-9

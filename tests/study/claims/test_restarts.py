@@ -114,7 +114,7 @@ def test_each_seed_is_tuned_by_its_own_last_validation_error():
     chosen = set()
     for seed in range(5):
         cells = [(i, j) for i in range(2) for j in range(2)]
-        best = min(cells, key=lambda cell: validation[(*cell, seed, -1)])  # noqa: B023
+        best = min(cells, key=lambda cell: validation[(*cell, seed, -1)])
         chosen.add(best)
         np.testing.assert_array_equal(curves[seed], test[(*best, seed)])
     assert len(chosen) > 1

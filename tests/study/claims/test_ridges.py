@@ -89,7 +89,10 @@ def test_what_diverged_or_soared_beyond_the_ridge_does_not_move_it():
 
 def test_a_setting_that_diverged_with_one_seed_is_no_good_setting():
     """A second valley, deeper than the first, in which one of two seeds diverges."""
-    ridge, deeper = landscapes.Landscape(0.0, level=1.0), landscapes.Landscape(0.0, level=-2.5, least=30.0)
+    ridge, deeper = (
+        landscapes.Landscape(0.0, level=1.0),
+        landscapes.Landscape(0.0, level=-2.5, least=30.0),
+    )
     found = pilot(clean(ridge))
     better = pilot(clean(deeper))["validation_error"]
     better = better.where(better["seed"] == 0)

@@ -1,5 +1,7 @@
 """Searches and their choices on made-up results, counted by hand, and seeds that are trained once."""
 
+import itertools
+
 import numpy as np
 import pytest
 import xarray as xr
@@ -44,9 +46,7 @@ def test_halton_is_spread_evenly_over_the_logarithms():
     points = halton(36, 5, BOX)
     assert list(points) == list(BOX)
     # of 36 = 4·9 one stands in each of 4 × 9 boxes, in bases 2 and 3
-    shares = [
-        np.log(points[name] / low) / np.log(high / low) for name, (low, high) in BOX.items()
-    ]
+    shares = [np.log(points[name] / low) / np.log(high / low) for name, (low, high) in BOX.items()]
     counts, *_ = np.histogram2d(*shares, [4, 9], [[0, 1], [0, 1]])
     assert (counts == 1).all()
 
@@ -82,7 +82,7 @@ def test_what_grows_is_what_all_seeds_at_once_are(look, listed):
     found = grown(run, training, looks, look, first=PILOTS)
     ends = [PILOTS, *(PILOTS + seeds for seeds in looks[: look + 1])]
     assert [(each.seeds[0], each.seeds[-1] + 1) for each in trainings] == [
-        *zip(ends, ends[1:], strict=False)
+        *itertools.pairwise(ends)
     ]
     whole = made_up(valley)(training(range(PILOTS, ends[-1])))
     for name in ("validation_error", "test_error", "seed"):
@@ -230,13 +230,17 @@ def test_the_axes_are_octaves_around_the_middle():
 def test_real_searches_are_labelled_as_made_up_ones_are():
     """The fake run of these tests against the real one: the same labels, dimensions and dtypes."""
     task = tiny_task()
-    grid = Training(task, ADAMW, {"learning_rate": [0.1], "weight_decay": [0.1, 0.2]}, seeds=range(3, 5))
+    grid = Training(
+        task, ADAMW, {"learning_rate": [0.1], "weight_decay": [0.1, 0.2]}, seeds=range(3, 5)
+    )
     search = search_of(task, ADAMW, BOX, trials=3, searches=range(1, 3), experiment=())
     common = Training(task, ADAMW, Points(learning_rate=[0.1], weight_decay=[0.1]), seeds=range(2))
 
     def zero(training, point):
         shape = point["seed"].shape
-        return {f"{part}": np.zeros(shape) for part in ("train_loss", "validation_error", "test_error")}
+        return {
+            f"{part}": np.zeros(shape) for part in ("train_loss", "validation_error", "test_error")
+        }
 
     for training in (grid, search, common):
         real, fake = runner()(training), made_up(zero)(training)

@@ -73,7 +73,9 @@ def made_up(errors):
             frame = frame.assign_coords(seed=np.asarray(training.seeds))
         every = training.evaluate_every or task.epochs
         epochs = np.arange(every, task.epochs + 1, every)
-        point = dict(zip([*names, "seed"], xr.broadcast(*(frame[n] for n in [*names, "seed"])), strict=True))
+        point = dict(
+            zip([*names, "seed"], xr.broadcast(*(frame[n] for n in [*names, "seed"])), strict=True)
+        )
         dims, shape = point["seed"].dims, point["seed"].shape
         found = errors(training, {name: each.values for name, each in point.items()})
 
