@@ -184,6 +184,8 @@ def test_only_settings_near_the_best_by_validation_take_part():
     assert far.any()
     first["test_error"][far] = -50.0
     assert generalization.matched(first, second, 0.7, 0.95) == wanted
+    # better than all others, but for the seed with which it diverged
+    first["validation_error"][far] = 0.0
     first["validation_error"][far, 0] = np.nan
     assert generalization.matched(first, second, 0.7, 0.95) == wanted
     first["test_error"][~far] = first["test_error"][~far] + 1.0

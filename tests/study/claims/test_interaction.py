@@ -4,9 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+import xarray as xr
+from scipy.stats import ttest_1samp
 from toys import luck, made_up, recorded, tiny
 
 import decoupled_wd as dwd
+from decoupled_wd.study.claims import interaction
 from decoupled_wd.study.claims.generalization import Generalization
 from decoupled_wd.study.claims.interaction import Interaction
 from decoupled_wd.study.claims.optimizers import CONTENDERS
@@ -99,17 +102,28 @@ def test_a_second_look_has_more_seeds_and_a_narrower_interval():
     assert widths[1] < 0.8 * widths[0]
 
 
-def test_a_ridge_that_crosses_level_is_not_less_steep_for_its_seeds_signs():
-    """|slope| of noise about 0 is not 0 on average, and the sign of all seeds together does not flip."""
-    finding = measured(fake(turn=0.2))
-    (line,) = (each for each in finding.verdicts if each.statement.startswith("AdamW"))
-    assert line.verdict == HOLDS
-    error = line.estimate.standard_error
-    # the slopes' own standard errors, as they add up
-    lucky = {n: luck(np.arange(2, 7), sorted(CONTENDERS).index(n)) for n in ("Adam", "AdamW")}
-    sign = np.sign(lucky["AdamW"].mean())
-    each = 0.2 * (-0.5 * lucky["Adam"] - sign * lucky["AdamW"])
-    assert error == pytest.approx(each.std(ddof=1) / np.sqrt(5), rel=0.2)
+class Known:
+    """A valley whose slope is the mean of one number for each seed."""
+
+    def __init__(self, slopes):
+        self.slopes = np.asarray(slopes)
+        self.along = xr.Dataset(coords={"seed": np.arange(len(slopes))})
+
+    def slope(self, drawn):
+        return float(self.slopes[drawn].mean())
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_the_interval_of_flatter_is_students_although_some_seeds_cross_level(sign):
+    """The sign is that of all seeds together: a seed that is left out does not flip it."""
+    steep, flat = np.array([-0.8, -1.2, -0.9, -1.1]), sign * np.array([0.5, -0.3, 0.1, -0.2])
+    mine = {"SGD": steep, "SGDW": flat, "Adam": steep, "AdamW": flat}
+    mine = {name: Known(slopes) for name, slopes in mine.items()}
+    falls, flatter, *_ = interaction.judge({("cosine", dwd.PAPER): mine}, TASK, (2, 4))
+    for line, numbers in ((falls, steep), (flatter, -steep / 2 - sign * flat)):
+        wanted = ttest_1samp(numbers, 0.0).confidence_interval(0.975)
+        np.testing.assert_allclose(line.estimate[1:3], wanted, rtol=1e-9)
+        assert line.estimate.value == pytest.approx(numbers.mean(), rel=1e-12)
 
 
 def test_the_table_has_the_best_point_of_each_contender_and_its_slope():
