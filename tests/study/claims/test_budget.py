@@ -23,8 +23,8 @@ DESIGN = Budget(
 )
 
 
-def pretend(exponent, noise=0.0):
-    """A parabola in log λ whose minimum is at 2^-5.3·steps^exponent, and tests another way than it validates."""
+def pretend(exponent, noise=0.0, apart=0.0):
+    """A parabola in log λ whose minimum is at 2^-5.3·steps^exponent; validation is best so many octaves lower."""
 
     def errors(training, point):
         steps, decay = training.task.steps, point["weight_decay"]
@@ -35,7 +35,7 @@ def pretend(exponent, noise=0.0):
         least = 90 - 5 * np.log(steps)
         return {
             "test_error": least + (np.log(decay) - best - shift) ** 2,
-            "validation_error": least + 2 * np.abs(np.log(decay) - best),
+            "validation_error": least + 2 * np.abs(np.log(decay) - best + apart * np.log(2)),
         }
 
     return made_up(errors)
@@ -90,7 +90,7 @@ def test_each_way_to_vary_the_budget_changes_the_steps_sixteenfold():
 
 
 def test_the_seeds_are_trained_around_the_best_of_the_pilot_by_validation():
-    run, trainings = recorded(pretend(-0.5))
+    run, trainings = recorded(pretend(-0.5, apart=2.0))
     measured(run, {"epochs": (8, 32)}, looks=(2, 5), look=1, learning_rates={"AdamW": [0.01, 0.02]})
     assert [each.seeds for each in trainings] == [
         range(PILOTS),
@@ -98,7 +98,7 @@ def test_the_seeds_are_trained_around_the_best_of_the_pilot_by_validation():
         range(PILOTS + 2, PILOTS + 5),
     ] * 2
     for pilot, *along in (trainings[:3], trainings[3:]):
-        best = 2**-5.3 * (pilot.task.steps / 100) ** -0.5
+        best = 2**-7.3 * (pilot.task.steps / 100) ** -0.5
         for each in along:
             decays = np.reshape(each.space["weight_decay"], (2, len(OFFSETS)))
             rates = np.reshape(each.space["learning_rate"], (2, len(OFFSETS)))
