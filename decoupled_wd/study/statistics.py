@@ -180,11 +180,14 @@ def valleys(
 def line_slope(x: ArrayLike, y: ArrayLike) -> float:
     """Returns the slope of the least-squares line, as of log λ* over log α.
 
+    It is NaN where a y is.
+
     Examples:
         >>> round(line_slope([0.0, 1.0, 2.0], [1.0, 0.5, 0.0]), 6)
         -0.5
     """
-    return float(np.polyfit(np.asarray(x, float), np.asarray(y, float), 1)[0])
+    known = np.isfinite(np.asarray(y, float)).all()
+    return float(np.polyfit(np.asarray(x, float), np.asarray(y, float), 1)[0]) if known else np.nan
 
 
 def top_correlation(

@@ -13,7 +13,7 @@ import xarray as xr
 from landscapes import Landscape, Runs, task
 
 from decoupled_wd.study.claims import generalization
-from decoupled_wd.study.claims.restarts import epochs_to
+from decoupled_wd.study.claims.restarts import epochs_to, smoothed
 from decoupled_wd.study.claims.ridges import OFFSETS, valley
 from decoupled_wd.study.claims.superconvergence import speedup
 from decoupled_wd.study.claims.tuning import difference, mean, tuned
@@ -105,7 +105,7 @@ def of_restart(seeds: int, repeat: int) -> tuple[Estimate, float]:
     at_restart = 60 - 5 * np.log2(12) + chance.normal(0, 0.9, seeds)
 
     def ratio(drawn: np.ndarray) -> float:
-        reached = epochs_to(float(at_restart[drawn].mean()), curve[drawn].mean(0), epochs)
+        reached = epochs_to(float(at_restart[drawn].mean()), smoothed(curve[drawn].mean(0)), epochs)
         return float(np.log2(reached / 30))
 
     return over_seeds(ratio, seeds), float(

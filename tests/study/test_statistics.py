@@ -4,19 +4,28 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.integrate import quad
+from scipy.optimize import brentq
+from scipy.stats import t, ttest_1samp, ttest_rel
 
 from decoupled_wd.study import statistics
 from decoupled_wd.study.statistics import (
     best_cell,
+    line_slope,
+    over_seeds,
     ridge,
-    ridge_slope,
-    summarize,
     top_correlation,
+    valleys,
 )
 
 FIGURE = json.loads((Path(__file__).parents[1] / "data" / "paper_figure2.json").read_text("utf-8"))
 RATES = 2.0 ** np.arange(0, -7, -1)
 DECAYS = 2.0 ** np.arange(-12, 1)
+
+
+def valley_slope(error, x, y, **settings):
+    """The slope of the line through the middles of the valleys."""
+    return line_slope(x, valleys(error, y, **settings))
 
 
 def paper(optimizer):
@@ -168,7 +177,6 @@ def test_a_grid_that_diverged_everywhere_is_all_nan_without_a_warning():
     assert np.isnan(best_cell(error, RATES, DECAYS)).all()
     assert np.isnan(ridge(error, RATES, DECAYS).slope)
     assert ridge(error, RATES, DECAYS).learning_rate.size == 0
-    assert np.isnan(ridge_slope(error, RATES, DECAYS)[1:]).all()
     assert np.isnan(top_correlation(error, RATES, DECAYS))
 
 
@@ -177,50 +185,171 @@ def test_a_grid_too_small_for_a_slope_has_none(shape):
     error = np.arange(np.prod(shape), dtype=float).reshape(shape)
     axes = RATES[: shape[0]], DECAYS[: shape[1]]
     assert np.isnan(ridge(error, *axes).slope)
-    record = summarize("AdamW", error, *axes)
-    assert record["best_error"] == 0
-    assert np.isnan(record["top10_correlation"])
+    assert best_cell(error, *axes).error == 0
 
 
-def test_one_seed_has_no_interval():
-    for error in (valley(-1.0), valley(-1.0)[..., None]):
-        assert np.isnan(ridge_slope(error, RATES, DECAYS)[1:]).all()
+def jackknife(statistic, runs):
+    """The jackknife as astropy.stats.jackknife_stats has it, in NumPy: its bias and standard error."""
+    n = len(runs)
+    without = np.array([statistic(np.delete(runs, i, axis=0)) for i in range(n)])
+    bias = (n - 1) * (without.mean() - statistic(runs))
+    return bias, np.sqrt((n - 1) * np.mean((without - without.mean()) ** 2))
 
 
-def test_the_interval_matches_the_enumeration_of_all_resamples():
-    slopes = (-0.8, -0.5, -0.1)
-    error = np.stack([valley(s) for s in slopes], axis=-1)
-    every = [
-        ridge(error[..., list(p)], RATES, DECAYS, tolerance=100.0).slope
-        for p in itertools.product(range(3), repeat=3)
-    ]
-    found = ridge_slope(error, RATES, DECAYS, tolerance=100.0, level=0.8, resamples=20_000, seed=1)[
-        1:
-    ]
-    np.testing.assert_allclose(found, np.quantile(every, [0.1, 0.9]), atol=1e-9)
+def of(statistic, runs, **options):
+    return over_seeds(lambda drawn: statistic(runs[drawn]), len(runs), **options)
 
 
-def test_the_interval_of_parallel_valleys_is_a_point_and_of_noise_covers_the_truth():
-    same = np.stack([valley(-0.5), valley(-0.5) + 3], axis=-1)
-    np.testing.assert_allclose(ridge_slope(same, RATES, DECAYS)[1:], -0.5, atol=1e-9)
-    noise = np.random.default_rng(0).normal(0, 0.3, (7, 13, 6))
-    low, high = ridge_slope(valley(-0.5)[..., None] + noise, RATES, DECAYS)[1:]
-    assert low < -0.5 < high
-    assert high - low < 1.0
+@pytest.mark.parametrize("level", [0.5, 0.95, 1 - 0.05 / 3])
+@pytest.mark.parametrize("seeds", [2, 5, 8, 32])
+def test_the_interval_of_a_mean_is_students(seeds, level):
+    runs = np.random.default_rng(seeds).normal(40, 0.8, seeds)
+    found = of(np.mean, runs, level=level)
+    error = runs.std(ddof=1) / np.sqrt(seeds)
+    wanted = t.interval(level, seeds - 1, runs.mean(), error)
+    np.testing.assert_allclose([found.low, found.high], wanted, rtol=1e-12)
+    wanted = ttest_1samp(runs, 0.0).confidence_interval(level)
+    np.testing.assert_allclose([found.low, found.high], wanted, rtol=1e-12)
+    assert found.value == runs.mean()
+    assert found.standard_error == pytest.approx(error, rel=1e-10)
+    assert found.seeds == seeds
 
 
-def test_a_wider_level_gives_a_wider_interval_and_the_seed_decides_it():
-    noise = np.random.default_rng(1).normal(0, 0.5, (7, 13, 5))
-    error = valley(-0.5)[..., None] + noise
-    narrow = ridge_slope(error, RATES, DECAYS, level=0.5)[1:]
-    wide = ridge_slope(error, RATES, DECAYS, level=0.95)[1:]
-    assert wide[0] < narrow[0] < narrow[1] < wide[1]
-    assert wide == ridge_slope(error, RATES, DECAYS, level=0.95)[1:]
+@pytest.mark.parametrize("seeds", [2, 5, 8, 32])
+def test_the_interval_of_a_difference_in_pairs_is_students(seeds):
+    ours, theirs = np.random.default_rng(seeds).normal(40, 0.8, (2, seeds))
+    found = over_seeds(lambda drawn: ours[drawn].mean() - theirs[drawn].mean(), seeds)
+    wanted = ttest_rel(ours, theirs).confidence_interval()
+    # the difference of two numbers near 40 has lost their last digits
+    np.testing.assert_allclose([found.low, found.high], wanted, rtol=1e-12, atol=40e-12)
 
 
-def test_resamples_without_a_slope_are_left_out():
-    error = np.stack([valley(-0.5), np.full((7, 13), np.nan)], axis=-1)
-    np.testing.assert_allclose(ridge_slope(error, RATES, DECAYS)[1:], -0.5, atol=1e-9)
+@pytest.mark.parametrize("seeds", [3, 8, 20])
+@pytest.mark.parametrize(
+    "statistic",
+    [lambda runs: np.var(runs), lambda runs: np.exp(runs.mean()), lambda runs: np.corrcoef(runs.T)[0, 1]],
+    ids=["biased variance", "exponential", "correlation"],
+)  # fmt: skip
+def test_the_standard_error_is_that_of_a_jackknife(statistic, seeds):
+    runs = np.random.default_rng(seeds).normal(size=(seeds, 2)) @ np.array([[1.0, 0.5], [0.0, 1.0]])
+    found, (_, error) = of(statistic, runs, level=0.9), jackknife(statistic, runs)
+    assert found.standard_error == pytest.approx(error, rel=1e-10)
+    # around the statistic as it is, which is not corrected for its bias
+    assert found.value == statistic(runs)
+    half = t.ppf(0.95, seeds - 1) * error
+    np.testing.assert_allclose(found[1:3], [found.value - half, found.value + half], rtol=1e-10)
+
+
+def test_the_order_of_the_seeds_does_not_matter():
+    runs = np.random.default_rng(0).normal(size=8)
+    np.testing.assert_allclose(of(np.var, runs), of(np.var, runs[::-1]), rtol=1e-12)
+
+
+def test_what_all_seeds_agree_on_is_a_point():
+    assert of(np.mean, np.full(5, 0.3)) == (0.3, 0.3, 0.3, 0.0, 5)
+
+
+def test_one_seed_or_one_that_diverged_has_no_interval():
+    (value, *interval, seeds) = of(np.mean, np.array([3.0]))
+    assert (value, seeds) == (3.0, 1)
+    assert np.isnan(interval).all()
+    assert np.isnan(of(np.mean, np.array([3.0, np.nan, 4.0]))[:4]).all()
+
+
+@pytest.mark.parametrize("level", [0.0, 1.0, 95, np.nan])
+def test_a_level_is_a_share(level):
+    with pytest.raises(ValueError, match=f"level must be between 0 and 1, got {level}"):
+        of(np.mean, np.arange(3.0), level=level)
+
+
+X, Y = np.arange(5.0), np.linspace(-8, 8, 33)  # half a unit apart
+
+
+def lopsided(u):
+    """Gentle below and steep above, as the study's valleys are."""
+    return 3 * (1 - np.exp(-(np.minimum(u, 0) ** 2))) + 8 * np.maximum(u, 0) ** 2
+
+
+@pytest.mark.parametrize("slope", [-1.0, -0.5, 0.0, 0.5])
+@pytest.mark.parametrize("shape", [np.square, lopsided], ids=["parabola", "lopsided"])
+def test_parallel_valleys_have_the_slope_of_their_shift(shape, slope):
+    """Each row is the first one moved by slope·x, a whole number of points."""
+    found = valley_slope(40 + shape(Y - slope * X[:, None]), X, Y, tolerance=1.0)
+    assert found == pytest.approx(slope, abs=2e-3)
+
+
+@pytest.mark.parametrize("slope", [-1.37, -0.31, 0.0, 0.77])
+def test_where_the_points_move_with_the_valley_its_slope_is_exact(slope):
+    at = slope * X[:, None] + Y
+    found = valley_slope(lopsided(at - slope * X[:, None] - 0.3), X, at, tolerance=1.0)
+    assert found == pytest.approx(slope, abs=1e-9)
+
+
+def middle(error, tolerance, width):
+    """The fixed point of the mean shift, by quadrature and by a search for a root."""
+
+    def moved(center):
+        def weight(y):
+            return np.exp(-4 * error(y) / tolerance - ((y - center) / width) ** 2 / 2)
+
+        top, total = (
+            quad(f, -8, 8, points=[0.0, center])[0] for f in (lambda y: y * weight(y), weight)
+        )
+        return top / total - center
+
+    return brentq(moved, -3, 3)
+
+
+@pytest.mark.parametrize(("tolerance", "width"), [(1.0, 0.5), (2.5, 0.5), (1.0, 1.0)])
+def test_the_middle_of_a_lopsided_valley_is_the_fixed_point_of_its_mean_shift(tolerance, width):
+    """The first row is symmetric about 0, so the slope over one unit of x is the other's middle."""
+    y = np.linspace(-8, 8, 129)
+    rows = np.stack([y**2, lopsided(y)])
+    found = valley_slope(rows, [0, 1], y, tolerance=tolerance, width=width)
+    assert found == pytest.approx(middle(lopsided, tolerance, width), abs=1e-3)
+    assert found < -0.02
+
+
+def test_it_matters_neither_how_far_nor_how_finely_y_was_measured():
+    def found(y):
+        return valley_slope(lopsided(y + 0.6 * X[:, None]), X, y, tolerance=1.0)
+
+    assert found(np.linspace(-6, 4, 41)) == pytest.approx(found(np.linspace(-8, 8, 65)), abs=1e-3)
+    assert found(np.linspace(-8, 8, 33)) == pytest.approx(found(np.linspace(-8, 8, 129)), abs=0.01)
+
+
+def test_units_and_places_of_a_valley():
+    error = (Y + 0.6 * X[:, None]) ** 2
+    found = valley_slope(error, X, Y, tolerance=1.0, width=0.5)
+    assert valley_slope(error + 30, X, Y, tolerance=1.0, width=0.5) == pytest.approx(found)
+    assert valley_slope(9 * error, X, Y, tolerance=9.0, width=0.5) == pytest.approx(found)
+    assert valley_slope(error, X + 7, Y + 7, tolerance=1.0, width=0.5) == pytest.approx(found)
+    assert valley_slope(error, X, 3 * Y, tolerance=1.0, width=1.5) == pytest.approx(3 * found)
+    assert valley_slope(error[::-1], X[::-1], Y, tolerance=1.0, width=0.5) == pytest.approx(found)
+
+
+def test_what_diverged_far_from_the_valley_is_as_good_as_high():
+    error = np.minimum(lopsided(Y + 0.5 * X[:, None]), 50.0)
+    broken = np.where(error >= 50, np.nan, error)
+    assert np.isnan(broken).any(axis=1).all()
+    wanted = valley_slope(error, X, Y, tolerance=1.0)
+    assert valley_slope(broken, X, Y, tolerance=1.0) == pytest.approx(wanted, abs=1e-12)
+    assert valley_slope(np.where(error >= 50, 1e6, error), X, Y, tolerance=1.0) == pytest.approx(
+        wanted, abs=1e-12
+    )
+
+
+def test_noise_averages_out_of_a_slope():
+    """As many seeds, as much nearer to the truth: the lowest point alone would not get there."""
+    at = -0.9 * X[:, None] + np.linspace(-3, 3, 17)
+    chance = np.random.default_rng(0)
+    clean = (at + 0.9 * X[:, None]) ** 2
+    noisy = clean[..., None] + chance.normal(0, 0.75, (*clean.shape, 64))
+    found = over_seeds(
+        lambda drawn: valley_slope(noisy[..., drawn].mean(-1), X, at, tolerance=2.5), 64
+    )
+    assert found.low < -0.9 < found.high
+    assert found.high - found.low < 0.2
 
 
 @pytest.mark.parametrize(("sign", "expected"), [(-1, -1.0), (1, 1.0)])
@@ -242,26 +371,6 @@ def test_cells_that_divergence_has_left_too_few_have_no_correlation():
     assert np.isfinite(top_correlation(error, RATES, DECAYS, cells=3))
 
 
-def test_summarize_has_the_columns_of_the_table():
-    error, rates, decays = paper("Adam")
-    runs = error[..., None] + np.random.default_rng(0).normal(0, 0.1, (11, 11, 3))
-    record = summarize("Adam", runs, rates, decays, tolerance=1.5, level=0.5)
-    low, high = ridge_slope(runs, rates, decays, tolerance=1.5, level=0.5)[1:]
-    best = best_cell(runs, rates, decays)
-    assert record == {
-        "optimizer": "Adam",
-        "best_error": best.error,
-        "learning_rate": best.learning_rate,
-        "weight_decay": best.weight_decay,
-        "ridge_slope": ridge(runs, rates, decays, tolerance=1.5).slope,
-        "ridge_slope_low": low,
-        "ridge_slope_high": high,
-        "top10_correlation": top_correlation(runs, rates, decays),
-    }
-    assert low < high
-    assert json.loads(json.dumps(record)) == record
-
-
 @pytest.mark.parametrize(
     ("error", "rates", "decays", "message"),
     [
@@ -277,7 +386,7 @@ def test_summarize_has_the_columns_of_the_table():
         (np.ones((1, 2)), [0.1], [np.nan, 1.0], "weight_decay must be .* finite"),
     ],
 )
-@pytest.mark.parametrize("statistic", ["ridge", "ridge_slope", "top_correlation", "best_cell"])
+@pytest.mark.parametrize("statistic", ["ridge", "top_correlation", "best_cell"])
 def test_bad_grids_are_met_at_the_door(statistic, error, rates, decays, message):
     with pytest.raises(ValueError, match=message):
         getattr(statistics, statistic)(error, rates, decays)
@@ -288,8 +397,6 @@ def test_bad_grids_are_met_at_the_door(statistic, error, rates, decays, message)
     [
         (ridge, {"tolerance": -1.0}, "tolerance must be >= 0 points, got -1.0"),
         (ridge, {"tolerance": np.nan}, "tolerance"),
-        (ridge_slope, {"level": 95}, "level must be between 0 and 1, got 95"),
-        (ridge_slope, {"resamples": 0}, "resamples must be at least 1, got 0"),
         (top_correlation, {"cells": 92}, "cells must be between 2 and 91.*got 92"),
         (top_correlation, {"cells": 1}, "cells must be between 2 and 91.*got 1"),
     ],

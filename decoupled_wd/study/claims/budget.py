@@ -107,6 +107,8 @@ class Budget:
                         for value, one in tasks.items()
                     ],
                     xr.DataArray([one.steps for one in tasks.values()], dims="steps"),
+                    # each budget has λ of its own, even where they are the same
+                    coords=["weight_decay"],
                 )
                 rows += [
                     Row(varied, tasks, name, rate, errors.sel(learning_rate=rate, drop=True))
@@ -134,7 +136,9 @@ class Budget:
             tolerance=np.inf,
             drop_edge=False,
         )
-        points = around(best.learning_rate, best.weight_decay)
+        middles = dict(zip(best.learning_rate, best.weight_decay, strict=True))
+        # where all of the pilot diverged, one place is as good as another
+        points = around(rates, [middles.get(rate, self.decays[0]) for rate in rates])
         found = grown(
             run,
             lambda seeds: replace(

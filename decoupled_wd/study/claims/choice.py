@@ -102,14 +102,14 @@ class Choice:
 
     def _carried_over(self, run: Run, task: Task, source: xr.Dataset, look: int) -> Tuned:
         """Searches α alone for Adam + L2, each search with the λ that one of momentum chose."""
-        choices = chosen(source)
+        decays = chosen(source)["weight_decay"]
         rates = {"learning_rate": box("Adam", L2)["learning_rate"]}
 
         def training(searches: range) -> Training:
             drawn = [halton(self.trials, search, rates)["learning_rate"] for search in searches]
             points = Points(
                 learning_rate=np.concatenate(drawn),
-                weight_decay=np.repeat(choices["weight_decay"].sel(seed=searches), self.trials),
+                weight_decay=np.repeat(decays.sel(seed=searches).values, self.trials),
                 seed=np.repeat(searches, self.trials),
             )
             return Training(
@@ -230,7 +230,10 @@ def shares(pair: Mapping[str, Tuned], tolerance: float) -> dict[str, NDArray[np.
     """
     cost = {decay: _by_search(each.found) for decay, each in pair.items()}
     best = np.min([each.min(axis=1) for each in cost.values()], axis=0)[:, None]
-    return {decay: 100 * np.mean(each <= best + tolerance, axis=1) for decay, each in cost.items()}
+    # where every trial of both diverged, no share is known
+    known = np.where(np.isfinite(best), 1.0, np.nan)
+    near = {decay: known * (each <= best + tolerance) for decay, each in cost.items()}
+    return {decay: 100 * each.mean(axis=1) for decay, each in near.items()}
 
 
 def _by_search(found: xr.Dataset) -> NDArray[np.float64]:

@@ -10,6 +10,7 @@ import numpy as np
 import optax
 import xarray as xr
 from numpy.typing import NDArray
+from scipy.signal import savgol_filter  # type: ignore[import-untyped]
 
 from decoupled_wd import adamwr, sgdwr
 from decoupled_wd.study.claims.drawings import Drawing, Lines
@@ -178,7 +179,9 @@ def judge(
         return anytime(error, epochs)
 
     def speed_up(end: int) -> Estimate:
-        return over(lambda a, b: np.log2(epochs_to(float(a[epochs == end][0]), b, epochs) / end))
+        return over(
+            lambda a, b: np.log2(epochs_to(float(a[epochs == end][0]), smoothed(b), epochs) / end)
+        )
 
     return [
         Verdict(
@@ -260,6 +263,16 @@ def anytime(error: NDArray[np.float64], epochs: NDArray[np.int64]) -> NDArray[np
     """
     time = np.log(epochs)
     return np.asarray(np.trapezoid(error, time) / np.ptp(time))
+
+
+def smoothed(error: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Smooths a curve by parabolas through seven neighbours.
+
+    The first time at which a noisy curve is low enough is a lucky one; and it moves in jumps.
+
+    Source: Savitzky & Golay 1964.
+    """
+    return np.asarray(savgol_filter(error, 7, 2)) if len(error) >= 7 else error
 
 
 def epochs_to(target: float, error: NDArray[np.float64], epochs: NDArray[np.int64]) -> float:

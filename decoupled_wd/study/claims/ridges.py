@@ -78,13 +78,14 @@ def along_the_ridge(pilot: xr.Dataset, tolerance: float) -> Points:
     over `ROWS` neighbouring α. All rows decide together, since few seeds are noisy; they do so on
     validation data.
     """
-    error = pilot["validation_error"].mean("seed").sortby(["learning_rate", "weight_decay"])
+    error = pilot["validation_error"].mean("seed", skipna=False)
+    error = error.sortby(["learning_rate", "weight_decay"])
     error = error.sel(weight_decay=error["weight_decay"] > 0)
     error = error.transpose("learning_rate", "weight_decay")
     rates, decays = (np.log2(error[name].values) for name in ("learning_rate", "weight_decay"))
     # beyond the ridge the error soars or the run diverges: how far says nothing of where it is
-    cost = error.values
-    near = np.fmin(cost, np.nanmin(cost, axis=1, keepdims=True) + tolerance)
+    cost = np.nan_to_num(error.values, nan=np.inf)
+    near = np.fmin(cost, cost.min(axis=1, keepdims=True) + tolerance)
     slopes, middles = np.meshgrid(SLOPES, np.arange(decays[0], decays[-1], 0.25))
     found = []
     for first in range(len(rates) - ROWS + 1):

@@ -166,7 +166,8 @@ def speedup(slow: xr.DataArray, fast: xr.DataArray, level: float) -> Estimate:
 
     Both curves, error over the logarithm of the epochs, are fitted by parabolas that differ by a
     shift down alone; over the slope of the chord that shift is one along the epochs. It takes all
-    epochs into account, and has no case in which an error is never reached.
+    epochs into account, and has no case in which an error is never reached. It is NaN where the
+    error does not fall.
 
     Source: the parallel-line assay, Finney, Statistical Method in Biological Assay, 1978.
     """
@@ -175,6 +176,6 @@ def speedup(slow: xr.DataArray, fast: xr.DataArray, level: float) -> Estimate:
     def shift(drawn: NDArray[np.intp]) -> float:
         ours, theirs = (each.values[drawn].mean(axis=0) for each in (fast, slow))
         chord = ((ours + theirs)[-1] - (ours + theirs)[0]) / 2 / (doses[-1] - doses[0])
-        return float(np.mean(theirs - ours) / -chord)
+        return float(np.mean(theirs - ours) / -chord) if chord < 0 else np.nan
 
     return over_seeds(shift, slow.sizes["seed"], level=level)

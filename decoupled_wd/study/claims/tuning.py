@@ -116,7 +116,9 @@ def chosen(found: xr.Dataset, seeds_each: int = 1) -> xr.Dataset:
     """
     if "seed" not in found.dims:
         numbers = np.unique(found["seed"])
-        searches = [found.isel(trial=found["seed"].values == n).drop_vars("seed") for n in numbers]
+        # by their labels trials of two searches are not alike, and by their places they are
+        listed = found.drop_vars(["seed", "trial"])
+        searches = [listed.isel(trial=found["seed"].values == n) for n in numbers]
         found = xr.concat(searches, xr.DataArray(numbers, dims="seed", name="seed"))
     numbers = found["seed"].values[::seeds_each]
     apart = found.drop_vars("seed").coarsen(seed=seeds_each).construct(seed=("seed", "each"))

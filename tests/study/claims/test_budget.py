@@ -5,135 +5,170 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import xarray as xr
-from toys import tiny
+from toys import every_run, luck, made_up, recorded, tiny
 
 from decoupled_wd.study.claims import budget
-from decoupled_wd.study.claims.budget import Budget
-from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, UNDECIDED
+from decoupled_wd.study.claims.budget import PILOTS, Budget
+from decoupled_wd.study.claims.ridges import OFFSETS
+from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, SAME, UNDECIDED
 from decoupled_wd.study.figures.draw import draw
-from decoupled_wd.study.tasks.task import Training, runner
+from decoupled_wd.study.tasks.task import runner
 
-RNG = np.random.default_rng(0)
 BUDGETS = {"epochs": (8, 32, 128), "training points": (24, 96, 384), "batch size": (64, 16, 4)}
-
-
-def pretend(exponent, noise=0.0, seen=None):
-    """A parabola in log λ whose minimum is at 2^-5.3·steps^exponent."""
-
-    def run(training):
-        task, space, seeds = training.task, training.space, training.seeds
-        if seen is not None:
-            seen.append(training)
-        decays = np.asarray(space["weight_decay"])
-        best = 2**-5.3 * (task.steps / 100) ** exponent
-        # one shift of the minimum for each run: what seeds do to it
-        shift = RNG.normal(size=seeds) * noise
-        # longer runs are better by far more than `task.tolerance`
-        error = 90 - 5 * np.log(task.steps) + (np.log(decays / best)[:, None] + shift) ** 2
-        return xr.Dataset(
-            {
-                "test_error": (
-                    ("learning_rate", "weight_decay", "seed", "epoch"),
-                    np.stack([error] * len(space["learning_rate"]))[..., None],
-                )
-            },
-            {**space, "seed": np.arange(seeds), "epoch": [task.epochs]},
-        )
-
-    return run
-
-
 DESIGN = Budget(
     budgets=BUDGETS,
     learning_rates={"AdamW": [0.01]},
     decays=2.0 ** np.arange(-14, 1),
-    seeds=5,
+    looks=(5,),
 )
 
 
-def measure(run, budgets=BUDGETS):
-    return replace(DESIGN, budgets=budgets).measure(run, tiny())
+def pretend(exponent, noise=0.0, apart=0.0):
+    """A parabola in log λ whose minimum is at 2^-5.3·steps^exponent; validation is best so many octaves lower."""
+
+    def errors(training, point):
+        steps, decay = training.task.steps, point["weight_decay"]
+        best = np.log(2**-5.3 * (steps / 100) ** exponent)
+        # what seeds do to it, other ones at each budget
+        shift = noise * luck(point["seed"], steps)
+        # longer runs are better by far more than `task.tolerance`
+        least = 90 - 5 * np.log(steps)
+        return {
+            "test_error": least + (np.log(decay) - best - shift) ** 2,
+            "validation_error": least + 2 * np.abs(np.log(decay) - best + apart * np.log(2)),
+        }
+
+    return made_up(errors)
 
 
-def verdicts(exponent, noise=0.0):
-    found = measure(pretend(exponent, noise), {"epochs": BUDGETS["epochs"]}).verdicts
-    return [line.verdict for line in found]
+def measured(run, budgets=BUDGETS, look=0, **sizes):
+    return replace(DESIGN, budgets=budgets, **sizes).measure(run, tiny(), look)
 
 
 @pytest.mark.parametrize(
     ("exponent", "expected"),
-    [(-0.5, [HOLDS, HOLDS]), (-0.1, [HOLDS, FAILS]), (0.0, [FAILS, FAILS]), (0.3, [FAILS, FAILS])],
+    [
+        (-0.5, [HOLDS, HOLDS]),
+        (-0.3, [HOLDS, SAME]),
+        (-0.13, [HOLDS, FAILS]),
+        (0.0, [SAME, FAILS]),
+        (0.3, [FAILS, FAILS]),
+    ],
 )
 def test_the_verdict_follows_the_exponent(exponent, expected):
-    lines = measure(pretend(exponent)).verdicts
+    lines = measured(pretend(exponent)).verdicts
     assert [line.verdict for line in lines] == expected * len(BUDGETS)
-    values = np.array([line.estimate.value for line in lines]).reshape(-1, 2)
-    np.testing.assert_allclose(values[:, 0], exponent, atol=1e-6)
-    np.testing.assert_allclose(values[:, 1], abs(exponent + 0.5) - abs(exponent), atol=1e-6)
+    for line in lines:
+        assert line.estimate.value == pytest.approx(exponent, abs=0.005)
+    # from −¼ on the normalised λ, whose exponent is larger by ½, is the one nearer to 0
+    for line in lines[1::2]:
+        nearer = abs(exponent + 0.5) < abs(exponent)
+        assert nearer == (line.estimate.value < line.bound)
 
 
-def test_with_noise_it_is_undecided():
-    assert verdicts(-0.2, noise=2.0) == [UNDECIDED, UNDECIDED]
+def test_with_noise_it_is_undecided_and_with_more_seeds_less_so():
+    found = [
+        measured(pretend(-0.2, noise=1.0), {"epochs": BUDGETS["epochs"]}, look, looks=(5, 20))
+        for look in (0, 1)
+    ]
+    assert [line.verdict for line in found[0].verdicts] == [UNDECIDED, UNDECIDED]
+    (first, _), (second, _) = (each.verdicts for each in found)
+    assert (first.estimate.seeds, second.estimate.seeds) == (5, 20)
+    assert second.estimate.standard_error < 0.75 * first.estimate.standard_error
 
 
 def test_each_way_to_vary_the_budget_changes_the_steps_sixteenfold():
-    seen = []
-    measure(pretend(-0.5, seen=seen))
-    tasks = [training.task for training in seen]
+    run, trainings = recorded(pretend(-0.5))
+    measured(run)
+    # a pilot and its ridge at each budget
+    tasks = [training.task for training in trainings[::2]]
     sizes = [(len(task.dataset.x_train), len(task.dataset.y_train)) for task in tasks]
     assert sizes == [(384, 384)] * 3 + [(24, 24), (96, 96), (384, 384)] + [(384, 384)] * 3
     steps = np.array([task.steps for task in tasks]).reshape(3, 3)
     np.testing.assert_array_equal(steps / steps[:, :1], [[1, 4, 16]] * 3)
-    assert len({training.place for training in seen}) == 9
+    assert len({training.place for training in trainings}) == 18
+
+
+def test_the_seeds_are_trained_around_the_best_of_the_pilot_by_validation():
+    run, trainings = recorded(pretend(-0.5, apart=2.0))
+    measured(run, {"epochs": (8, 32)}, looks=(2, 5), look=1, learning_rates={"AdamW": [0.01, 0.02]})
+    assert [each.seeds for each in trainings] == [
+        range(PILOTS),
+        range(PILOTS, PILOTS + 2),
+        range(PILOTS + 2, PILOTS + 5),
+    ] * 2
+    for pilot, *along in (trainings[:3], trainings[3:]):
+        best = 2**-7.3 * (pilot.task.steps / 100) ** -0.5
+        for each in along:
+            decays = np.reshape(each.space["weight_decay"], (2, len(OFFSETS)))
+            rates = np.reshape(each.space["learning_rate"], (2, len(OFFSETS)))
+            np.testing.assert_array_equal(rates, [[0.01] * 9, [0.02] * 9])
+            np.testing.assert_allclose(np.diff(np.log2(decays)), 0.5)
+            # the pilot's grid has whole octaves
+            np.testing.assert_allclose(np.log2(decays[:, 4] / best), 0, atol=0.5)
+    runs = [each for training in trainings for each in every_run(training)]
+    assert len(set(runs)) == len(runs)
 
 
 def test_every_learning_rate_has_verdicts_of_its_own():
-    design = Budget(
-        budgets={"epochs": (8, 32, 128)},
-        learning_rates={"SGDW": [0.1, 0.2], "AdamW": [0.01]},
-        seeds=2,
-    )
-    finding = design.measure(pretend(-0.5), tiny())
-    assert len(finding.verdicts) == 6
-    assert len(finding.drawings) == len({line.where for line in finding.verdicts}) == 3
+    def errors(training, point):
+        # the best λ of the second α falls, that of the first rises
+        sign = np.where(point["learning_rate"] == 0.2, -0.5, 0.5)
+        best = 2**-5.3 * (training.task.steps / 100) ** sign
+        error = 40 + np.log(point["weight_decay"] / best) ** 2
+        return {"test_error": error, "validation_error": error}
 
-
-def test_the_statistic_of_the_normalised_decay_is_that_of_its_own_ridge():
-    rows = [
-        pretend(-0.3)(Training(tiny()._replace(epochs=t), None, AXES, seeds=3))["test_error"]
-        for t in BUDGETS["epochs"]
+    rates = {"SGDW": [0.1, 0.2], "AdamW": [0.01]}
+    finding = measured(made_up(errors), {"epochs": (8, 32, 128)}, learning_rates=rates)
+    wheres = [
+        f"toy, linear, epochs, {name}"
+        for name in ("SGDW, α = 0.1", "SGDW, α = 0.2", "AdamW, α = 0.01")
     ]
-    error = xr.concat(
-        [row.isel(learning_rate=0, epoch=0, drop=True) for row in rows],
-        xr.DataArray([tiny()._replace(epochs=t).steps for t in BUDGETS["epochs"]], dims="steps"),
-    )
-    _, nearer = budget.judge(error, "toy")
-    # by hand: the minimum of every row, in units of sqrt(b/(B·T))
-    best = error["weight_decay"].values[error.mean("seed").argmin("weight_decay").values]
-    log_steps = np.log(error["steps"].values)
-    raw, scaled = (
-        np.polyfit(log_steps, np.log(each), 1)[0] for each in (best, best * np.exp(log_steps / 2))
-    )
-    assert nearer.estimate.value == pytest.approx(abs(scaled) - abs(raw), abs=0.1)
+    assert [line.where for line in finding.verdicts] == [w for w in wheres for _ in range(2)]
+    values = [line.estimate.value for line in finding.verdicts[::2]]
+    assert values == pytest.approx([0.5, -0.5, 0.5], abs=0.005)
+    assert list(finding.drawings) == [f"budget {where}" for where in wheres]
 
 
-AXES = {"learning_rate": [0.01], "weight_decay": 2.0 ** np.arange(-14, 1, 0.25)}
+def test_judged_in_a_closed_form_with_students_interval():
+    """Where every seed's own valley moves as a whole, the exponent is the mean of theirs, and so is its interval."""
+    steps = np.array([100, 400, 1600])
+    exponents = -0.4 + 0.05 * luck(np.arange(6))
+    decays = 2.0 ** np.linspace(-12, 0, 49)
+    # λ is measured around each budget's best, and a seed's error is linear where it is all that counts
+    at = np.exp(-0.4 * np.log(steps)[:, None]) * decays
+    away = np.log(at)[..., None] - exponents * np.log(steps)[:, None, None] - np.log(decays[24])
+    error = xr.DataArray(
+        40 + away**2,
+        {"steps": steps, "weight_decay": (("steps", "place"), at)},
+        ("steps", "place", "seed"),
+    )
+    first, second = budget.judge(error, "toy", 2.0, (3, 6))
+    assert first.estimate == second.estimate
+    # the mean of parabolas is a parabola around the mean of their minima
+    assert first.estimate.value == pytest.approx(exponents.mean(), abs=2e-3)
+    wanted = exponents.std(ddof=1) / np.sqrt(6)
+    assert first.estimate.standard_error == pytest.approx(wanted, rel=0.02)
+    assert first.estimate.high - first.estimate.value == pytest.approx(3.1634 * wanted, rel=0.02)
+    assert (first.bound, first.sense, first.margin, first.looks) == (0.0, "<", 0.1, 2)
+    assert (second.bound, second.sense, second.margin, second.looks) == (-0.25, "<", 0.1, 2)
 
 
 def test_in_the_figure_the_minima_coincide_over_the_normalised_decay():
-    drawings = measure(pretend(-0.5), {"epochs": BUDGETS["epochs"]}).drawings
+    drawings = measured(pretend(-0.5), {"epochs": BUDGETS["epochs"]}).drawings
     (panels,) = (draw(drawing).axes for drawing in drawings.values())
     minima = [[c.get_xdata()[c.get_ydata().argmin()] for c in panel.lines] for panel in panels[:2]]
     raw, scaled = np.array(minima)
-    np.testing.assert_allclose(raw / raw[0], [1, 1 / 2, 1 / 4])
-    np.testing.assert_allclose(scaled, scaled[0])
+    # to half an octave, which is how finely they are measured
+    np.testing.assert_allclose(np.log2(raw / raw[0]), [0, -1, -2], atol=0.5)
+    np.testing.assert_allclose(np.log2(scaled / scaled[0]), 0, atol=0.5)
+    np.testing.assert_allclose(raw / scaled, np.sqrt(4 / (384 * np.array(BUDGETS["epochs"]))))
 
 
 def test_another_data_set_takes_the_place_of_the_tasks():
-    seen, other = [], tiny(24).dataset
-    design = replace(DESIGN, budgets={"epochs": (1, 2)}, dataset=lambda: other)
-    design.measure(pretend(-0.5, seen=seen), tiny())
-    assert all(training.task.dataset is other for training in seen)
+    (run, trainings), other = recorded(pretend(-0.5)), tiny(24).dataset
+    measured(run, {"epochs": (1, 2)}, dataset=lambda: other)
+    assert all(training.task.dataset is other for training in trainings)
 
 
 def test_a_tiny_real_run():
@@ -141,8 +176,11 @@ def test_a_tiny_real_run():
         budgets={"epochs": (1, 2)},
         learning_rates={"AdamW": (0.01, 0.02)},
         decays=(0.01, 0.1, 0.5),
-        seeds=2,
+        looks=(2, 3),
     )
-    finding = design.measure(runner(), tiny(24))
-    wheres = [f"toy, linear, epochs, AdamW, α = {rate}" for rate in (0.01, 0.02)]
-    assert [line.where for line in finding.verdicts] == [wheres[0]] * 2 + [wheres[1]] * 2
+    run = runner()
+    for look, seeds in enumerate(design.looks):
+        finding = design.measure(run, tiny(24), look)
+        wheres = [f"toy, linear, epochs, AdamW, α = {rate}" for rate in (0.01, 0.02)]
+        assert [line.where for line in finding.verdicts] == [wheres[0]] * 2 + [wheres[1]] * 2
+        assert all(line.estimate.seeds == seeds for line in finding.verdicts)

@@ -7,63 +7,50 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from toys import STEPS, THETA, gradient, path, results, tiny_task, with_finalists
+import xarray as xr
+from scipy.stats import ttest_1samp
+from toys import STEPS, THETA, gradient, luck, made_up, path, recorded, tiny_task
 
 import decoupled_wd as dwd
-from decoupled_wd.study.claims.choice import Choice, search, share
+from decoupled_wd.study.claims.choice import Choice, Searches, Trained, Tuned, box, judge, shares
 from decoupled_wd.study.claims.optimizers import DECOUPLED, FAMILIES, L2, Decayed
-from decoupled_wd.study.claims.tuning import Trials, halton
+from decoupled_wd.study.claims.tuning import FRESH, chosen, halton
+from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, SAME, UNDECIDED
+from decoupled_wd.study.figures.draw import draw
 from decoupled_wd.study.tasks.task import runner
 
 ADAPTIVE = ("Adam", "AdaGrad")
 FEW = ("SGD", "momentum", *ADAPTIVE)
+CARRIED = "The best λ of momentum is not the best for Adam + L2, even with α tuned anew"
 
 
-def decayed(training):
-    """The optimiser of a training, of all its trials."""
-    make_optimizer = training.make_optimizer
-    return make_optimizer.make_optimizer if isinstance(make_optimizer, Trials) else make_optimizer
-
-
-class Fake:
+def fake(gain=0.0, *, noise=0.0, best=2.0**-6, steep=None):
     """A valley over log λ, for every optimiser with its own floor and its own best λ; α plays no part.
 
-    The test error is one point above the validation error, and 50 below it where λ is at its least:
+    The test error is 50 points below the validation error where that is more than nine points above its least:
     whoever chooses on the test set is found out.
     """
 
-    def __init__(self, gain=0.0, *, noise=0.0, best=None, steep=None):
-        self.gain, self.noise = gain, noise
-        self.best = {"momentum": 2.0**-6, "Adam": 2.0**-2} if best is None else best
-        self.steep = steep or {}
+    def errors(training, point):
+        family, decay = training.make_optimizer.family, training.make_optimizer.decay
+        lowest = best if isinstance(best, float) else best[family]
+        above = (steep or {}).get(decay, 0.1) * np.log2(point["weight_decay"] / lowest) ** 2
+        number = 2 * sorted(FAMILIES).index(family) + (decay == L2)
+        lucky = noise * luck(point["seed"], number)
+        validation = 20 + above - gain * (decay == DECOUPLED and FAMILIES[family].adaptive)
+        test = np.where(above > 9, validation - 50, validation + 1 + lucky)
+        return {"validation_error": validation, "test_error": test}
 
-    def __call__(self, training):
-        space, seeds = training.space, training.seeds
-        family, decay = decayed(training).family, decayed(training).decay
-        if "trial" in space:
-            decays = search(family, decay, len(space["trial"]))["weight_decay"]
-        else:
-            decays = np.broadcast_to(space["weight_decay"], [len(a) for a in space.values()])
-        valley = np.log2(decays / self.best.get(family, 2.0**-5)) ** 2
-        decoupled = decay == DECOUPLED
-        validation = 20 + self.steep.get(decay, 1.0) * valley
-        offsets = np.zeros(seeds)
-        if decoupled and FAMILIES[family].adaptive:
-            validation = validation - validation.min() + 20 - self.gain
-            offsets = self.noise * np.resize([-1, 1], seeds)
-        elif "trial" in space:
-            validation = validation - validation.min() + 20
-        test = np.where(decays == decays.min(), validation - 50, validation + 1)
-        if "trial" not in space:
-            test = validation + 1
-        return results(space, validation, test, offsets)
+    return made_up(errors)
 
 
-def verdicts(fake, trials=16, seeds=2):
+def measured(run, trials=16, looks=(6,), look=0):
     """Of four families."""
-    design = Choice(trials=trials, seeds=seeds, fresh_seeds=4, families=FEW)
-    found = design.measure(with_finalists(fake), tiny_task())
-    return {v.statement: v for v in found.verdicts}
+    return Choice(trials=trials, looks=looks, families=FEW).measure(run, tiny_task(), look)
+
+
+def verdicts(run, **sizes):
+    return {v.statement: v for v in measured(run, **sizes).verdicts}
 
 
 def gains(found):
@@ -76,82 +63,207 @@ def gains(found):
 @pytest.mark.parametrize(
     ("gain", "noise", "expected"),
     [
-        (2.0, 0.0, "holds"),
-        (0.0, 0.0, "does not hold"),
-        (-2.0, 0.0, "does not hold"),
-        (0.2, 3.0, "undecided"),
-        (6.0, 1.0, "holds"),
+        (2.0, 0.0, HOLDS),
+        (0.0, 0.0, SAME),
+        (0.3, 0.0, SAME),
+        (-2.0, 0.0, FAILS),
+        (0.2, 3.0, UNDECIDED),
+        (9.0, 1.0, HOLDS),
     ],
 )
 def test_the_gain_of_decoupling(gain, noise, expected):
-    found = gains(verdicts(Fake(gain, noise=noise)))
+    found = gains(verdicts(fake(gain, noise=noise)))
     assert {v.verdict for v in found.values()} == {expected}
-    assert found["Adam"].estimate.value == pytest.approx(gain, abs=1e-9)
+    if not noise:
+        # each search has its own distance from the best λ, of less than 0.1 points
+        assert found["Adam"].estimate.value == pytest.approx(gain, abs=0.1)
+        assert found["Adam"].margin == tiny_task().matters
 
 
 @pytest.mark.parametrize("name", ["SGD", "momentum"])
 def test_sgd_gains_nothing_by_decoupling(name):
     statement = f"Tuned {name} is as good with L2 as decoupled"
-    assert verdicts(Fake(2.0))[statement].verdict == "holds"
+    assert verdicts(fake(2.0))[statement].verdict == HOLDS
 
     def better_decoupled(training):
-        found = Fake()(training)
-        return found - 1.0 if decayed(training).decay == DECOUPLED else found
+        found = fake()(training)
+        return found - 1.0 if training.make_optimizer.decay == DECOUPLED else found
 
-    assert verdicts(better_decoupled)[statement].verdict == "does not hold"
+    assert verdicts(better_decoupled)[statement].verdict == FAILS
 
 
 @pytest.mark.parametrize(
     ("steep", "expected"),
-    [
-        ({L2: 5.0}, "holds"),
-        ({DECOUPLED: 5.0}, "does not hold"),
-    ],
+    [({L2: 5.0}, HOLDS), ({DECOUPLED: 5.0}, FAILS), ({}, SAME)],
 )
 def test_the_wider_valley_is_easier_to_tune(steep, expected):
     # the best λ in the middle of either range, for the valleys to differ in their steepness alone
-    best = dict.fromkeys(FAMILIES, 2.0**-6)
-    found = verdicts(Fake(steep=steep, best=best), trials=64)
-    assert found["Adam is easier to tune decoupled than with L2"].verdict == expected
+    middle = {"SGD": 2.0**-6.5, "momentum": 2.0**-6.5, "Adam": 2.0**-5.5, "AdaGrad": 2.0**-5.5}
+    found = verdicts(fake(steep=steep, best=middle), trials=64)
+    easier = found["Adam is easier to tune decoupled than with L2"]
+    assert easier.verdict == expected
+    assert easier.margin == 5.0
 
 
 def test_near_is_near_the_better_of_the_pair():
-    found = verdicts(Fake(gain=30.0, steep={DECOUPLED: 9.0}), trials=64)
+    found = verdicts(fake(gain=30.0, steep={DECOUPLED: 9.0}), trials=64)
     assert found["Adam is easier to tune decoupled than with L2"].estimate.value > 0
 
 
-def test_share_is_a_count():
-    runs = results({"trial": [0, 1, 2, 3]}, np.zeros(4), [3.0, 4.0, 4.5, np.nan], np.array([-1, 1]))
-    assert share(runs, 3.0, np.arange(2), 1.0) == 50.0
-    assert share(runs, 3.0, np.array([1, 1]), 1.0) == 25.0
+def searched(validation):
+    """The trials of searches, ``[searches, trials]``, one search after the other."""
+    searches, trials = np.shape(validation)
+    seeds = np.repeat(np.arange(1, searches + 1), trials)
+    labels = {"trial": np.tile(np.arange(trials), searches), "seed": ("trial", seeds)}
+    return xr.Dataset({"validation_error": ("trial", np.ravel(validation))}, labels)
 
 
-@pytest.mark.parametrize(("best", "expected"), [(2.0**-2, "holds"), (2.0**-6, "does not hold")])
+def pair(l2, decoupled):
+    return {
+        L2: Tuned(searched(l2), np.zeros(2)),
+        DECOUPLED: Tuned(searched(decoupled), np.zeros(2)),
+    }
+
+
+def test_shares_are_counts_of_each_search_near_the_best_of_both():
+    nan = np.nan
+    found = shares(
+        pair(
+            [[3.0, 4.0, 4.5, nan], [9.0, 9.5, 2.0, 9.0]],
+            [[3.5, 4.0, 9.0, 9.0], [2.5, 3.0, 2.9, 3.1]],
+        ),
+        1.0,
+    )
+    # within a point of 3, and of 2
+    assert found[L2].tolist() == [50.0, 25.0]
+    assert found[DECOUPLED].tolist() == [50.0, 75.0]
+
+
+def test_shares_of_searches_that_diverged():
+    nan = np.nan
+    found = shares(pair([[nan, nan], [nan, nan]], [[1.0, 9.0], [nan, nan]]), 1.0)
+    np.testing.assert_array_equal(found[L2], [0.0, nan])
+    np.testing.assert_array_equal(found[DECOUPLED], [50.0, nan])
+
+
+@pytest.mark.parametrize("scramble", [False, True])
+def test_shares_belong_to_their_search_in_whichever_order_the_trials_stand(scramble):
+    chance = np.random.default_rng(0)
+    both = chance.uniform(0, 5, (2, 6, 10))
+    found = pair(*both)
+    if scramble:
+        order = chance.permutation(60)
+        found = {k: Tuned(v.found.isel(trial=order), v.worth) for k, v in found.items()}
+    got = shares(found, 1.0)
+    for decay, errors in zip((L2, DECOUPLED), both, strict=True):
+        wanted = [100 * np.mean(errors[i] <= both[:, i].min() + 1.0) for i in range(6)]
+        np.testing.assert_allclose(got[decay], wanted)
+
+
+def made_of(worth, carried, validation=None):
+    """What was trained, from what each search is worth, by family and decay."""
+    searches: Searches = {
+        family: {
+            decay: Tuned(
+                searched(np.ones((8, 2)) if validation is None else validation[decay]), each
+            )
+            for decay, each in both.items()
+        }
+        for family, both in worth.items()
+    }
+    return searches, Tuned(searched(np.ones((8, 2))), carried)
+
+
+def test_the_intervals_are_students_over_searches_in_pairs():
+    chance = np.random.default_rng(0)
+    worth = {f: {d: chance.normal(20, 1, 8) for d in (L2, DECOUPLED)} for f in FEW}
+    carried = chance.normal(20, 1, 8)
+    validation = {d: chance.uniform(0, 3, (8, 12)) for d in (L2, DECOUPLED)}
+    lines = judge(Trained(*made_of(worth, carried, validation)), tiny_task(), (4, 8))
+    found = {line.statement: line for line in lines}
+    each = shares(made_of(worth, carried, validation)[0]["Adam"], tiny_task().tolerance)
+    differences = {
+        "Tuned Adam has a lower test error decoupled than with L2": worth["Adam"][L2]
+        - worth["Adam"][DECOUPLED],
+        "Tuned SGD is as good with L2 as decoupled": worth["SGD"][L2] - worth["SGD"][DECOUPLED],
+        "AdamW competes with SGD with momentum and L2": worth["momentum"][L2]
+        - worth["Adam"][DECOUPLED],
+        CARRIED: carried - worth["Adam"][L2],
+        "Adam is easier to tune decoupled than with L2": each[DECOUPLED] - each[L2],
+    }
+    for statement, numbers in differences.items():
+        line = found[statement]
+        wanted = ttest_1samp(numbers, 0.0).confidence_interval(0.975)
+        np.testing.assert_allclose(line.estimate[1:3], wanted, rtol=1e-9, atol=1e-9)
+        assert line.looks == 2
+    assert len(lines) == len(FEW) + len(ADAPTIVE) + 2
+
+
+@pytest.mark.parametrize(("best", "expected"), [(2.0**-2, HOLDS), (2.0**-6, SAME)])
 def test_the_regret_of_a_decay_carried_over(best, expected):
-    found = verdicts(Fake(best={"momentum": 2.0**-6, "Adam": best}), trials=64)
-    statement = "The best λ of momentum is not the best for Adam + L2, even with α tuned anew"
-    regret = found[statement]
+    lowest = dict.fromkeys(FAMILIES, 2.0**-6) | {"Adam": best}
+    regret = verdicts(fake(best=lowest), trials=64)[CARRIED]
     assert regret.verdict == expected
-    assert regret.estimate.value == pytest.approx(np.log2(best / 2.0**-6) ** 2, abs=0.5)
+    assert regret.estimate.value == pytest.approx(0.1 * np.log2(best / 2.0**-6) ** 2, abs=0.1)
 
 
-@pytest.mark.parametrize(("gain", "expected"), [(-0.4, "holds"), (-0.6, "does not hold")])
+@pytest.mark.parametrize(("gain", "expected"), [(-0.3, HOLDS), (-0.7, FAILS), (1.0, HOLDS)])
 def test_adamw_against_momentum(gain, expected):
-    found = verdicts(Fake(gain))
-    assert found["AdamW competes with SGD with momentum"].verdict == expected
+    line = verdicts(fake(gain))["AdamW competes with SGD with momentum and L2"]
+    assert line.verdict == expected
+    assert (line.sense, line.bound, line.margin) == (">", -0.5, 0.0)
 
 
-def test_halton_is_the_radical_inverse_in_logarithms():
-    def inverse(number, base):
-        digits = np.base_repr(number, base)[::-1]
-        return sum(int(digit) / base**place for place, digit in enumerate(digits, 1))
+def test_the_searches_of_all_optimisers_have_equally_many_trials_of_their_own():
+    run, trainings = recorded(fake())
+    found = measured(run, trials=5, looks=(3, 4), look=1)
+    assert {v.estimate.seeds for v in found.verdicts} == {4}
+    searches = [each for each in trainings if each.experiment[0] == "optimizers"]
+    assert len(searches) == 2 * (2 * len(FEW) + 1)
+    for training in searches:
+        seeds = np.asarray(training.space["seed"])
+        np.testing.assert_array_equal(seeds, np.repeat(training.seeds, 5))
+        assert seeds.max() < FRESH
+        rates = np.reshape(training.space["learning_rate"], (-1, 5))
+        assert np.unique(rates).size == rates.size
+        low, high = box(training.make_optimizer.family, training.make_optimizer.decay)[
+            "learning_rate"
+        ]
+        assert ((low <= rates) & (rates <= high)).all()
+    judged = [each for each in trainings if each.experiment[0] == "chosen"]
+    assert len(judged) == len(searches)
+    assert all(np.min(each.space["seed"]) >= FRESH for each in judged)
 
-    found = halton(20, a=(1e-3, 10.0), b=(2.0, 8.0), c=(1e-8, 1.0))
-    for (low, high), base, points in zip(
-        ((1e-3, 10.0), (2.0, 8.0), (1e-8, 1.0)), (2, 3, 5), found.values(), strict=True
-    ):
-        share = np.array([inverse(number, base) for number in range(1, 21)])
-        np.testing.assert_allclose(points, low * (high / low) ** share)
+
+def test_each_search_is_carried_the_decay_that_its_own_of_momentum_chose():
+    run, trainings = recorded(fake(best=dict.fromkeys(FAMILIES, 2.0**-6)))
+    measured(run, trials=5, looks=(3,))
+    by_label = {(each.experiment, each.make_optimizer.label): each for each in trainings}
+    momentum = by_label[("optimizers",), ("cosine", "momentum", L2)]
+    carried = by_label[("optimizers", "with the decay of momentum"), ("cosine", "Adam", L2)]
+    decays = chosen(run(momentum).isel(epoch=-1))["weight_decay"].values
+    assert np.unique(decays).size == 3
+    np.testing.assert_array_equal(
+        np.reshape(carried.space["weight_decay"], (3, 5)), decays[:, None] + np.zeros(5)
+    )
+    rates = [
+        halton(5, search, {"learning_rate": box("Adam", L2)["learning_rate"]})
+        for search in (1, 2, 3)
+    ]
+    np.testing.assert_array_equal(
+        carried.space["learning_rate"], np.concatenate([each["learning_rate"] for each in rates])
+    )
+
+
+def test_the_drawings_show_what_is_judged():
+    finding = measured(fake(2.0))
+    assert set(finding.drawings) == {"optimizers tiny", "sensitivity tiny"}
+    bars = finding.drawings["optimizers tiny"].groups
+    gain = bars["Adam"][L2].value - bars["Adam"][DECOUPLED].value
+    line = gains({v.statement: v for v in finding.verdicts})["Adam"]
+    assert gain == pytest.approx(line.estimate.value)
+    for drawing in finding.drawings.values():
+        draw(drawing)
 
 
 @partial(jax.jit, static_argnums=(0, 1))
@@ -191,43 +303,19 @@ def test_known_optimisers_are_among_them():
         np.testing.assert_allclose(found, path(lambda _: known, 0.0), rtol=1e-5, atol=1e-6)  # noqa: B023
 
 
-def test_equal_budgets():
-    spans = {
-        (family, decay, axis): np.log2(values.max() / values.min())
-        for family in FAMILIES
-        for decay in (L2, DECOUPLED)
-        for axis, values in search(family, decay, 64).items()
-    }
-    for axis, octaves in (("learning_rate", 10), ("weight_decay", 9)):
-        found = [span for (*_, name), span in spans.items() if name == axis]
-        assert np.ptp(found) < 1e-9
-        assert octaves - 1 < found[0] < octaves
-
-
-def test_a_trial_is_its_point_of_the_search():
-    makes = {}
-    run = with_finalists(Fake())
-
-    def fake(training):
-        makes[training.experiment, training.make_optimizer.label] = training.make_optimizer
-        return run(training)
-
-    task = tiny_task()._replace(batch_size=20, epochs=STEPS)
-    Choice(trials=4, seeds=2, fresh_seeds=1, families=FEW).measure(fake, task)
-    assert len(makes) == 2 * (2 * len(FEW) + 1)
-    for family, decay in (("Adam", DECOUPLED), ("momentum", L2)):
-        rate, strength = (axis[2] for axis in search(family, decay, 4).values())
-        found = path(makes[("optimizers",), ("cosine", family, decay)], 2.0)
-        expected = literal(family, decay, rate, strength)
-        np.testing.assert_allclose(found, expected, rtol=2e-5, atol=1e-6)
-    carried = makes[("optimizers", "with the decay of momentum"), ("cosine", "Adam", L2)]
-    found = path(lambda rate: carried(rate, 0.1), 0.05)
-    np.testing.assert_allclose(found, literal("Adam", L2, 0.05, 0.1), rtol=2e-5, atol=1e-6)
+def test_equal_boxes():
+    for family in FAMILIES:
+        for decay in (L2, DECOUPLED):
+            (low, high), (least, most) = box(family, decay).values()
+            assert np.log2(high / low) == pytest.approx(10)
+            assert np.log2(most / least) == pytest.approx(9)
+            assert high == FAMILIES[family].learning_rate
+            assert most == (FAMILIES[family].l2 if decay == L2 else 0.25)
 
 
 def test_a_real_study():
-    design = Choice(trials=3, seeds=2, fresh_seeds=2, families=("momentum", "Adam"))
-    finding = design.measure(runner(), tiny_task())
+    design = Choice(trials=2, looks=(2,), families=("momentum", "Adam"))
+    finding = design.measure(runner(), tiny_task(), 0)
     assert [v.verdict for v in finding.verdicts].count("not measured") == 0
     assert len(finding.verdicts) == 5
     assert set(finding.drawings) == {"optimizers tiny", "sensitivity tiny"}

@@ -30,7 +30,7 @@ def test_claims_import_no_matplotlib():
         [sys.executable, "-c", IMPORT_ALL], capture_output=True, text=True, check=True
     )
     number, _, loaded = done.stdout.strip().partition(" ")
-    assert int(number) >= 11
+    assert int(number) >= 13
     assert loaded == "[]"
 
 

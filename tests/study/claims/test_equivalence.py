@@ -100,7 +100,7 @@ def test_a_seed_on_the_other_side_of_the_bound_leaves_it_undecided(found):
 
 
 def test_it_trains_the_tasks_network():
-    finding = Equivalence(steps=3, seeds=2).measure(None, tiny())
+    finding = Equivalence(steps=3, seeds=2).measure(None, tiny(), 0)
     by_statement = {line.statement: line for line in finding.verdicts}
     exact = next(line for name, line in by_statement.items() if "α fixed" in name)
     assert exact.verdict == HOLDS

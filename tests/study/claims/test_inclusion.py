@@ -7,7 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from toys import path, results, tiny_task, with_finalists
+from scipy.stats import ttest_1samp
+from toys import luck, made_up, path, recorded, tiny_task
 
 from decoupled_wd.study.claims import inclusion
 from decoupled_wd.study.claims.inclusion import (
@@ -19,35 +20,45 @@ from decoupled_wd.study.claims.inclusion import (
     momentum,
     sgd,
 )
-from decoupled_wd.study.claims.tuning import halton
+from decoupled_wd.study.claims.tuning import FRESH, halton
+from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, UNDECIDED
+from decoupled_wd.study.figures.draw import draw
 from decoupled_wd.study.tasks.task import runner
 
 MOMENTUM = "Tuned momentum is no worse than tuned SGD, which it includes"
 ADAM = "Tuned Adam is no worse than tuned momentum, which it includes"
 
 
-def verdicts(monkeypatch, floors, noise=0.0, power=-1.0):
+def measured(monkeypatch, floors, noise=0.0, power=-1.0, looks=(6,), look=0):
     """Of families that are tuned to these errors, Adam with noise over the seeds, at a distance ``ε^power``."""
     monkeypatch.setattr(inclusion, "distances", lambda task, epsilons: epsilons**power)
 
-    def fake(training):
-        (family,) = training.make_optimizer.label
-        away = np.abs(np.arange(len(training.space["trial"])) - 3.0)
-        offsets = noise * np.resize([-1, 1], training.seeds) * (family == "Adam")
-        return results(training.space, away + floors[family], away + floors[family], offsets)
+    def errors(training, point):
+        family = training.make_optimizer.family
+        # the trial of the highest rate is the best, and the others test better than they validate
+        away = 1.0 * (point["rate"] < SPACE["rate"][1] / 8)
+        lucky = noise * luck(point["seed"]) * (family == "Adam")
+        return {
+            "validation_error": floors[family] + away,
+            "test_error": floors[family] + lucky - 50 * away,
+        }
 
-    design = Inclusion(trials=6, seeds=2, fresh_seeds=4)
-    found = design.measure(with_finalists(fake), tiny_task())
-    return {v.statement: v for v in found.verdicts}
+    # so many that each search has some of the high rates
+    design = Inclusion(trials=16, looks=looks)
+    return design.measure(made_up(errors), tiny_task(), look)
+
+
+def verdicts(*args, **options):
+    return {v.statement: v for v in measured(*args, **options).verdicts}
 
 
 @pytest.mark.parametrize(
     ("floors", "noise", "expected"),
     [
-        ((5.0, 4.0, 3.0), 0.0, ("holds", "holds")),
-        ((5.0, 5.4, 5.8), 0.0, ("holds", "holds")),
-        ((5.0, 5.6, 6.2), 0.0, ("does not hold", "does not hold")),
-        ((5.0, 5.0, 5.0), 3.0, ("holds", "undecided")),
+        ((5.0, 4.0, 3.0), 0.0, (HOLDS, HOLDS)),
+        ((5.0, 5.4, 5.8), 0.0, (HOLDS, HOLDS)),
+        ((5.0, 5.6, 6.2), 0.0, (FAILS, FAILS)),
+        ((5.0, 5.0, 5.0), 3.0, (HOLDS, UNDECIDED)),
     ],
 )
 def test_a_larger_family_is_no_worse(monkeypatch, floors, noise, expected):
@@ -55,6 +66,20 @@ def test_a_larger_family_is_no_worse(monkeypatch, floors, noise, expected):
     assert (found[MOMENTUM].verdict, found[ADAM].verdict) == expected
     gain = found[MOMENTUM].estimate.value
     assert gain == pytest.approx(floors[0] - floors[1])
+    # a loss of what matters is in the bound
+    assert {(line.sense, line.bound) for line in (found[MOMENTUM], found[ADAM])} == {(">", -0.5)}
+
+
+def test_the_intervals_are_students_over_searches(monkeypatch):
+    looks = (4, 8)
+    finding = measured(monkeypatch, dict.fromkeys(NESTED, 5.0), noise=1.0, looks=looks, look=1)
+    (line,) = (each for each in finding.verdicts if each.statement == ADAM)
+    seeds = FRESH + 2 * np.arange(1, 9)[:, None] + np.arange(2)
+    wanted = ttest_1samp(-luck(seeds).mean(axis=1), 0.0)
+    np.testing.assert_allclose(line.estimate[1:3], wanted.confidence_interval(0.975), rtol=1e-9)
+    assert (line.looks, line.estimate.seeds) == (2, 8)
+    for drawing in finding.drawings.values():
+        draw(drawing)
 
 
 def test_the_distance_is_that_of_the_papers_algorithms():
@@ -107,10 +132,10 @@ def test_each_space_is_the_next_ones_at_its_edge():
 @pytest.mark.parametrize(
     ("power", "near", "as_one_over_epsilon"),
     [
-        (-1.0, "holds", "holds"),
-        (-0.6, "holds", "does not hold"),
-        (-1.4, "holds", "does not hold"),
-        (0.0, "does not hold", "does not hold"),
+        (-1.0, HOLDS, HOLDS),
+        (-0.6, HOLDS, FAILS),
+        (-1.4, HOLDS, FAILS),
+        (0.0, FAILS, FAILS),
     ],
 )
 def test_the_limit(monkeypatch, power, near, as_one_over_epsilon):
@@ -120,30 +145,39 @@ def test_the_limit(monkeypatch, power, near, as_one_over_epsilon):
 
 
 def test_a_trial_is_its_point_of_the_search(monkeypatch):
-    makes = {}
+    def alike(training, point):
+        ones = np.ones(point["seed"].shape)
+        return {"validation_error": ones, "test_error": ones}
 
-    def fake(training):
-        makes[training.place] = training.make_optimizer
-        alike = np.ones(len(training.space["trial"]))
-        return results(training.space, alike, alike, np.zeros(training.seeds))
-
+    run, trainings = recorded(made_up(alike))
     monkeypatch.setattr(inclusion, "distances", lambda task, epsilons: 1 / epsilons)
     task = tiny_task()._replace(batch_size=20, epochs=6)
-    Inclusion(trials=4, seeds=2, fresh_seeds=1).measure(fake, task)
-    space = halton(4, **SPACE)
-    rate, l2, forgetting, eps = (axis[2] for axis in space.values())
+    Inclusion(trials=4, looks=(3,)).measure(run, task, 0)
     cosine = partial(optax.cosine_decay_schedule, decay_steps=6)
-    adams = optax.adam(cosine(rate * eps), 1 - forgetting, eps=eps)
-    heavy = optax.sgd(cosine(rate * forgetting), 1 - forgetting)
-    known = {"SGD": optax.sgd(cosine(rate)), "momentum": heavy, "Adam": adams}
-    for name, step in known.items():
-        expected = path(lambda _: optax.chain(optax.add_decayed_weights(l2), step), 0.0)  # noqa: B023
-        found = path(makes["tiny", "inclusion", name], 2.0)
+
+    def known(family, rate, l2, forgetting=None, eps=None):
+        steps = {
+            "SGD": lambda: optax.sgd(cosine(rate)),
+            "momentum": lambda: optax.sgd(cosine(rate * forgetting), 1 - forgetting),
+            "Adam": lambda: optax.adam(cosine(rate * eps), 1 - forgetting, eps=eps),
+        }
+        return optax.chain(optax.add_decayed_weights(l2), steps[family]())
+
+    searches = [each for each in trainings if each.experiment == ("inclusion",)]
+    assert [each.make_optimizer.family for each in searches] == list(NESTED)
+    for training, axes in zip(searches, (2, 3, 4), strict=True):
+        family = training.make_optimizer.family
+        # the sixth trial is the second of the second search
+        point = {name: float(training.space[name][5]) for name in training.space if name != "seed"}
+        drawn = halton(4, 2, dict(list(SPACE.items())[:axes]))
+        assert point == {name: values[1] for name, values in drawn.items()}
+        expected = path(lambda _: known(family, **point), 0.0)  # noqa: B023
+        found = path(lambda _: training.make_optimizer(**point), 2.0)  # noqa: B023
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
 def test_a_real_study():
-    finding = Inclusion(trials=3, seeds=2, fresh_seeds=2).measure(runner(), tiny_task())
+    finding = Inclusion(trials=3, looks=(2,)).measure(runner(), tiny_task(), 0)
     assert [v.verdict for v in finding.verdicts].count("not measured") == 0
-    assert [v.verdict for v in finding.verdicts[2:]] == ["holds", "holds"]
+    assert [v.verdict for v in finding.verdicts[2:]] == [HOLDS, HOLDS]
     assert set(finding.drawings) == {"inclusion tiny", "large ε tiny"}

@@ -1,6 +1,6 @@
 """Small tasks and made-up results for the tests of the claims."""
 
-from dataclasses import replace
+import itertools
 from functools import partial
 
 import jax
@@ -53,36 +53,72 @@ def tiny_task():
     return Task("tiny", data, linear(3), epochs=4, batch_size=10, tolerance=1.0)
 
 
-def results(space, validation, test, offsets):
-    """What a sweep returns, from errors over its axes plus an offset for each seed."""
-    coordinates = {**space, "seed": np.arange(len(offsets)), "epoch": [4]}
-    shape = [len(axis) for axis in coordinates.values()]
+def made_up(errors):
+    """A `Run` of made-up numbers, which have the labels that a sweep gives them.
 
-    def variable(error):
-        return tuple(coordinates), (np.asarray(error)[..., None] + offsets).reshape(shape)
-
-    return xr.Dataset(
-        {"validation_error": variable(validation), "test_error": variable(test)}, coordinates
-    )
-
-
-def with_finalists(fake):
-    """A `run` that trains the finalists of what `fake` measured: its three best, with more seeds."""
-    seen = {}
+    ``errors(training, point) -> {metric: numbers}`` is told each hyperparameter and the number of the seed of every
+    run, all of one shape, and returns numbers of that shape, or with an axis of evaluations behind.
+    """
 
     def run(training):
-        if training.experiment[:1] != ("finalists",):
-            seen[training.experiment, training.make_optimizer.label] = training
-            return fake(training)
-        searched = seen[training.experiment[1:], training.make_optimizer.label]
-        axes = tuple(searched.space)
-        before, again = fake(searched), fake(replace(searched, seeds=training.seeds))
-        mean = before["validation_error"].isel(epoch=-1).mean("seed", skipna=False)
-        order = mean.stack(cell=axes).argsort().values[:3]
-        best = again.stack(cell=axes).isel(cell=order).drop_vars(["cell", *axes])
-        return best.rename(cell="trial").assign_coords(training.space)
+        task, space = training.task, dict(training.space)
+        names = [name for name in space if name != "seed"]
+        if training.key.listed:
+            trials = np.arange(len(space[names[0]]))
+            labels = {name: ("trial", np.asarray(values)) for name, values in space.items()}
+            frame = xr.Dataset(coords={**labels, "trial": trials})
+        else:
+            frame = xr.Dataset(coords={name: np.asarray(space[name]) for name in names})
+        if "seed" not in space:
+            frame = frame.assign_coords(seed=np.asarray(training.seeds))
+        every = training.evaluate_every or task.epochs
+        epochs = np.arange(every, task.epochs + 1, every)
+        point = dict(
+            zip([*names, "seed"], xr.broadcast(*(frame[n] for n in [*names, "seed"])), strict=True)
+        )
+        dims, shape = point["seed"].dims, point["seed"].shape
+        found = errors(training, {name: each.values for name, each in point.items()})
+
+        def variable(numbers):
+            numbers = np.asarray(numbers, float)
+            if numbers.ndim == len(shape):
+                numbers = np.repeat(numbers[..., None], len(epochs), axis=-1)
+            return (*dims, "epoch"), np.broadcast_to(numbers, (*shape, len(epochs))).copy()
+
+        return frame.assign({k: variable(v) for k, v in found.items()}).assign_coords(epoch=epochs)
 
     return run
+
+
+def luck(seed, salt=0):
+    """A standard normal number for each seed, whatever other seeds there are."""
+    numbers, place = np.unique(seed, return_inverse=True)
+    drawn = [np.random.default_rng([salt, int(number)]).normal() for number in numbers]
+    return np.asarray(drawn)[place].reshape(np.shape(seed))
+
+
+def recorded(run):
+    """The `Run`, and the list of the trainings that it is asked for."""
+    trainings = []
+
+    def asked(training):
+        trainings.append(training)
+        return run(training)
+
+    return asked, trainings
+
+
+def every_run(training):
+    """Each run of a training: what decides its outcome."""
+    names = [name for name in training.space if name != "seed"]
+    axes = [np.asarray(training.space[name]).tolist() for name in names]
+    points = list(zip(*axes, strict=True) if training.key.listed else itertools.product(*axes))
+    if "seed" in training.space:
+        runs = list(zip(points, np.asarray(training.space["seed"]).tolist(), strict=True))
+    else:
+        runs = list(itertools.product(points, training.seeds))
+    fixed = training.key._replace(space=tuple(names), listed=False, seeds=range(1))
+    return [(fixed, run) for run in runs]
 
 
 def gradient(t, theta):

@@ -1,0 +1,207 @@
+"""Verdicts at their boundaries, and their p-values against the tests of scipy."""
+
+import json
+import math
+
+import numpy as np
+import pytest
+from scipy.stats import false_discovery_control, t, ttest_1samp
+
+from decoupled_wd.study.claims.verdicts import (
+    DECIDED,
+    ERROR,
+    FAILS,
+    HOLDS,
+    MISSING,
+    SAME,
+    UNDECIDED,
+    Verdict,
+    expected_wrong,
+    level,
+)
+from decoupled_wd.study.statistics import Estimate, over_seeds
+
+NAN = math.nan
+
+
+def verdict(low, high, sense, bound=0.0, margin=0.0, looks=1):
+    estimate = Estimate((low + high) / 2, low, high, (high - low) / 4, 8)
+    return Verdict("It is so", "toy", "points", estimate, sense, bound, margin, looks)
+
+
+def of(runs, sense, bound=0.0, margin=0.0, looks=1):
+    """The verdict on the mean of some runs."""
+    share = level(range(looks))
+    found = over_seeds(lambda drawn: float(runs[drawn].mean()), len(runs), level=share)
+    return Verdict("It is so", "toy", "points", found, sense, bound, margin, looks)
+
+
+def test_the_looks_share_the_error():
+    assert level((8,)) == 0.95
+    assert level((8, 16, 32)) == pytest.approx(1 - 0.05 / 3, rel=1e-15)
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        ((0.5, 3.0), HOLDS),
+        ((0.0, 3.0), UNDECIDED),
+        ((-1e-9, 3.0), UNDECIDED),
+        ((1e-9, 3.0), HOLDS),
+        ((-3.0, 1e-9), UNDECIDED),
+        ((-3.0, 0.0), FAILS),
+        ((-3.0, -0.5), FAILS),
+        # within the margin on both sides: whichever sign, it does not matter
+        ((-0.9, 0.9), SAME),
+        ((0.1, 0.9), SAME),
+        ((-0.9, -0.1), SAME),
+        ((0.0, 0.0), SAME),
+        ((-1.0, 0.5), UNDECIDED),
+        ((-0.5, 1.0), UNDECIDED),
+        ((0.1, 1.0), HOLDS),
+        ((-1.0, -0.1), FAILS),
+        ((NAN, 1.0), MISSING),
+        ((0.0, NAN), MISSING),
+    ],
+)
+@pytest.mark.parametrize("bound", [0.0, 2.0])
+def test_more_than_a_bound_with_a_margin_of_one_and_less_as_its_mirror(interval, expected, bound):
+    low, high = (bound + end for end in interval)
+    assert verdict(low, high, ">", bound, 1.0).verdict == expected
+    assert verdict(-high, -low, "<", -bound, 1.0).verdict == expected
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [((0.1, 0.9), HOLDS), ((-0.9, 0.9), UNDECIDED), ((-0.9, 0.0), FAILS), ((0.0, 0.0), FAILS)],
+)
+def test_without_a_margin_no_difference_is_too_small_to_matter(interval, expected):
+    low, high = interval
+    assert verdict(low, high, ">").verdict == expected
+    assert verdict(-high, -low, "<").verdict == expected
+
+
+@pytest.mark.parametrize(
+    ("interval", "expected"),
+    [
+        ((-0.9, 0.9), HOLDS),
+        ((0.2, 0.9), HOLDS),
+        ((-1.0, 0.9), UNDECIDED),
+        ((-0.9, 1.0), UNDECIDED),
+        ((-2.0, 2.0), UNDECIDED),
+        ((1.0, 2.0), FAILS),
+        ((-2.0, -1.0), FAILS),
+        ((NAN, NAN), MISSING),
+    ],
+)
+def test_about_a_bound(interval, expected):
+    assert verdict(*interval, "≈", 0.0, 1.0).verdict == expected
+    assert verdict(*(end + 3 for end in interval), "≈", 3.0, 1.0).verdict == expected
+
+
+@pytest.mark.parametrize("looks", [1, 3])
+@pytest.mark.parametrize(("sense", "mean"), [(">", 2.0), (">", -2.0), ("<", -2.0), ("<", 2.0)])
+def test_the_p_value_of_a_side_is_that_of_students_test(sense, mean, looks):
+    runs = np.random.default_rng(0).normal(mean, 1.0, 8)
+    found = of(runs, sense, looks=looks)
+    assert found.verdict == (HOLDS if (sense == ">") == (mean > 0) else FAILS)
+    assert found.p_value == pytest.approx(looks * ttest_1samp(runs, 0.0).pvalue, rel=1e-9)
+
+
+def test_the_p_value_of_no_difference_is_that_of_the_nearer_end_of_the_margin():
+    runs = np.random.default_rng(1).normal(0.3, 0.3, 12)
+    for found in (of(runs, ">", 0.0, 1.0, 2), of(runs, "≈", 0.0, 1.0, 2)):
+        assert found.verdict in (SAME, HOLDS)
+        ends = [ttest_1samp(runs, end).pvalue for end in (-1.0, 1.0)]
+        assert found.p_value == pytest.approx(2 * max(ends), rel=1e-9)
+
+
+def test_the_p_value_outside_the_margin_is_that_of_its_end():
+    runs = np.random.default_rng(2).normal(3.0, 1.0, 8)
+    found = of(runs, "≈", 0.0, 1.0)
+    assert found.verdict == FAILS
+    assert found.p_value == pytest.approx(ttest_1samp(runs, 1.0).pvalue, rel=1e-9)
+
+
+@pytest.mark.parametrize("sense", ["<", ">", "≈"])
+@pytest.mark.parametrize("looks", [1, 3])
+def test_what_is_decided_has_a_p_value_below_the_error_and_nothing_else_has(sense, looks):
+    chance = np.random.default_rng(3)
+    seen = set()
+    for mean in chance.uniform(-3, 3, 200):
+        runs = chance.normal(mean, chance.choice([0.2, 1.0]), 6)
+        found = of(runs, sense, margin=1.0, looks=looks)
+        seen.add(found.verdict)
+        assert (found.verdict in DECIDED) == (found.p_value <= ERROR)
+    assert seen == {HOLDS, FAILS, UNDECIDED, *([SAME] if sense != "≈" else [])}
+
+
+def test_what_is_not_decided_has_no_p_value_and_what_is_exact_has_none_to_fear():
+    assert verdict(-1.0, 1.0, ">").p_value == 1.0
+    assert verdict(NAN, NAN, ">").p_value == 1.0
+    exact = Estimate(0.5, 0.5, 0.5)
+    assert Verdict("", "", "", exact, ">", 0.0).p_value == 0.0
+
+
+@pytest.mark.parametrize(
+    ("interval", "sense", "bound", "margin", "seeds"),
+    [
+        # the room is 1 and half the width 2: four times as many as 8
+        ((-1.0, 3.0), ">", 0.0, 0.0, 32),
+        ((-3.0, 1.0), "<", 0.0, 0.0, 32),
+        ((-1.0, 3.0), ">", 2.0, 0.0, 32),
+        ((-1.0, 3.0), "≈", 0.0, 2.0, 32),
+        ((-1.0, 3.0), "≈", 0.0, 1.5, 8 * 16),
+        # it is 3 from the farther end of the margin's reach, and sooner within than clear
+        ((-1.0, 3.0), ">", 0.0, 4.0, math.ceil(8 * (2 / 3) ** 2)),
+        ((-1.0, 3.0), ">", 0.0, 1.5, 32),
+        ((-2.0, 2.0), ">", 0.0, 1.0, 32),
+        ((-2.0, 2.0), ">", 0.0, 0.0, 10**9),
+    ],
+)
+def test_the_seeds_that_would_decide(interval, sense, bound, margin, seeds):
+    assert verdict(*interval, sense, bound, margin).seeds_needed == seeds
+
+
+@pytest.mark.parametrize("sense", ["<", ">", "≈"])
+@pytest.mark.parametrize("value", [0.3, 0.9, 1.3])
+def test_with_so_many_seeds_and_the_same_statistic_it_is_decided(sense, value):
+    def shrunk(seeds):
+        half = 3.0 * np.sqrt(8 / seeds)
+        estimate = Estimate(value, value - half, value + half, half / 2, seeds)
+        return Verdict("", "", "", estimate, sense, 0.0, 1.0)
+
+    needed = shrunk(8).seeds_needed
+    assert shrunk(8).verdict == UNDECIDED
+    assert shrunk(needed + 1).verdict in DECIDED
+    assert shrunk(needed - 1).verdict == UNDECIDED
+
+
+def test_the_verdicts_expected_to_be_wrong_are_those_of_benjamini_and_hochberg():
+    chance = np.random.default_rng(4)
+    lines = [of(chance.normal(mean, 1.0, 8), ">") for mean in chance.uniform(-4, 4, 30)]
+    decided = [line for line in lines if line.verdict in DECIDED]
+    assert 5 < len(decided) < 30
+    # Student's test, told by its statistic
+    p = [2 * t.sf(abs(v.estimate.value) / v.estimate.standard_error, 7) for v in decided]
+    wanted = len(p) * max(false_discovery_control(p))
+    assert expected_wrong(lines) == pytest.approx(wanted, rel=1e-9)
+    assert 0 < expected_wrong(lines) <= ERROR * len(decided)
+    exact = Verdict("", "", "", Estimate(0.5, 0.5, 0.5), ">", 0.0)
+    assert expected_wrong([*lines, exact]) == expected_wrong(lines)
+    assert expected_wrong([exact]) == expected_wrong([]) == 0
+
+
+def test_a_record_has_every_number_and_no_nan():
+    record = verdict(0.5, NAN, ">", 0.0, 1.0, 3).record()
+    text = json.loads(json.dumps(record, allow_nan=False))
+    assert text == record
+    assert record["verdict"] == MISSING
+    assert (record["low"], record["high"], record["seeds"]) == (0.5, None, 8)
+    assert (record["bound"], record["margin"], record["looks"]) == (0.0, 1.0, 3)
+    assert "estimate" not in record
+
+
+def test_the_expected_is_written_with_its_margin_where_it_is_its_bound():
+    assert verdict(0, 1, ">", -0.5, 1.0).expected == "> −0.5"
+    assert verdict(0, 1, "≈", 0.0, 0.5).expected == "0 ± 0.5"
