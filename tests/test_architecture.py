@@ -72,8 +72,20 @@ FLOORS = {
         {"tasks"},
         {"claims"},
         {"profiles", "figures"},
-        {"report", "own"},
+        {"report", "own", "looks"},
+        {"arguments"},
         {"cli", "__init__"},
+    ],
+    "study.claims": [
+        {"drawings", "optimizers", "__init__"},
+        {"verdicts", "tuning"},
+        {"ridges", "equivalence", "choice", "inclusion", "restarts"},
+        {"interaction", "generalization", "budget", "superconvergence"},
+    ],
+    "study.report": [
+        {"intervals", "machine", "__init__"},
+        {"page"},
+        {"terminal"},
     ],
 }
 
