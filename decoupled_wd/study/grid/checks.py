@@ -101,7 +101,7 @@ def seed_numbers(seeds: object, of_points: np.ndarray | None) -> np.ndarray:
         return of_points
     if not isinstance(seeds, Sequence | np.ndarray):
         return np.arange(_count("seeds", seeds))
-    numbers = np.asarray(seeds)
+    numbers = _as_array(seeds)
     if not _numbers_of_seeds(numbers) or np.unique(numbers).size != numbers.size:
         raise ValueError(
             f"seeds must be a number of seeds, or distinct whole numbers from 0 to {SEEDS - 1}, "
@@ -132,12 +132,16 @@ def with_names(make_optimizer: Callable[..., object], names: Iterable[str]) -> N
         ) from None
 
 
-def _axis(name: str, values: PyTree) -> np.ndarray:
+def _as_array(values: PyTree) -> np.ndarray:
     try:
-        axis = np.asarray(values)
+        return np.asarray(values)
     # lists of different lengths
     except (TypeError, ValueError):
-        axis = np.asarray(None)
+        return np.asarray(None)
+
+
+def _axis(name: str, values: PyTree) -> np.ndarray:
+    axis = _as_array(values)
     real = np.issubdtype(axis.dtype, np.integer) or np.issubdtype(axis.dtype, np.floating)
     if axis.ndim != 1 or not axis.size or not real or not np.isfinite(axis).all():
         raise ValueError(f"{name} must be a non-empty list of finite numbers, got {values!r}")
