@@ -76,12 +76,6 @@ FLOORS = {
         {"arguments"},
         {"cli", "__init__"},
     ],
-    "study.claims": [
-        {"drawings", "optimizers", "__init__"},
-        {"verdicts", "tuning"},
-        {"ridges", "equivalence", "choice", "inclusion", "restarts"},
-        {"interaction", "generalization", "budget", "superconvergence"},
-    ],
     "study.report": [
         {"intervals", "machine", "__init__"},
         {"page"},
