@@ -93,8 +93,9 @@ def sweep(
       other.
 
     Raises:
-      ValueError: an axis is empty, holds NaN or what float32 cannot hold; a count is not a whole
-        number that fits the data; arrays of different lengths, NaN in them or numbers that JAX
+      ValueError: an axis is empty, holds NaN or what float32 cannot hold; lists of `Points` of
+        different lengths; seeds that are no distinct whole numbers, or given although `Points` have
+        a seed; a count is not a whole number that fits the data; arrays of different lengths, NaN in them or numbers that JAX
         would change; a loss or metric that is no scalar, or takes another's name; a store of
         another sweep, a damaged one, or a folder of something else; several processes without a
         store.
