@@ -121,15 +121,13 @@ NEVER = [[UNDECIDED]] * 3
 
 
 def test_at_first_the_profile_says_how_long_it_takes():
-    """What does not fit is left out, and what is shorter and comes later is not."""
-    plan = (
-        experiment("a", seconds=60.0),
-        experiment("b", seconds=600.0),
-        experiment("c", seconds=30.0),
-    )
-    asked, found = looked({"a": [[HOLDS]], "b": [[HOLDS]], "c": [[HOLDS]]}, *plan, seconds=100.0)
-    assert asked == [("a", 0), ("c", 0)]
-    assert [each.dataset for each, _ in found] == ["a", "c"]
+    """What does not fit into what is left of the time is left out; what is shorter and comes later is not."""
+    expected = {"a": 60.0, "b": 600.0, "c": 30.0, "d": 20.0, "e": 10.0}
+    plan = [experiment(name, seconds=seconds) for name, seconds in expected.items()]
+    finds = {name: [[HOLDS]] for name in expected}
+    asked, found = looked(finds, *plan, takes=expected, seconds=100.0)
+    assert asked == [("a", 0), ("c", 0), ("e", 0)]
+    assert [each.dataset for each, _ in found] == ["a", "c", "e"]
 
 
 @pytest.mark.parametrize(
