@@ -169,7 +169,8 @@ def test_a_store_of_another_configuration_ends_in_a_line_that_says_so(finished, 
         (["--out", "{file}\udcff"], "must be a name that can be printed, got"),
     ],
 )
-def test_bad_arguments_are_refused_before_training(arguments, words, tmp_path, capsys):
+def test_bad_arguments_are_refused_before_training(arguments, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "study", lambda *_: pytest.fail("trained"))
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "old" / "report.html").mkdir(parents=True)
