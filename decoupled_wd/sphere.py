@@ -69,8 +69,7 @@ def hyperball(
     axis = slice(int(stacked_axes), None)
     return decouple(
         optax.chain(direction, _at_length(held, axis), scale_by_rate(learning_rate)),
-        # a schedule, since the number 1 would be taken for a slip
-        optax.constant_schedule(1.0),
+        1.0,
         learning_rate=learning_rate,
         coupling=CONSTANT,
         rule=onto_norm(axis=axis),

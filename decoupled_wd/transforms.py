@@ -188,7 +188,9 @@ def decay_weights(
     check_weight_decay("weight_decay", weight_decay)
     common, factors = per_leaf(weight_decay)
     rates = coupling.rates(common, learning_rate, peak_learning_rate)
-    warn_of_strong_decay(weight_decay, coupling, learning_rate, peak_learning_rate)
+    # a rule that lands on a norm is meant to be strong
+    if not rule.holds:
+        warn_of_strong_decay(weight_decay, coupling, learning_rate, peak_learning_rate)
 
     def init(params: optax.Params) -> DecayWeightsState:
         m, _ = resolve(mask, factors, params)

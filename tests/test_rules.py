@@ -166,8 +166,8 @@ def test_a_norm_that_is_zero_stays_without_nan(radius, axis, make):
 
 
 def onto(rule):
-    """Full decay, which is not warned of where it is a schedule."""
-    return dwd.decay_weights(optax.constant_schedule(1.0), coupling=dwd.CONSTANT, rule=rule)
+    """Full decay: the weight lands where the rule wants it."""
+    return dwd.decay_weights(1.0, coupling=dwd.CONSTANT, rule=rule)
 
 
 @pytest.mark.parametrize("axis", [None, 0, slice(1, None)])

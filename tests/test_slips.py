@@ -47,6 +47,9 @@ QUIET = {
     "below the bar": lambda: dwd.adamw(1e-3, 0.0499),
     "the paper's": lambda: dwd.sgdw(1.0, 1e-4),
     "zero": lambda: dwd.adamw(1e-3, 0.0),
+    "onto a norm": lambda: dwd.decay_weights(
+        1.0, coupling=dwd.CONSTANT, rule=dwd.rules.onto_norm()
+    ),
     "optax's unit": lambda: dwd.adamw(1e-3, 0.1, coupling=dwd.LR),
     "optax's unit at the peak": lambda: dwd.adamw(
         optax.constant_schedule(1e-3), 1.0, peak_learning_rate=1e-3, coupling=dwd.LR

@@ -82,8 +82,7 @@ def onto_norm(
 
     With λ = 1 and the coupling `CONSTANT` the new weight is ``R·z/||z||``: its norm is R to
     rounding after every step, whatever the learning rate. With less it goes that share of the way.
-    So that λ = 1 is not taken for a slip, write it as ``optax.constant_schedule(1.0)``; with steps
-    of a length of R too it is `hyperball`. A norm of 0 has no direction and stays. Shards are as in
+    With steps of a length of R too it is `hyperball`. A norm of 0 has no direction and stays. Shards are as in
     `towards_norm`.
 
     Args:

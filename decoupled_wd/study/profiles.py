@@ -57,7 +57,7 @@ def more_points() -> Dataset:
 
 
 # how many seeds, or searches, there are at each look
-_DEFAULT_LOOKS = (8, 16, 32)
+_DEFAULT_LOOKS = (12, 24)
 _LOOKS = (8, 16, 32)
 _SEARCHES = (12, 24, 48)
 # one α in the default study, two in full

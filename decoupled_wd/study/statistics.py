@@ -143,37 +143,48 @@ def over_seeds(
     return Estimate(value, value - half, value + half, error, seeds)
 
 
-def valley_slope(
-    error: ArrayLike, x: ArrayLike, y: ArrayLike, *, tolerance: float, width: float = WIDTH
-) -> float:
-    """Finds how the y of low error moves with x, by the least-squares line through it.
+def valleys(
+    error: ArrayLike, y: ArrayLike, *, tolerance: float, width: float = WIDTH
+) -> NDArray[np.float64]:
+    """Finds the middle of each row's valley of low error.
 
-    The y* of a row is the middle of its valley: the mean of y with the weights ``exp(−4·(error −
-    least error) / tolerance)`` under a bell around y* itself, ``exp(−(y − y*)² / (2·width²))``.
-    Unlike the lowest point it moves smoothly with the errors, so that noise averages out and a
-    jackknife is valid; and thanks to the bell it does not depend on how far y was measured.
-    Between two points the error is interpolated.
+    It is the mean y* of y with the weights ``exp(−4·(error − least error) / tolerance)`` under a
+    bell around y* itself, ``exp(−(y − y*)² / (2·width²))``. Unlike the lowest point it moves
+    smoothly with the errors, so that noise averages out and a jackknife is valid; and thanks to the
+    bell it does not depend on how far y was measured. Between two points the error is interpolated.
 
     Args:
         error: ``[R, L]`` in percent, with NaN or anything high where a run diverged.
-        x: ``[R]``, such as log α.
-        y: ``[R, L]`` or ``[L]``, such as log λ; rising, in each row some widths around
-            the valley.
+        y: ``[R, L]`` or ``[L]``, such as log λ; rising, in each row some widths around the valley.
         tolerance: points of error above the least that still count as near it.
         width: of the bell, in units of y; by default 0.7 octaves, where y is a natural logarithm.
 
+    Returns:
+        ``[R]``; NaN for a row in which every run diverged.
+
     Examples:
-        >>> x, y = np.arange(4.0), np.linspace(-6, 4, 21)
-        >>> round(valley_slope((y + x[:, None]) ** 2, x, y, tolerance=1.0), 3)
-        -1.0
+        >>> y = np.linspace(-6, 4, 21)
+        >>> valleys([(y + 1) ** 2, (y - 1) ** 2], y, tolerance=1.0).round(3).tolist()
+        [-1.0, 1.0]
 
     Source: mean shift, Cheng 1995; of the estimators that ``tests/benchmarks/ridges.py`` compares
     the one with the least error at equal training.
     """
     rows = np.asarray(error, float)
     every = np.broadcast_to(np.asarray(y, float), rows.shape)
-    middles = [_middle(at, row, tolerance, width) for at, row in zip(every, rows, strict=True)]
-    return float(np.polyfit(np.asarray(x, float), middles, 1)[0])
+    return np.array(
+        [_middle(at, row, tolerance, width) for at, row in zip(every, rows, strict=True)]
+    )
+
+
+def line_slope(x: ArrayLike, y: ArrayLike) -> float:
+    """Returns the slope of the least-squares line, as of log λ* over log α.
+
+    Examples:
+        >>> round(line_slope([0.0, 1.0, 2.0], [1.0, 0.5, 0.0]), 6)
+        -0.5
+    """
+    return float(np.polyfit(np.asarray(x, float), np.asarray(y, float), 1)[0])
 
 
 def top_correlation(
@@ -221,6 +232,8 @@ def best_cell(error: ArrayLike, learning_rate: ArrayLike, weight_decay: ArrayLik
 
 def _middle(y: _Array, error: _Array, tolerance: float, width: float) -> float:
     """Returns the middle of a valley, by a mean shift on its interpolated error."""
+    if np.isnan(error).all():
+        return np.nan
     least = np.nanmin(error)
     # far above the valley nothing counts, but what diverged must not spoil its neighbours
     above = np.fmin(error - least, 4 * tolerance)

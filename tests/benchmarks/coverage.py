@@ -18,7 +18,7 @@ from decoupled_wd.study.claims.ridges import OFFSETS, valley
 from decoupled_wd.study.claims.superconvergence import speedup
 from decoupled_wd.study.claims.tuning import difference, mean, tuned
 from decoupled_wd.study.claims.verdicts import DECIDED, FAILS, HOLDS, SAME, Verdict, level
-from decoupled_wd.study.statistics import Estimate, over_seeds, valley_slope
+from decoupled_wd.study.statistics import Estimate, line_slope, over_seeds, valleys
 
 SEEDS = (5, 8, 16, 32)
 OUTPUT = Path(__file__).parents[2] / "docs" / "coverage.md"
@@ -80,7 +80,8 @@ def of_exponent(seeds: int, repeat: int) -> tuple[Estimate, float]:
     )
     runs = clean[..., None] + chance.normal(0, 0.75, (*clean.shape, seeds))
     found = over_seeds(
-        lambda drawn: valley_slope(runs[..., drawn].mean(-1), steps, decays, tolerance=2.5), seeds
+        lambda drawn: line_slope(steps, valleys(runs[..., drawn].mean(-1), decays, tolerance=2.5)),
+        seeds,
     )
     return found, -0.4
 

@@ -9,7 +9,7 @@ from typing import TypeAlias
 
 import xarray as xr
 
-from decoupled_wd.study.statistics import Estimate
+from decoupled_wd.study.statistics import Estimate, Ridge
 
 
 @dataclass(frozen=True)
@@ -17,6 +17,7 @@ class Heatmaps:
     """Shows test error over α and λ, by `figures.heatmaps.heatmaps`."""
 
     results: xr.DataTree
+    ridges: Mapping[str, Ridge]
     tolerance: float
 
 

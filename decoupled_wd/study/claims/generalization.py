@@ -24,7 +24,7 @@ class Tuned(NamedTuple):
     along: xr.Dataset
     """The points along its ridge."""
     worth: NDArray[np.float64]
-    """The tuned test error of each seed's search among those points."""
+    """The tuned test error of each pair of seeds that searched among those points."""
 
 
 Tunings: TypeAlias = Mapping[str, Mapping[str, Tuned]]
@@ -39,8 +39,8 @@ class Generalization:
     lowest.
 
     Both have the same grid for a pilot, and as many points along the ridge that it shows. Among
-    those each seed makes a choice of its own, which fresh seeds judge. Under a fixed learning rate
-    the paper saw no gain, so there the gain is expected to be about 0.
+    those each pair of seeds makes a choice of its own, which four fresh seeds judge. Under a fixed
+    learning rate the paper saw no gain, so there the gain is expected to be about 0.
 
     Source: arXiv 1711.05101, Figures 1, 3 and 4.
     """
@@ -66,7 +66,10 @@ class Generalization:
 
     def _tuned(self, run: Run, task: Task, name: str, schedule: str, look: int) -> Tuned:
         found = valley(run, task, name, schedule, grid=self.grid, looks=self.looks, look=look)
-        return Tuned(found.along, tuned(run, found.training, found.along, self.looks, look))
+        worth = tuned(
+            run, found.training, found.along, self.looks, look, seeds_each=2, fresh_seeds=4
+        )
+        return Tuned(found.along, worth)
 
 
 def judge(tunings: Tunings, task: Task, looks: tuple[int, ...]) -> list[Verdict]:

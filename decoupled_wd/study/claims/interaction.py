@@ -83,7 +83,8 @@ def draw(valleys: Valleys, task: Task) -> dict[str, Drawing]:
     return {
         f"heatmaps {_where(task, *key)}": Heatmaps(
             xr.DataTree.from_dict({name: each.pilot for name, each in mine.items()}),
-            tolerance=task.tolerance,
+            {name: each.ridge(np.arange(each.along.sizes["seed"])) for name, each in mine.items()},
+            task.tolerance,
         )
         for key, mine in valleys.items()
     }

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import optax
@@ -83,6 +83,10 @@ def ends_of_cycles(first_cycle: int, epochs: int) -> list[int]:
     return ends
 
 
+Cost: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""From errors ``[..., epochs]`` to what is tuned, ``[...]``."""
+
+
 class Pair(NamedTuple):
     """Errors over learning_rate, normalized_weight_decay, seed and epoch."""
 
@@ -159,14 +163,19 @@ def judge(
     There is a speed-up for the end of each cycle but the last.
     """
     epochs = pair.restarted["epoch"].values
-    restarted, one_shot = (tuned_curves(runs) for runs in pair)
 
-    def over(statistic: Callable[[NDArray[np.float64], NDArray[np.float64]], float]) -> Estimate:
+    def over(
+        statistic: Callable[[NDArray[np.float64], NDArray[np.float64]], float], cost: Cost = last
+    ) -> Estimate:
+        restarted, one_shot = (tuned_curves(runs, cost) for runs in pair)
         return over_seeds(
             lambda drawn: statistic(restarted[drawn].mean(axis=0), one_shot[drawn].mean(axis=0)),
             len(restarted),
             level=level(looks),
         )
+
+    def at_any_time(error: NDArray[np.float64]) -> NDArray[np.float64]:
+        return anytime(error, epochs)
 
     def speed_up(end: int) -> Estimate:
         return over(lambda a, b: np.log2(epochs_to(float(a[epochs == end][0]), b, epochs) / end))
@@ -175,8 +184,8 @@ def judge(
         Verdict(
             "With restarts the error is lower, on average over the time at which one may stop",
             where,
-            "difference in test error over log epochs, points",
-            over(lambda a, b: anytime(a, epochs) - anytime(b, epochs)),
+            "difference in test error over log epochs, each tuned for it, points",
+            over(lambda a, b: float(at_any_time(a) - at_any_time(b)), at_any_time),
             "<",
             0.0,
             matters,
@@ -212,7 +221,7 @@ def draw(pair: Pair, ends: Sequence[int], name: str) -> Drawing:
     """Describes the tuned curves of both, with the restarts as marks."""
     labels = ("warm restarts", "one cosine")
     shown = {
-        label: xr.DataArray(tuned_curves(runs), {"epoch": runs["epoch"]}, ("seed", "epoch"))
+        label: xr.DataArray(tuned_curves(runs, last), {"epoch": runs["epoch"]}, ("seed", "epoch"))
         for label, runs in zip(labels, pair, strict=True)
     }
     return Lines(
@@ -225,27 +234,32 @@ def draw(pair: Pair, ends: Sequence[int], name: str) -> Drawing:
     )
 
 
-def tuned_curves(runs: xr.Dataset) -> NDArray[np.float64]:
+def last(error: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Returns the error after all epochs, which are the last axis."""
+    return error[..., -1]
+
+
+def tuned_curves(runs: xr.Dataset, cost: Cost) -> NDArray[np.float64]:
     """Returns what each seed's tuning gives: test error over the epochs, ``[seeds, epochs]``.
 
-    Each seed chooses the run of its own that ends with the lowest validation error.
+    Each seed chooses the run of its own whose validation error costs least.
     """
     cells = runs.stack(trial=["learning_rate", "normalized_weight_decay"])
-    last = cells["validation_error"].isel(epoch=-1).transpose("trial", "seed")
-    best = xr.DataArray(last.fillna(np.inf).values.argmin(axis=0), dims="seed")
+    costs = cost(cells["validation_error"].transpose("trial", "seed", "epoch").values)
+    best = xr.DataArray(np.where(np.isnan(costs), np.inf, costs).argmin(axis=0), dims="seed")
     curves = cells["test_error"].isel(trial=best).transpose("seed", "epoch")
     return np.asarray(curves.values, float)
 
 
-def anytime(error: NDArray[np.float64], epochs: NDArray[np.int64]) -> float:
-    """Averages the error over the logarithm of the epochs.
+def anytime(error: NDArray[np.float64], epochs: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Averages the error over the logarithm of the epochs, which are the last axis.
 
     Examples:
-      >>> anytime(np.array([4.0, 2.0, 0.0]), np.array([1, 2, 4]))
+      >>> float(anytime(np.array([4.0, 2.0, 0.0]), np.array([1, 2, 4])))
       2.0
     """
     time = np.log(epochs)
-    return float(np.trapezoid(error, time) / np.ptp(time))
+    return np.asarray(np.trapezoid(error, time) / np.ptp(time))
 
 
 def epochs_to(target: float, error: NDArray[np.float64], epochs: NDArray[np.int64]) -> float:

@@ -1,6 +1,5 @@
 """Runs where they matter: a pilot over the whole grid, then seeds along its ridge."""
 
-import itertools
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -11,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 from decoupled_wd import PAPER, Coupling
 from decoupled_wd.study.claims.tuning import PILOTS, at_the_end, grid_of, grown
 from decoupled_wd.study.grid.types import Points
-from decoupled_wd.study.statistics import valley_slope
+from decoupled_wd.study.statistics import Ridge, line_slope, valleys
 from decoupled_wd.study.tasks.task import Run, Task, Training
 
 ROWS = 5
@@ -32,16 +31,21 @@ class Valley(NamedTuple):
     along: xr.Dataset
     """Those points, ``ROWS × len(OFFSETS)`` trials, with many seeds."""
 
-    def slope(self, drawn: NDArray[np.intp]) -> float:
-        """Returns d log λ* / d log α of the mean over these seeds."""
+    def ridge(self, drawn: NDArray[np.intp]) -> Ridge:
+        """Returns the middle of each row's valley, of the mean over these seeds."""
         shape = ROWS, len(OFFSETS)
         error = self.along["test_error"].transpose("trial", "seed").values[:, drawn].mean(axis=1)
         rates, decays = (
-            np.log(self.along[name].values.reshape(shape))
-            for name in ("learning_rate", "weight_decay")
+            self.along[name].values.reshape(shape) for name in ("learning_rate", "weight_decay")
         )
         tolerance = self.training.task.tolerance
-        return valley_slope(error.reshape(shape), rates[:, 0], decays, tolerance=tolerance)
+        middles = valleys(error.reshape(shape), np.log(decays), tolerance=tolerance)
+        slope = line_slope(np.log(rates[:, 0]), middles)
+        return Ridge(rates[:, 0], np.exp(middles), slope)
+
+    def slope(self, drawn: NDArray[np.intp]) -> float:
+        """Returns d log λ* / d log α of the mean over these seeds."""
+        return self.ridge(drawn).slope
 
 
 def valley(
@@ -81,14 +85,17 @@ def along_the_ridge(pilot: xr.Dataset, tolerance: float) -> Points:
     # beyond the ridge the error soars or the run diverges: how far says nothing of where it is
     cost = error.values
     near = np.fmin(cost, np.nanmin(cost, axis=1, keepdims=True) + tolerance)
-    best = np.inf, rates[:ROWS], decays[:ROWS]
+    slopes, middles = np.meshgrid(SLOPES, np.arange(decays[0], decays[-1], 0.25))
+    found = []
     for first in range(len(rates) - ROWS + 1):
         x, rows = rates[first : first + ROWS], near[first : first + ROWS]
-        for slope, middle in itertools.product(SLOPES, np.arange(decays[0], decays[-1], 0.25)):
-            line = middle + slope * (x - x.mean())
-            along = [np.interp(y, decays, row) for y, row in zip(line, rows, strict=True)]
-            best = min(best, (float(np.mean(along)), x, line), key=lambda each: each[0])
-    _, x, line = best
+        lines = middles.ravel() + slopes.ravel() * (x - x.mean())[:, None]
+        along = np.mean(
+            [np.interp(line, decays, row) for line, row in zip(lines, rows, strict=True)], axis=0
+        )
+        lowest = int(along.argmin())
+        found.append((float(along[lowest]), x, lines[:, lowest]))
+    _, x, line = min(found, key=lambda each: each[0])
     return around(2.0**x, 2.0**line)
 
 

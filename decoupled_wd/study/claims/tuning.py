@@ -60,11 +60,13 @@ def tuned(
     looks: Sequence[int],
     look: int,
     *,
+    seeds_each: int = 1,
     fresh_seeds: int = 2,
 ) -> NDArray[np.float64]:
     """Returns what each search ends with: the test error of its choice, in percent.
 
-    A search is all trials with one seed, and its choice the trial of the lowest validation error.
+    A search is all trials with one seed, or with some, and its choice the trial of the lowest mean
+    validation error.
     What the choice is worth is told by `fresh_seeds` runs with seeds of its own. So the searches
     are independent of each other, and an interval over them has the luck of the search in it.
 
@@ -72,14 +74,16 @@ def tuned(
       run: trains and keeps.
       training: one of those that trained the searches.
       found: what they measured at the end, over trial and seed or over trials that have a seed.
-      looks: how many searches there are at each look.
+      looks: how many seeds there are at each look, for all searches together.
       look: the number of this look, from 0.
+      seeds_each: how many seeds each search has.
+      fresh_seeds: how many judge each choice.
       fresh_seeds: how many other runs decide what a choice is worth.
 
     Returns:
       ``[searches]``, with NaN for a search in which every trial diverged.
     """
-    choices = chosen(found)
+    choices = chosen(found, seeds_each)
     names = [name for name in training.space if name != "seed"]
 
     def worth(choices: xr.Dataset) -> NDArray[np.float64]:
@@ -90,14 +94,14 @@ def tuned(
         again = replace(
             training,
             space=Points({**points, "seed": seeds.ravel()}),
-            seeds=range(numbers[0], numbers[-1] + 1),
+            seeds=range(numbers[0], numbers[-1] + seeds_each),
             experiment=("chosen", *training.experiment),
         )
         errors = at_the_end(run, again)["test_error"].values.astype(float)
         return np.asarray(errors.reshape(-1, fresh_seeds).mean(axis=1))
 
     # those that a look adds are a training of their own
-    ends = [0, *looks[: look + 1]]
+    ends = [0, *(seeds // seeds_each for seeds in looks[: look + 1])]
     parts = [
         worth(choices.isel(seed=slice(first, last))) for first, last in itertools.pairwise(ends)
     ]
@@ -105,14 +109,20 @@ def tuned(
     return np.where(diverged, np.nan, np.concatenate(parts))
 
 
-def chosen(found: xr.Dataset) -> xr.Dataset:
-    """Returns the best trial of each search, over ``seed``, with its hyperparameters."""
+def chosen(found: xr.Dataset, seeds_each: int = 1) -> xr.Dataset:
+    """Returns the best trial of each search, over ``seed``, with its hyperparameters.
+
+    Of a search with several seeds the first is its number.
+    """
     if "seed" not in found.dims:
         numbers = np.unique(found["seed"])
         searches = [found.isel(trial=found["seed"].values == n).drop_vars("seed") for n in numbers]
         found = xr.concat(searches, xr.DataArray(numbers, dims="seed", name="seed"))
-    cost = found["validation_error"].transpose("trial", "seed").fillna(np.inf)
-    return found.isel(trial=xr.DataArray(cost.values.argmin(axis=0), dims="seed"))
+    numbers = found["seed"].values[::seeds_each]
+    apart = found.drop_vars("seed").coarsen(seed=seeds_each).construct(seed=("seed", "each"))
+    mean = apart.mean("each", skipna=False).assign_coords(seed=numbers)
+    cost = mean["validation_error"].transpose("trial", "seed").fillna(np.inf)
+    return mean.isel(trial=xr.DataArray(cost.values.argmin(axis=0), dims="seed"))
 
 
 def difference(worse: NDArray[np.float64], better: NDArray[np.float64], level: float) -> Estimate:

@@ -5,7 +5,7 @@ touched, so they can be drawn in any thread and without a display.
 """
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import matplotlib as mpl
 import numpy as np
@@ -38,6 +38,7 @@ _Scale = tuple[float, float]  # the best error and the cap, percent
 def heatmaps(
     results: xr.DataTree,
     *,
+    ridges: Mapping[str, Ridge] | None = None,
     tolerance: float = 1.0,
     drop_edge: bool = True,
     circled: int = 10,
@@ -49,12 +50,14 @@ def heatmaps(
 
     All maps share one colour scale, from the best error of all to `cap`; cells above look alike,
     and a cell with a diverged seed is grey. Rings mark the `circled` best cells and a star the
-    best one, λ = 0 included. Dots are the best λ > 0 of the α that `statistics.ridge` keeps, and
-    the line has its slope.
+    best one, λ = 0 included. Dots are the best λ > 0 of each α of the ridge, and the line has its
+    slope.
 
     Args:
         results: one child for each optimizer, each with `test_error` in percent over the
             dimensions learning_rate, weight_decay and seed, the first two with coordinates.
+        ridges: the ridge of each, if it was measured more finely; by default that of the map, as
+            `statistics.ridge` finds it.
         tolerance: as for `statistics.ridge`, in points.
         drop_edge: as for `statistics.ridge`.
         circled: how many cells get a ring.
@@ -79,7 +82,11 @@ def heatmaps(
     figure = Figure(figsize=(1 + 3.75 * len(panels), 4.5), dpi=100, layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, mean, (name, runs) in zip(axes, means, panels.items(), strict=True):
-        found = ridge(*_arrays(mean), tolerance=tolerance, drop_edge=drop_edge)
+        found = (
+            ridges[name]
+            if ridges
+            else ridge(*_arrays(mean), tolerance=tolerance, drop_edge=drop_edge)
+        )
         _draw_errors(axis, mean, scale)
         _draw_ridge(axis, mean, found)
         _draw_best(axis, mean, circled)
