@@ -579,6 +579,9 @@ MUTATIONS = [
              "study/test_cli.py::test_too_little_time_for_anything_keeps_the_old_report"),
     Mutation("study/cli", "if left_out := [", "if left_out := [] and [",
              "study/test_cli.py::test_what_the_time_does_not_allow_is_left_out_and_said"),
+    Mutation("study/figures/heatmaps", "            ridges[name]\n            if ridges\n",
+             "            ridges[name]\n            if False\n",
+             "study/figures/test_heatmaps.py::test_a_ridge_that_was_measured_more_finely_is_the_one_that_is_drawn"),
     Mutation("study/report/terminal", "if width < 72:", "if width < 30:",
              "study/test_cli.py::test_the_verdicts_are_whole_at_every_width"),
 ]  # fmt: skip

@@ -95,10 +95,10 @@ def sweep(
     Raises:
       ValueError: an axis is empty, holds NaN or what float32 cannot hold; lists of `Points` of
         different lengths; seeds that are no distinct whole numbers, or given although `Points` have
-        a seed; a count is not a whole number that fits the data; arrays of different lengths, NaN in them or numbers that JAX
-        would change; a loss or metric that is no scalar, or takes another's name; a store of
-        another sweep, a damaged one, or a folder of something else; several processes without a
-        store.
+        a seed; a count is not a whole number that fits the data; arrays of different lengths, NaN
+        in them or numbers that JAX would change; a loss or metric that is no scalar, or takes
+        another's name; a store of another sweep, a damaged one, or a folder of something else;
+        several processes without a store.
       TypeError: `train` or `test` holds what is no array of numbers; what should be a function is
         none.
       BlockingIOError: another process writes to the store; the message names it.

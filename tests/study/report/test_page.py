@@ -87,7 +87,7 @@ def drawings():
     error = xr.DataArray([9.0, 5.0, 4.0], {"epoch": [1, 2, 4]}, ("epoch",))
     panel = {"AdamW": error, HOSTILE: error + 1}
     return {
-        "heatmaps mnist1d, mlp, cosine": Heatmaps(xr.DataTree.from_dict(GRIDS), tolerance=15.0),
+        "heatmaps mnist1d, mlp, cosine": Heatmaps(xr.DataTree.from_dict(GRIDS), {}, tolerance=15.0),
         f"anytime {HOSTILE}": Lines(
             {"mnist1d": panel}, x="epoch", xlabel="epochs", ylabel="test error (%)"
         ),
