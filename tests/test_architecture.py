@@ -72,8 +72,14 @@ FLOORS = {
         {"tasks"},
         {"claims"},
         {"profiles", "figures"},
-        {"report", "own"},
+        {"report", "own", "looks"},
+        {"arguments"},
         {"cli", "__init__"},
+    ],
+    "study.report": [
+        {"intervals", "machine", "__init__"},
+        {"page"},
+        {"terminal"},
     ],
 }
 

@@ -96,9 +96,9 @@ def test_the_study_is_found_on_first_use():
     program = """
 import sys, decoupled_wd as dwd
 assert "decoupled_wd.study" not in sys.modules
-print(dwd.study.sweep.__name__)
+print(*dwd.study.__all__, *(getattr(dwd.study, name).__name__ for name in dwd.study.__all__))
 """
-    assert run(program).stdout.strip() == "sweep"
+    assert run(program).stdout.split() == ["Points", "sweep", "Points", "sweep"]
 
 
 MISSING = """

@@ -9,10 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from decoupled_wd.study import sweep
+from decoupled_wd.study import Points, sweep
 from decoupled_wd.study.tasks import task as tasks
 
 X = np.ones((12, 3), np.float32)
+SEEDS = "seeds must be a number of seeds, or distinct whole numbers from 0 to 4294967295"
 NAMES = "cannot name a hyperparameter or metric: it is taken, or no plain text; rename it"
 
 
@@ -32,7 +33,8 @@ def wrong(make=lambda rate: optax.sgd(rate), hyperparameters=None, **options):
         "seeds": 1,
         "progress": trained,
     }
-    return sweep(make, hyperparameters or {"rate": [0.1]}, **(settings | options))
+    grid = {"rate": [0.1]} if hyperparameters is None else hyperparameters
+    return sweep(make, grid, **(settings | options))
 
 
 def of(values):
@@ -41,6 +43,12 @@ def of(values):
 
 def named(name):
     return wrong(lambda **_: optax.sgd(0.1), {name: [0.1]})
+
+
+def points(metric=None, **lists):
+    """A sweep of listed points with something wrong in them."""
+    given = {} if metric is None else {"metric": lambda w, train, test: metric}
+    return wrong(hyperparameters=Points(lists), **given)
 
 
 def measured(value):
@@ -178,7 +186,64 @@ WRONG = [
     # counts
     (lambda: wrong(epochs=np.float32(2)), ValueError, "epochs must be a whole number >= 1"),
     (lambda: wrong(epochs=True), ValueError, "epochs must be a whole number >= 1, got True"),
-    (lambda: wrong(seeds=[0, 1]), ValueError, "seeds must be a whole number >= 1, got [0, 1]"),
+    (lambda: wrong(seeds=0), ValueError, "seeds must be a whole number >= 1, got 0"),
+    (lambda: wrong(seeds=True), ValueError, "seeds must be a whole number >= 1, got True"),
+    (lambda: wrong(seeds=2.0), ValueError, "seeds must be a whole number >= 1, got 2.0"),
+    (lambda: wrong(seeds={0, 1}), ValueError, "seeds must be a whole number >= 1, got {0, 1}"),
+    (lambda: wrong(seeds="5"), ValueError, f"{SEEDS}, got '5'; pass for example 5, or range(5"),
+    (lambda: wrong(seeds=[]), ValueError, f"{SEEDS}, got []"),
+    (lambda: wrong(seeds=range(3, 3)), ValueError, f"{SEEDS}, got range(3, 3)"),
+    (lambda: wrong(seeds=[1, 0, 1]), ValueError, f"{SEEDS}, got [1, 0, 1]"),
+    (lambda: wrong(seeds=[0, -1]), ValueError, f"{SEEDS}, got [0, -1]"),
+    (lambda: wrong(seeds=[0.0, 1.0]), ValueError, f"{SEEDS}, got [0.0, 1.0]"),
+    (lambda: wrong(seeds=[True, False]), ValueError, f"{SEEDS}, got [True, False]"),
+    (lambda: wrong(seeds=[[0], [1]]), ValueError, f"{SEEDS}, got [[0], [1]]"),
+    (lambda: wrong(seeds=[[0], [1, 2]]), ValueError, f"{SEEDS}, got [[0], [1, 2]]"),
+    (lambda: wrong(seeds=[2**32]), ValueError, f"{SEEDS}, got [4294967296]"),
+    (lambda: wrong(seeds=[2**70]), ValueError, f"{SEEDS}, got [1180591620717411303424]"),
+    # points
+    (
+        lambda: points(rate=[0.1, 0.2], seed=[0]),
+        ValueError,
+        "one value of each for every point, got rate 2, seed 1; pass lists of one length",
+    ),
+    (lambda: wrong(lambda: optax.sgd(0.1), Points()), ValueError, "every point, got nothing; pass"),
+    (
+        lambda: wrong(lambda: optax.sgd(0.1), Points(seed=[0, 1])),
+        ValueError,
+        "Points must have a hyperparameter, and one value of each for every point, got seed 2; pass",
+    ),
+    (
+        lambda: points(rate=[]),
+        ValueError,
+        "rate must be a non-empty list of finite numbers, got []",
+    ),
+    (lambda: points(rate=0.1), ValueError, "rate must be a non-empty list of finite numbers"),
+    (lambda: points(rate=[np.nan]), ValueError, "rate must be a non-empty list of finite numbers"),
+    (lambda: points(decay=[0.1]), TypeError, "must take the hyperparameters decay by name"),
+    (lambda: points(trial=[0.1]), ValueError, f"'trial' {NAMES}"),
+    (lambda: points(epoch=[0.1]), ValueError, f"'epoch' {NAMES}"),
+    (lambda: points({"trial": 1.0}, rate=[0.1]), ValueError, f"'trial' {NAMES}"),
+    (lambda: points({"rate": 1.0}, rate=[0.1]), ValueError, f"'rate' {NAMES}"),
+    (lambda: points({"seed": 1.0}, rate=[0.1], seed=[0]), ValueError, f"'seed' {NAMES}"),
+    (
+        lambda: points(rate=[0.1, 0.2], seed=[0.0, 1.0]),
+        ValueError,
+        "seed of Points must hold whole numbers from 0 to 4294967295, got [0.0, 1.0]; number",
+    ),
+    (lambda: points(rate=[0.1], seed=[-1]), ValueError, "from 0 to 4294967295, got [-1]"),
+    (lambda: points(rate=[0.1], seed=[2**32]), ValueError, "from 0 to 4294967295, got [4294967"),
+    (lambda: points(rate=[0.1], seed=[None]), ValueError, "seed must be a non-empty list of"),
+    (
+        lambda: wrong(hyperparameters=Points(rate=[0.1], seed=[0]), seeds=2),
+        ValueError,
+        "seeds must be left out where Points have a seed, got 2; omit it",
+    ),
+    (
+        lambda: wrong(hyperparameters=Points(rate=[0.1], seed=[0]), seeds=[0]),
+        ValueError,
+        "seeds must be left out where Points have a seed, got [0]; omit it",
+    ),
     (lambda: wrong(batch_size=-5), ValueError, "batch_size must be a whole number >= 1, got -5"),
     (lambda: wrong(evaluate_every=0), ValueError, "evaluate_every must be a whole number >= 1"),
     (lambda: wrong(evaluate_every=3), ValueError, "does not divide epochs=2; pass a divisor"),

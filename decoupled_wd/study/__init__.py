@@ -15,6 +15,7 @@ _EXTRA = {
 
 try:
     from decoupled_wd.study.grid.sweep import sweep
+    from decoupled_wd.study.grid.types import Points
 except ModuleNotFoundError as error:
     # a module that is missing inside the study, or inside an installed package, is a defect
     if error.name not in _EXTRA:
@@ -25,4 +26,4 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
-__all__ = ["sweep"]
+__all__ = ["Points", "sweep"]

@@ -2,14 +2,11 @@
 
 import argparse
 import errno
-import math
 import os
-import re
 import shlex
 import sys
 import tempfile
 import time
-import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
@@ -20,23 +17,23 @@ import rich.progress
 from rich.text import Text
 
 from decoupled_wd.cli import ends_cleanly
+from decoupled_wd.study.arguments import parser
 from decoupled_wd.study.claims.verdicts import Finding
 from decoupled_wd.study.grid.groups import check_groups, index
 from decoupled_wd.study.grid.layout import lock_of, store_of
 from decoupled_wd.study.grid.locks import locked
 from decoupled_wd.study.looks import look
 from decoupled_wd.study.own import check_tasks, profile_of, sizes_of, task_of, with_own
-from decoupled_wd.study.profiles import CLAIMS, PROFILES, Experiment
+from decoupled_wd.study.profiles import PROFILES, Experiment
 from decoupled_wd.study.report.page import PAGES, duration, write
 from decoupled_wd.study.report.terminal import verdicts_table
-from decoupled_wd.study.tasks.data import FASHION_MNIST
 from decoupled_wd.study.tasks.task import Run, runner
 
 
 def main(arguments: Sequence[str]) -> None:
     """Reads the command's arguments, then runs the study."""
-    parser = _parser()
-    options = parser.parse_args(arguments)
+    reader = parser()
+    options = reader.parse_args(arguments)
     try:
         options.profile = profile_of(options.profile, options.data, options.network)
         experiments = _experiments(options.profile, options.claims)
@@ -47,7 +44,7 @@ def main(arguments: Sequence[str]) -> None:
         _use_all_cores()
         check_tasks(experiments)
     except ValueError as error:
-        parser.error(str(error))
+        reader.error(str(error))
     farewell = (
         f"stopped; finished runs are kept in {options.out}, and the same command goes on from there"
     )
@@ -56,12 +53,12 @@ def main(arguments: Sequence[str]) -> None:
         if jax.process_index() == 0
         else nullcontext()
     )
-    with ends_cleanly(parser.prog, farewell):
+    with ends_cleanly(reader.prog, farewell):
         try:
             with alone:
                 study(options, experiments, shlex.join(["decoupled-wd", "study", *arguments]))
         except ValueError as error:
-            sys.exit(f"{parser.prog}: {error}")
+            sys.exit(f"{reader.prog}: {error}")
 
 
 def study(options: argparse.Namespace, experiments: Sequence[Experiment], command: str) -> None:
@@ -119,78 +116,6 @@ class _Console(rich.console.Console):
         raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="decoupled-wd study",
-        description="Train small networks, judge the paper's claims by them, and write a report. "
-        "A study that was stopped goes on where it was when the same command is given again.",
-    )
-    times = (f"{name} {duration(sum(e.seconds for e in plan))}" for name, plan in PROFILES.items())
-    parser.add_argument(
-        "--profile",
-        choices=list(PROFILES),
-        help=f"what to measure, in which time on two cores: {', '.join(times)}; by default images "
-        "with --data or --network, and default without",
-    )
-    parser.add_argument(
-        "--data",
-        type=Path,
-        help="measure the claims of the profile images on this: an .npz file with x_train, "
-        "y_train, x_test and y_test, or a folder with the four .gz files of MNIST's format; by "
-        f"default Fashion-MNIST in {FASHION_MNIST}",
-    )
-    parser.add_argument(
-        "--network",
-        help="with this network: mlp, resnet, or MODULE:FUNCTION, a function that takes the data "
-        "set and returns a Model; by default mlp and resnet",
-    )
-    parser.add_argument(
-        "--claims",
-        type=_claims,
-        default="all",
-        help="which claims to measure, with commas between them, or all that the profile has "
-        "(default: %(default)s)",
-    )
-    parser.add_argument(
-        "--minutes",
-        type=_minutes,
-        default=math.inf,
-        help="the time after which nothing new is begun, even if statements are undecided",
-    )
-    parser.add_argument(
-        "--out",
-        type=_folder,
-        default="study-results",
-        help="folder for the results (default: %(default)s)",
-    )
-    parser.add_argument(
-        "--distributed",
-        action="store_true",
-        help="share the training with other processes, found as by jax.distributed.initialize()",
-    )
-    return parser
-
-
-def _claims(text: str) -> list[str]:
-    claims = [] if text == "all" else text.split(",")
-    unknown = [claim for claim in claims if claim not in CLAIMS]
-    if unknown:
-        raise argparse.ArgumentTypeError(
-            f"must be some of {','.join(CLAIMS)}, got {unknown[0]!r}; all are those of the profile"
-        )
-    return claims
-
-
-def _minutes(text: str) -> float:
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = math.nan
-    if not minutes > 0:
-        raise argparse.ArgumentTypeError(f"must be a number of minutes > 0, got {text!r}")
-    return minutes
-
-
 def _experiments(profile: str, claims: Sequence[str]) -> list[Experiment]:
     """Lists the experiments of a profile on the given claims, or all.
 
@@ -205,21 +130,6 @@ def _experiments(profile: str, claims: Sequence[str]) -> list[Experiment]:
                 f"--claims {claim}: the profile {profile} does not measure it; pass {remedy}"
             )
     return [each for each in PROFILES[profile] if not claims or each.claim in claims]
-
-
-def _folder(text: str) -> Path:
-    """Returns a path that can be made, printed and written down."""
-    if not text.strip():
-        raise argparse.ArgumentTypeError(f"got {text!r}, which names no folder; . is this one")
-    if re.match(r"[A-Za-z][\w+.-]+:/", text):
-        raise argparse.ArgumentTypeError(f"must be a folder of this machine, got the URL {text!r}")
-    if any(unicodedata.category(character) in _UNPRINTABLE for character in text):
-        raise argparse.ArgumentTypeError(f"must be a name that can be printed, got {text!a}")
-    return Path(text)
-
-
-_UNPRINTABLE = ("Cc", "Cs", "Zl", "Zp")
-"""Unicode's control characters, surrogates (bytes that are not UTF-8), and ends of lines."""
 
 
 def _writable(out: Path) -> None:

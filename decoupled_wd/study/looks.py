@@ -39,12 +39,15 @@ def look(
     started = clock()
     found: dict[int, Finding] = {}
     took: dict[int, float] = {}
+    left_out: set[int] = set()
     for number in range(max(len(each.design.looks) for each in experiments)):
         for place, each in enumerate(experiments):
-            if number >= len(each.design.looks) or (number and not _is_open(found.get(place))):
+            is_open = number == 0 or _is_open(found.get(place))
+            if number >= len(each.design.looks) or not is_open or place in left_out:
                 continue
             before = clock()
             if before - started + _expected(each, number, took.get(place)) > seconds:
+                left_out.add(place)
                 continue
             finding = measure(each, number)
             took[place] = clock() - before
@@ -52,7 +55,8 @@ def look(
     if not found:
         least = min(_expected(each, 0, None) for each in experiments)
         raise ValueError(
-            f"--minutes is too short for any experiment: the shortest takes {least / 60:.1f}"
+            f"--minutes {seconds / 60:g} is too short for any experiment: the shortest takes "
+            f"{least / 60:.1f}; pass more"
         )
     return [(experiments[place], found[place]) for place in sorted(found)]
 

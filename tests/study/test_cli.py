@@ -6,6 +6,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 
 import jax
 import pytest
@@ -17,6 +18,7 @@ from decoupled_wd.study.claims.generalization import Generalization
 from decoupled_wd.study.claims.interaction import Interaction
 from decoupled_wd.study.claims.verdicts import Finding, Verdict
 from decoupled_wd.study.cli import main
+from decoupled_wd.study.grid.layout import is_block
 from decoupled_wd.study.profiles import CLAIMS, PROFILES, Experiment
 from decoupled_wd.study.report import terminal as printing
 from decoupled_wd.study.statistics import Estimate
@@ -29,8 +31,8 @@ from decoupled_wd.study.claims.generalization import Generalization
 from decoupled_wd.study.claims.interaction import Interaction
 from decoupled_wd.study.profiles import Experiment
 
-grid = Interaction(grid=3, seeds=2)
-gain = Generalization(grid=3, seeds=2, fresh_seeds=2)
+grid = Interaction(grid=5, looks=(2,))
+gain = Generalization(grid=5, looks=(2,))
 cli.PROFILES = {"default": tuple(
     Experiment(claim, "digits", "mlp", design, 5) for claim, design in (("ii", grid), ("iii", gain))
 )}
@@ -81,6 +83,11 @@ def test_the_verdicts_are_printed_and_written(finished):
         assert record["statement"].split()[0] in printed
     table = json.loads((out / "table.json").read_text())
     assert [record["optimizer"] for record in table] == ["SGD", "SGDW", "Adam", "AdamW"]
+    columns = ["where", "optimizer", "best_error", "learning_rate", "weight_decay"]
+    slope = ["ridge_slope", "ridge_slope_low", "ridge_slope_high", "seeds"]
+    assert [*table[0]] == columns + slope
+    assert {record["seeds"] for record in table} == {2}
+    assert "| seeds |" in (out / "claims.md").read_text().splitlines()[0]
 
 
 def test_the_report_and_its_figures_are_there(finished):
@@ -96,23 +103,38 @@ def test_the_report_and_its_figures_are_there(finished):
 def test_the_store_opens_as_one_tree(finished):
     out, _ = finished
     with xr.open_datatree(out / "default.zarr", engine="zarr", chunks=None) as tree:
-        adamw = tree["digits/mlp/cosine/Adam/decoupled"]
-        sizes = {"learning_rate": 3, "weight_decay": 3, "seed": 2, "epoch": 1}
-        assert dict(adamw["test_error"].sizes) == sizes
-        assert adamw.attrs["epochs"] == 2
-        assert adamw["weight_decay"].values[0] == 0
+        pilot = tree["digits/mlp/cosine/Adam/decoupled/seeds 0 to 1"]
+        sizes = {"learning_rate": 5, "weight_decay": 5, "seed": 2, "epoch": 1}
+        assert dict(pilot["test_error"].sizes) == sizes
+        assert pilot.attrs["epochs"] == 2
+        assert pilot["weight_decay"].values[0] == 0
+        # the seeds that judge are others than those that showed where the ridge is
+        ridge = tree["digits/mlp/ridge/cosine/Adam/decoupled/seeds 2 to 3"]
+        assert ridge["test_error"].dims == ("trial", "seed", "epoch")
+        assert ridge["seed"].values.tolist() == [2, 3]
+        # and what a search chose is judged by seeds of its own
+        chosen = tree["digits/mlp/chosen/ridge/cosine/Adam/decoupled/seeds 2 to 3"]
+        assert chosen["test_error"].dims == ("trial", "epoch")
 
 
 def test_the_same_command_again_trains_nothing_and_says_the_same(finished, tmp_path):
     out, _ = finished
     again = tmp_path / "again"
     shutil.copytree(out, again)
-    written = {path: path.stat().st_mtime_ns for path in again.rglob("*.0.0.0")}
+    written = {path: path.stat().st_mtime_ns for path in blocks(again)}
+    assert len(written) > 20
     done = run("--out", f"{again}/", COLUMNS="40", PYTHONIOENCODING="ascii")
     assert done.returncode == 0, done.stderr
     assert "the best lambda falls" in " ".join(done.stdout.split())
     assert (again / "claims.json").read_bytes() == (out / "claims.json").read_bytes()
-    assert {path: path.stat().st_mtime_ns for path in again.rglob("*.0.0.0")} == written
+    assert {path: path.stat().st_mtime_ns for path in blocks(again)} == written
+
+
+def blocks(out):
+    """The files of a store that hold numbers, of grids and of listed points."""
+    store = out / "default.zarr"
+    found = (path for path in store.rglob("[0-9]*") if path.is_file())
+    return [path for path in found if is_block(f"{path.parent.name}/{path.name}")]
 
 
 def test_a_store_of_another_configuration_ends_in_a_line_that_says_so(finished, tmp_path):
@@ -132,6 +154,12 @@ def test_a_store_of_another_configuration_ends_in_a_line_that_says_so(finished, 
         (["--profile", "huge"], "invalid choice: 'huge'"),
         (["--claims", "ii,none"], f"must be some of {','.join(CLAIMS)}, got 'none'"),
         (["--claims", ""], "got ''"),
+        (["--minutes", "0"], "--minutes: must be a number of minutes > 0, got '0'"),
+        (["--minutes", "-1"], "--minutes: must be a number of minutes > 0, got '-1'"),
+        (["--minutes", "nan"], "--minutes: must be a number of minutes > 0, got 'nan'"),
+        (["--minutes", "ten"], "--minutes: must be a number of minutes > 0, got 'ten'"),
+        (["--minutes", "1:30"], "--minutes: must be a number of minutes > 0, got '1:30'"),
+        (["--minutes", ""], "--minutes: must be a number of minutes > 0, got ''"),
         (["--out", "{file}/results"], "is not a folder to write to"),
         (["--out", "{file}"], "is not a folder to write to"),
         (["--out", "{link}"], "is not a folder to write to"),
@@ -141,7 +169,8 @@ def test_a_store_of_another_configuration_ends_in_a_line_that_says_so(finished, 
         (["--out", "{file}\udcff"], "must be a name that can be printed, got"),
     ],
 )
-def test_bad_arguments_are_refused_before_training(arguments, words, tmp_path, capsys):
+def test_bad_arguments_are_refused_before_training(arguments, words, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr(cli, "study", lambda *_: pytest.fail("trained"))
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     (tmp_path / "old" / "report.html").mkdir(parents=True)
@@ -220,6 +249,77 @@ def test_no_cluster_is_a_usage_error(monkeypatch, capsys, tmp_path):
     assert "set JAX_COORDINATOR_ADDRESS" in error
 
 
+@dataclass(frozen=True)
+class Told:
+    """A design that finds what it is told at each look, and trains nothing."""
+
+    values: tuple[float, ...]
+
+    @property
+    def looks(self):
+        return tuple(range(2, 2 + len(self.values)))
+
+    def measure(self, run, task, look):
+        value = self.values[look]
+        found = Estimate(value, value - 1, value + 1, 0.5, self.looks[look])
+        verdict = Verdict("It gains", task.name, "points", found, ">", 0.0, 0.5, len(self.values))
+        return Finding([verdict], {}, [{"seeds": self.looks[look]}])
+
+
+def told(monkeypatch, *plan):
+    experiments = (
+        Experiment(claim, "digits", network, Told(values), seconds)
+        for claim, network, values, seconds in plan
+    )
+    monkeypatch.setattr(cli, "PROFILES", {"default": tuple(experiments)})
+
+
+def test_what_is_undecided_is_looked_at_again_and_the_report_is_of_the_last_look(
+    monkeypatch, capsys, tmp_path
+):
+    told(
+        monkeypatch,
+        ("i", "mlp", (9.0, 0.0), 30),
+        ("ii", "mlp", (0.1, -9.0, 9.0), 30),
+        ("iii", "mlp", (0.1, 0.2), 30),
+    )
+    main(["--out", str(tmp_path)])
+    records = json.loads((tmp_path / "claims.json").read_text())
+    verdicts = [(record["claim"], record["seeds"], record["verdict"]) for record in records]
+    assert verdicts == [("i", 2, "holds"), ("ii", 3, "does not hold"), ("iii", 3, "undecided")]
+    assert [row["seeds"] for row in json.loads((tmp_path / "table.json").read_text())] == [2, 3, 3]
+    printed = capsys.readouterr().out
+    assert "not measured within" not in printed
+    assert printed.startswith("3 experiments, about 1 min 30 s on two x86-64 cores\n")
+
+
+def test_what_the_time_does_not_allow_is_left_out_and_said(monkeypatch, capsys, tmp_path):
+    told(
+        monkeypatch,
+        ("i", "mlp", (9.0,), 0),
+        ("ii", "mlp", (9.0,), 3600),
+        ("ii", "resnet", (9.0,), 3600),
+    )
+    main(["--minutes", "2.5", "--out", str(tmp_path)])
+    *_, left_out, last = capsys.readouterr().out.splitlines()
+    assert left_out == "not measured within --minutes 2.5: (ii) digits, mlp, (ii) digits, resnet"
+    assert last.startswith("report.html, claims.json")
+    assert [record["claim"] for record in json.loads((tmp_path / "claims.json").read_text())] == [
+        "i"
+    ]
+    assert "--minutes 2.5" in (tmp_path / "report.html").read_text()
+
+
+def test_too_little_time_for_anything_keeps_the_old_report(monkeypatch, capsys, tmp_path):
+    told(monkeypatch, ("i", "mlp", (9.0,), 90), ("ii", "mlp", (9.0,), 3600))
+    (tmp_path / "report.html").write_text("the old one")
+    with pytest.raises(SystemExit) as ended:
+        main(["--minutes", "1", "--out", str(tmp_path)])
+    words = "--minutes 1 is too short for any experiment: the shortest takes 1.5; pass more"
+    assert ended.value.code == f"decoupled-wd study: {words}"
+    assert (tmp_path / "report.html").read_text() == "the old one"
+
+
 FOUND = Finding(
     [
         Verdict(
@@ -238,7 +338,7 @@ FOUND = Finding(
 @pytest.mark.parametrize("width", [20, 30, 40, 71, 72, 80, 200])
 def test_the_verdicts_are_whole_at_every_width(width):
     console = rich.console.Console(file=io.StringIO(), width=width)
-    experiment = Experiment("ii", "digits", "mlp", Interaction(grid=3, seeds=2), 5)
+    experiment = Experiment("ii", "digits", "mlp", Interaction(grid=6, looks=(2,)), 5)
     console.print(printing.verdicts_table([(experiment, FOUND)], width))
     lines = console.file.getvalue().splitlines()
     assert max(map(len, lines)) <= width
@@ -257,7 +357,7 @@ def test_help_names_the_options_and_the_times(capsys):
     with pytest.raises(SystemExit, match="0"):
         main(["--help"])
     shown = capsys.readouterr().out
-    for option in ("--profile", "--claims", "--distributed", "--out"):
+    for option in ("--profile", "--claims", "--minutes", "--distributed", "--out"):
         assert option in shown
     assert "full" in shown
     assert "min" in shown
@@ -282,5 +382,5 @@ def test_claims_ii_and_iii_share_their_grids():
         assert read
         for e in read:
             ours, theirs = e.design, trained[e.dataset, e.network]
-            assert (ours.grid, ours.seeds) == (theirs.grid, theirs.seeds)
+            assert (ours.grid, ours.looks) == (theirs.grid, theirs.looks)
             assert set(ours.schedules) <= set(theirs.schedules)

@@ -120,7 +120,8 @@ class Verdict(NamedTuple):
         else:
             room = min(abs(value - end) for end in ends)
         half = (high - low) / 2
-        return math.ceil(seeds * (half / room) ** 2) if room else 10**9
+        known = room and math.isfinite(half)
+        return math.ceil(seeds * (half / room) ** 2) if known else 10**9
 
     @property
     def expected(self) -> str:

@@ -23,6 +23,10 @@ from decoupled_wd.study.grid.types import Points
 URL = re.compile(r"[A-Za-z][\w+.-]+:/|[A-Za-z][\w+.-]*::")
 # file systems allow 255, and a file that is being written has a longer name
 NAME_BYTES = 200
+TRIAL = "trial"
+"""The dimension of listed points."""
+SEEDS = 2**32
+"""A key of JAX takes numbers of 32 bits."""
 
 
 def folder(store: object) -> Path | None:
@@ -68,38 +72,48 @@ def as_axes(
             f"hyperparameters must map names to lists of numbers, got {hyperparameters!r}; pass a "
             "dict"
         )
-    names = [name for name in hyperparameters if name != "seed" or not _listed(hyperparameters)]
-    check_names(names, ())
+    listed = isinstance(hyperparameters, Points)
+    names = [name for name in hyperparameters if not listed or name != "seed"]
+    check_names(names, (TRIAL,) if listed else ())
     with_names(make_optimizer, names)
     axes = {name: _axis(name, axis) for name, axis in hyperparameters.items()}
-    if _listed(hyperparameters) and len({axis.size for axis in axes.values()}) != 1:
-        lengths = ", ".join(f"{name} {axis.size}" for name, axis in axes.items())
+    if listed and (not names or len({axis.size for axis in axes.values()}) != 1):
+        lengths = ", ".join(f"{name} {axis.size}" for name, axis in axes.items()) or "nothing"
         raise ValueError(
-            f"Points must have one value of each hyperparameter for every point, got {lengths}; "
-            "pass lists of one length"
+            "Points must have a hyperparameter, and one value of each for every point, got "
+            f"{lengths}; pass lists of one length"
         )
     return axes
 
 
-def _listed(hyperparameters: object) -> bool:
-    return isinstance(hyperparameters, Points)
-
-
 def seed_numbers(seeds: object, of_points: np.ndarray | None) -> np.ndarray:
     """Returns the numbers of the seeds: those given, or the first so many, or those of `Points`."""
-    if of_points is None and not isinstance(seeds, Sequence | np.ndarray):
+    if of_points is not None:
+        if not (isinstance(seeds, int) and seeds == 1):
+            raise ValueError(
+                f"seeds must be left out where Points have a seed, got {seeds!r}; omit it"
+            )
+        if not _numbers_of_seeds(of_points):
+            raise ValueError(
+                f"seed of Points must hold whole numbers from 0 to {SEEDS - 1}, got "
+                f"{of_points.tolist()}; number the seeds"
+            )
+        return of_points
+    if not isinstance(seeds, Sequence | np.ndarray):
         return np.arange(_count("seeds", seeds))
-    if of_points is not None and not (isinstance(seeds, int) and seeds == 1):
-        raise ValueError(f"seeds must be left out where Points have a seed, got {seeds!r}; omit it")
-    numbers = np.asarray(seeds if of_points is None else of_points)
-    whole = np.issubdtype(numbers.dtype, np.integer) and numbers.ndim == 1 and numbers.size > 0
-    distinct = whole and (of_points is not None or np.unique(numbers).size == numbers.size)
-    if not distinct or (numbers < 0).any():
+    numbers = _as_array(seeds)
+    if not _numbers_of_seeds(numbers) or np.unique(numbers).size != numbers.size:
         raise ValueError(
-            f"seeds must be a number of seeds, or distinct whole numbers >= 0, got {seeds!r}; "
-            "pass for example 5, or range(5, 10)"
+            f"seeds must be a number of seeds, or distinct whole numbers from 0 to {SEEDS - 1}, "
+            f"got {seeds!r}; pass for example 5, or range(5, 10)"
         )
     return numbers
+
+
+def _numbers_of_seeds(numbers: np.ndarray) -> bool:
+    if not np.issubdtype(numbers.dtype, np.integer) or numbers.ndim != 1 or not numbers.size:
+        return False
+    return bool((numbers >= 0).all() and (numbers < SEEDS).all())
 
 
 def with_names(make_optimizer: Callable[..., object], names: Iterable[str]) -> None:
@@ -118,12 +132,16 @@ def with_names(make_optimizer: Callable[..., object], names: Iterable[str]) -> N
         ) from None
 
 
-def _axis(name: str, values: PyTree) -> np.ndarray:
+def _as_array(values: PyTree) -> np.ndarray:
     try:
-        axis = np.asarray(values)
+        return np.asarray(values)
     # lists of different lengths
     except (TypeError, ValueError):
-        axis = np.asarray(None)
+        return np.asarray(None)
+
+
+def _axis(name: str, values: PyTree) -> np.ndarray:
+    axis = _as_array(values)
     real = np.issubdtype(axis.dtype, np.integer) or np.issubdtype(axis.dtype, np.floating)
     if axis.ndim != 1 or not axis.size or not real or not np.isfinite(axis).all():
         raise ValueError(f"{name} must be a non-empty list of finite numbers, got {values!r}")

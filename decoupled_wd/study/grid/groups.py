@@ -37,4 +37,4 @@ def _groups(root: Path) -> list[Path]:
     sweeps = [each.relative_to(root) for each in layout.sweeps_below(root)]
     # a folder without a sweep below it is somebody else's
     above = {root / parent for sweep in sweeps for parent in sweep.parents}
-    return sorted(above | {root}) if root.is_dir() else []
+    return sorted(above | {root})

@@ -93,11 +93,12 @@ def sweep(
       other.
 
     Raises:
-      ValueError: an axis is empty, holds NaN or what float32 cannot hold; a count is not a whole
-        number that fits the data; arrays of different lengths, NaN in them or numbers that JAX
-        would change; a loss or metric that is no scalar, or takes another's name; a store of
-        another sweep, a damaged one, or a folder of something else; several processes without a
-        store.
+      ValueError: an axis is empty, holds NaN or what float32 cannot hold; lists of `Points` of
+        different lengths; seeds that are no distinct whole numbers, or given although `Points` have
+        a seed; a count is not a whole number that fits the data; arrays of different lengths, NaN
+        in them or numbers that JAX would change; a loss or metric that is no scalar, or takes
+        another's name; a store of another sweep, a damaged one, or a folder of something else;
+        several processes without a store.
       TypeError: `train` or `test` holds what is no array of numbers; what should be a function is
         none.
       BlockingIOError: another process writes to the store; the message names it.
@@ -156,7 +157,7 @@ def sweep(
         results = finished.dataset()
     if jax.process_count() > 1:
         progress(finished.cells, math.prod(shape))
-    return results.assign_coords({name: ("trial", at) for name, at in space.points.items()})
+    return results.assign_coords({name: (checks.TRIAL, at) for name, at in space.points.items()})
 
 
 class _Space(NamedTuple):
@@ -184,7 +185,7 @@ def _space(given: dict[str, np.ndarray], hyperparameters: object, seeds: object)
         columns = [axis[:, None] for axis in given.values()]
         return _Space(names, {**given, "seed": numbers}, {}, [*columns, place], known)
     told = np.stack([given[name] for name in names], axis=1)
-    trials = {"trial": np.arange(len(told))}
+    trials = {checks.TRIAL: np.arange(len(told))}
     if of_points is not None:
         return _Space(names, trials, given, [np.hstack([told, place])], known)
     return _Space(names, {**trials, "seed": numbers}, given, [told, place], known)
@@ -212,12 +213,13 @@ def _prepared(
 ) -> _Run:
     epochs, names = counts["epochs"], space.names
     cell = _cell(make_optimizer, names, loss, metric, epochs // counts["evaluate_every"])
-    # a seed has the same key, however many others are trained beside it
-    keys = jax.random.split(jax.random.key(0), int(space.seeds[-1]) + 1)[space.seeds]
+    # a seed has the same key, whichever others are trained beside it
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(space.seeds.astype(np.uint32))
     starts = _starts(init, keys, len(data[0][0]), epochs, counts["batch_size"])
     # lowered once, for three ends: the memory of a run, its metrics' dtypes, and its fingerprint
     lowered = jax.jit(cell).lower(jnp.zeros(len(names) + 1), starts, data)
     metrics = {name: leaf.dtype for name, leaf in lowered.out_info.items()}
+    checks.check_names(metrics, space.axes)
     program = digest(lowered.as_text(), jax.jit(init).lower(keys[0]).as_text())
     return _Run(cell, starts, lowered, metrics, program)
 

@@ -12,14 +12,12 @@ class Bar(NamedTuple):
     """Holds an interval as the page draws it, in units of what matters from the bound.
 
     Expected is to the right of 0; or, where two things should be equal, between -1 and 1. What lies
-    beyond the axis is drawn at its end.
+    beyond the axis is at its end.
     """
 
     low: float
     value: float
     high: float
-    beyond: bool
-    """Whether an end lies beyond the axis."""
 
 
 def bar(verdict: Verdict) -> Bar | None:
@@ -29,7 +27,7 @@ def bar(verdict: Verdict) -> Bar | None:
       >>> from decoupled_wd.study.statistics import Estimate
       >>> gain = Verdict("It gains", "", "points", Estimate(1.0, 0.5, 9.0), ">", 0.0, margin=1.0)
       >>> bar(gain)
-      Bar(low=0.5, value=1.0, high=4.0, beyond=True)
+      Bar(low=0.5, value=1.0, high=4.0)
     """
     if verdict.verdict == MISSING:
         return None
@@ -39,6 +37,4 @@ def bar(verdict: Verdict) -> Bar | None:
     low, value, high = sorted(
         sign * (number - verdict.bound) / unit for number in verdict.estimate[:3]
     )
-    beyond = low < -REACH or high > REACH
-    shown = [min(max(number, -REACH), REACH) for number in (low, value, high)]
-    return Bar(shown[0], shown[1], shown[2], beyond)
+    return Bar(*(min(max(number, -REACH), REACH) for number in (low, value, high)))

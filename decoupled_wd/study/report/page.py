@@ -7,7 +7,6 @@ import io
 import itertools
 import json
 import math
-import os
 import platform
 import re
 import tempfile
@@ -22,7 +21,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from decoupled_wd.study.claims.verdicts import (
-    DECIDED,
     FAILS,
     HOLDS,
     MISSING,
@@ -35,6 +33,7 @@ from decoupled_wd.study.claims.verdicts import (
 from decoupled_wd.study.figures.draw import draw
 from decoupled_wd.study.profiles import CLAIMS, Experiment
 from decoupled_wd.study.report.intervals import REACH, bar
+from decoupled_wd.study.report.machine import machine
 from decoupled_wd.study.statistics import Estimate
 
 PACKAGES = ("decoupled-wd", "jax", "jaxlib", "optax", "flax", "numpy", "scipy", "xarray")
@@ -96,7 +95,7 @@ def write(
     Args:
         out: the folder; made if it is not there.
         findings: what each experiment found; the page shows them claim by claim.
-        table: records of `statistics.summarize`, all with the same keys.
+        table: records of the grids, all with the same keys.
         configuration: the profile and the options by name.
         command: what the user typed.
         seconds: how long all of it took.
@@ -115,7 +114,6 @@ def write(
     page = _template().render(
         summary=summary(verdict for _, verdict in verdicts),
         wrong=expected_wrong([verdict for _, verdict in verdicts]),
-        DECIDED=DECIDED,
         claims=list(_claims(findings, pictures)),
         table=table,
         configuration=configuration,
@@ -175,21 +173,10 @@ def summary(verdicts: Iterable[Verdict]) -> str:
 def counts(verdicts: Iterable[Verdict]) -> list[tuple[str, int, str]]:
     """Counts each kind of verdict, with its words for that many."""
     count = Counter(verdict.verdict for verdict in verdicts)
-    plural = {HOLDS: "hold", FAILS: "do not hold", SAME: "make no difference that matters"}
-    return [(v, count[v], v if count[v] == 1 else plural.get(v, v)) for v in SIGNS]
-
-
-def machine() -> str:
-    """Names model and number of processors, never the host."""
-    return f"{processor()}, {os.cpu_count()} cores"
-
-
-def processor() -> str:
-    """Names the model of the processor."""
-    cpuinfo = Path("/proc/cpuinfo")
-    text = cpuinfo.read_text("utf-8", "replace") if cpuinfo.exists() else ""
-    models = re.findall(r"model name\s*: (.+)", text)
-    return models[0] if models else platform.processor() or platform.machine()
+    plural = {HOLDS: "hold", FAILS: "do not hold", SAME: f"make {SAME}"}
+    single = {SAME: f"makes {SAME}"}
+    words = {v: (single if count[v] == 1 else plural).get(v, v) for v in SIGNS}
+    return [(v, count[v], words[v]) for v in SIGNS]
 
 
 def interval(estimate: Estimate) -> list[str]:

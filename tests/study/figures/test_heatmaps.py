@@ -13,7 +13,7 @@ from matplotlib.colors import to_rgb
 from decoupled_wd import LR, PAPER
 from decoupled_wd.study.claims.optimizers import octaves
 from decoupled_wd.study.figures.heatmaps import heatmaps
-from decoupled_wd.study.statistics import ridge
+from decoupled_wd.study.statistics import Ridge, ridge
 
 FIGURE = json.loads((Path(__file__).parents[2] / "data" / "paper_figure2.json").read_text("utf-8"))
 DIMS = ("learning_rate", "weight_decay", "seed")
@@ -174,6 +174,22 @@ def test_the_line_has_the_ridge_s_slope_and_the_dots_are_its_rows(results, figur
         np.testing.assert_allclose(dots.get_xdata(), expected, atol=1e-6)
         x, y = (values[np.isfinite(line.get_xdata())] for values in line.get_data())
         assert (x[-1] - x[0]) / (y[-1] - y[0]) == pytest.approx(found.slope, abs=1e-6)
+
+
+def test_a_ridge_that_was_measured_more_finely_is_the_one_that_is_drawn(results):
+    """Its dots lie between the cells, and beyond the map there are none."""
+    child = results["SGD"].dataset.sortby("learning_rate")
+    first, rate = child.weight_decay.values[1], child.learning_rate.values[4]
+    found = Ridge(rate * np.array([1, 2.0**0.5, 4]), first * np.array([8, 2.0**2.5, 0.25]), -0.43)
+    drawn = heatmaps(tree(SGD=child, AdamW=child), ridges={"AdamW": found, "SGD": found})
+    for axis in drawn.axes[:2]:
+        dots = axis.lines[-1]
+        np.testing.assert_allclose(dots.get_xdata(), [4, 3.5, np.nan], atol=1e-6)
+        np.testing.assert_allclose(dots.get_ydata(), [4, 4.5, 6], atol=1e-6)
+        assert axis.get_title().endswith("ridge slope −0.43")
+    none = Ridge(found.learning_rate, found.weight_decay * np.nan, np.nan)
+    (axis, _) = heatmaps(tree(SGD=child), ridges={"SGD": none}).axes
+    assert axis.get_title().endswith("no ridge")
 
 
 def test_ridge_dots_on_the_edge_are_drawn():

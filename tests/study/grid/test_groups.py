@@ -35,6 +35,15 @@ def test_the_sweeps_open_as_one_tree(tree):
     assert content(tree) == before
 
 
+def test_without_sweeps_the_tree_is_empty(tmp_path):
+    """Claim (i) trains none; its report once ended in an error of Zarr's."""
+    check_groups(tmp_path / "new")
+    index(tmp_path / "new")
+    with xr.open_datatree(tmp_path / "new", engine="zarr", chunks=None) as opened:
+        assert [*opened.children] == []
+    check_groups(tmp_path / "new")
+
+
 @pytest.mark.parametrize(
     ("name", "text"),
     [

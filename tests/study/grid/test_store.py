@@ -17,7 +17,7 @@ import pytest
 import xarray as xr
 from zarr.storage import LocalStore
 
-from decoupled_wd.study import sweep
+from decoupled_wd.study import Points, sweep
 from decoupled_wd.study.grid import locks
 from decoupled_wd.study.grid import store as stores
 from decoupled_wd.study.grid import sweep as grid
@@ -130,6 +130,67 @@ def test_another_sweep_is_refused_by_what_differs_and_the_store_left_alone(
         run(copy, **options)
     assert "or another folder" in str(error.value)
     assert content(copy) == content(finished[0])
+
+
+POINTS = {"rate": [0.1, 0.3, 0.2], "l2": [0.1, 0.0, 0.1]}
+OF_POINTS = {
+    "another value": ({"hyperparameters": Points(POINTS | {"l2": [0.1, 0.0, 0.2]})}, "in points"),
+    "another order": (
+        {"hyperparameters": Points({name: values[::-1] for name, values in POINTS.items()})},
+        "in points",
+    ),
+    "one more": (
+        {"hyperparameters": Points({name: [*values, 0.1] for name, values in POINTS.items()})},
+        r"trial \(store: \[0, 1, 2\], now: \[0, 1, 2, 3\]\)",
+    ),
+    "a seed each": (
+        {"hyperparameters": Points(POINTS | {"seed": [0, 1, 2]}), "seeds": 1},
+        r"axes \(store: trial, seed, epoch, now: trial, epoch\)",
+    ),
+    "other seeds": ({"seeds": range(1, 4)}, r"seed \(store: \[0, 1, 2\], now: \[1, 2, 3\]\)"),
+    "a grid": (
+        {"hyperparameters": POINTS},
+        r"axes \(store: trial, seed, epoch, now: rate, l2, seed, epoch\)",
+    ),
+    "a grid of their number": (
+        {"make": lambda trial: optax.sgd(0.1), "hyperparameters": {"trial": [0, 1, 2]}},
+        "in program",
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def listed(tmp_path_factory):
+    path = tmp_path_factory.mktemp("points") / "store"
+    return path, run(path, hyperparameters=Points(POINTS))
+
+
+def test_points_are_kept_and_found_again(listed):
+    path, swept = listed
+    before = content(path)
+    xr.testing.assert_identical(run(path, hyperparameters=Points(POINTS)), swept)
+    assert content(path) == before
+    xr.testing.assert_identical(run(hyperparameters=Points(POINTS)), swept)
+
+
+@pytest.mark.parametrize(("options", "words"), OF_POINTS.values(), ids=OF_POINTS)
+def test_other_points_are_another_sweep(listed, tmp_path, options, words):
+    copy = Path(shutil.copytree(listed[0], tmp_path / "store"))
+    with pytest.raises(ValueError, match=words) as error:
+        run(copy, **({"hyperparameters": Points(POINTS)} | options))
+    assert "holds another sweep" in str(error.value)
+    assert content(copy) == content(listed[0])
+
+
+def test_the_seeds_of_points_are_part_of_what_they_are(tmp_path):
+    def seeded(*seeds):
+        points = Points(POINTS | {"seed": list(seeds)})
+        return run(tmp_path / "store", hyperparameters=points, seeds=1)
+
+    first = seeded(0, 1, 2)
+    xr.testing.assert_identical(first, seeded(0, 1, 2))
+    with pytest.raises(ValueError, match="differs in points"):
+        seeded(0, 2, 1)
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path):

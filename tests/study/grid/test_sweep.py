@@ -13,7 +13,7 @@ import xarray as xr
 from flax import nnx
 
 import decoupled_wd as dwd
-from decoupled_wd.study import sweep
+from decoupled_wd.study import Points, sweep
 
 GRID = {"learning_rate": [0.01, 0.1, 0.3], "weight_decay": [0.0, 0.1]}
 RNG = np.random.default_rng(0)
@@ -131,6 +131,77 @@ def test_axes_are_named_and_hold_their_values():
     assert list(swept.learning_rate.values) == GRID["learning_rate"]
     assert list(swept.epoch.values) == [2, 4]
     np.testing.assert_array_equal(swept.metric[..., :1], run(epochs=2).metric)
+
+
+def assert_same_bits(listed, cells):
+    np.testing.assert_array_equal(np.asarray(listed).view("u4"), np.asarray(cells).view("u4"))
+
+
+RATES, DECAYS = [0.3, 0.01, 0.1, 0.3], [0.1, 0.0, 0.1, 0.0]
+
+
+def test_points_are_the_same_cells_of_a_grid_bit_for_bit():
+    """In the order in which they are listed, and none but those."""
+    swept = run(grid=Points(learning_rate=RATES, weight_decay=DECAYS), evaluate_every=1)
+    assert swept.metric.dims == ("trial", "seed", "epoch")
+    assert swept.metric.shape == (4, 2, 3)
+    assert swept.learning_rate.dims == swept.weight_decay.dims == ("trial",)
+    assert (swept.learning_rate == RATES).all()
+    assert (swept.weight_decay == DECAYS).all()
+    cells = run(evaluate_every=1).metric.sel(
+        learning_rate=xr.DataArray(RATES, dims="trial"),
+        weight_decay=xr.DataArray(DECAYS, dims="trial"),
+    )
+    assert_same_bits(swept.metric, cells.transpose("trial", "seed", "epoch"))
+
+
+def test_points_with_a_seed_are_trained_with_that_seed_alone():
+    """A seed may come again, and the seeds in any order."""
+    seeds = [1, 0, 1, 1]
+    listed = Points(learning_rate=RATES, seed=seeds, weight_decay=DECAYS)
+    swept = run(grid=listed, seeds=1)
+    assert swept.metric.dims == ("trial", "epoch")
+    assert swept.seed.dims == ("trial",)
+    assert swept.seed.values.tolist() == seeds
+    cells = plain().sel(
+        {
+            name: xr.DataArray(values, dims="trial")
+            for name, values in (
+                ("learning_rate", RATES),
+                ("weight_decay", DECAYS),
+                ("seed", seeds),
+            )
+        }
+    )
+    assert_same_bits(swept.metric, cells.transpose("trial", "epoch"))
+
+
+@pytest.mark.parametrize(
+    "seeds", [range(2, 5), [4, 2], np.array([3, 9, 2]), (7,), [2**32 - 1, 0]], ids=str
+)
+def test_a_seed_gives_the_same_run_whichever_others_are_trained_beside_it(seeds):
+    """Each as if it were trained alone; the first of them also as they are counted."""
+    one = {"learning_rate": [0.1], "weight_decay": [0.1]}
+    swept = run(grid=one, seeds=seeds).metric
+    assert swept.seed.values.tolist() == list(seeds)
+    counted = run(grid=one, seeds=10).metric
+    for seed in seeds:
+        alone = counted.sel(seed=[seed]) if seed < 10 else run(grid=one, seeds=[seed]).metric
+        assert_same_bits(swept.sel(seed=[seed]), alone)
+    assert len(np.unique(swept)) == len(seeds)
+
+
+def test_the_key_of_a_seed_is_that_of_a_split():
+    """Beside many seeds as beside few: the loop above has two of them, and this is the sixth."""
+    init, _ = bare_dict()
+    key = jax.random.split(jax.random.split(jax.random.key(0), 6)[5], 3)[0]
+    swept = run(
+        grid={"learning_rate": [0.0]},
+        make=optax.sgd,
+        seeds=[5],
+        metric=lambda params, *_: params["kernel"][0],
+    )
+    assert swept.metric.item() == init(key)["kernel"][0]
 
 
 def test_any_hyperparameters_and_metrics_in_any_dtype():

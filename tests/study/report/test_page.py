@@ -17,11 +17,21 @@ import numpy as np
 import pytest
 import xarray as xr
 from matplotlib.colors import Normalize
+from scipy.stats import t as student
 
 from decoupled_wd.study.claims.drawings import Bars, Heatmaps, Lines
 from decoupled_wd.study.claims.interaction import Interaction
-from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, MISSING, UNDECIDED, Finding, Verdict
+from decoupled_wd.study.claims.verdicts import (
+    FAILS,
+    HOLDS,
+    MISSING,
+    SAME,
+    UNDECIDED,
+    Finding,
+    Verdict,
+)
 from decoupled_wd.study.profiles import CLAIMS, Experiment
+from decoupled_wd.study.report import machine
 from decoupled_wd.study.report import page as report
 from decoupled_wd.study.statistics import Estimate
 
@@ -34,18 +44,19 @@ HOSTILE = "<script>alert('λ')</script> & \"quotes\""
 VERDICTS = [
     Verdict("With L2 the best λ falls", "mnist1d", "slope", Estimate(-0.7, -0.9, -0.5), "<", 0.0),
     Verdict("It falls as 1/α", "mnist1d", "slope", Estimate(-0.7, -0.9, -0.5), ">", 0.0),
-    Verdict(HOSTILE, "digits", "ratio of slopes", Estimate(0.4, 0.2, 1.4), "<", 0.5),
+    Verdict(HOSTILE, "digits", "ratio of slopes", Estimate(0.4, 0.2, 1.4, 0.3, 4), "<", 0.5, 0.2),
     Verdict(
         "At fixed α there is no gain", "digits", "points", Estimate(NAN, NAN, NAN), "≈", 0.0, 0.5
     ),
     Verdict(
         "Both take the same steps", "digits", "distance", Estimate(3e-6, 2e-6, 4e-6), "<", 1e-4
     ),
+    Verdict("It gains", "digits", "points", Estimate(0.1, -0.2, 0.4, 0.1, 16), ">", 0.0, 0.5, 3),
 ]
-EXPECTED = [HOLDS, FAILS, UNDECIDED, MISSING, HOLDS]
+EXPECTED = [HOLDS, FAILS, UNDECIDED, MISSING, HOLDS, SAME]
 TABLE = [
-    {"optimizer": "SGD", "best_error": 39.8, "ridge_slope": -0.7, "ridge_slope_low": NAN},
-    {"optimizer": "AdamW", "best_error": 40.2, "ridge_slope": 0.2, "ridge_slope_low": 0.1},
+    {"optimizer": "SGD", "ridge_slope": -0.7, "ridge_slope_low": NAN, "seeds": 8},
+    {"optimizer": "AdamW", "ridge_slope": 0.2, "ridge_slope_low": 0.1, "seeds": 16},
 ]
 OPTIONS = {
     "configuration": {"profile": "small & quick", "seeds": 3},
@@ -76,7 +87,7 @@ def drawings():
     error = xr.DataArray([9.0, 5.0, 4.0], {"epoch": [1, 2, 4]}, ("epoch",))
     panel = {"AdamW": error, HOSTILE: error + 1}
     return {
-        "heatmaps mnist1d, mlp, cosine": Heatmaps(xr.DataTree.from_dict(GRIDS), tolerance=15.0),
+        "heatmaps mnist1d, mlp, cosine": Heatmaps(xr.DataTree.from_dict(GRIDS), {}, tolerance=15.0),
         f"anytime {HOSTILE}": Lines(
             {"mnist1d": panel}, x="epoch", xlabel="epochs", ylabel="test error (%)"
         ),
@@ -84,13 +95,16 @@ def drawings():
 
 
 def findings():
-    sized = Interaction(grid=8, seeds=5, schedules=("cosine", "step drop"))
+    sized = Interaction(grid=8, looks=(8, 16), schedules=("cosine", "step drop"))
     again = {
         "Anytime; script alert λ script quotes": Bars({"a": {"b": Estimate(1, 0, 2)}}, ylabel="y")
     }
     return [
-        (Experiment("v", "digits", "mlp", UNSIZED, 1.0), Finding(VERDICTS[2:], again)),
-        (Experiment("ii", "mnist1d", "mlp", sized, 70.0), Finding(VERDICTS[:2], drawings())),
+        (Experiment("v", "digits", "mlp", UNSIZED, 1.0), Finding(VERDICTS[2:], again, (), 9.0)),
+        (
+            Experiment("ii", "mnist1d", "mlp", sized, 70.0),
+            Finding(VERDICTS[:2], drawings(), TABLE, 131.0),
+        ),
     ]
 
 
@@ -142,10 +156,12 @@ def strict(path):
 
 def test_claims_json_holds_every_verdict_with_its_claim(folder):
     records = strict(folder / "claims.json")
-    assert [record["claim"] for record in records] == ["v"] * 3 + ["ii"] * 2
+    assert [record["claim"] for record in records] == ["v"] * 4 + ["ii"] * 2
     assert [record["verdict"] for record in records] == EXPECTED[2:] + EXPECTED[:2]
     assert records[0]["statement"] == HOSTILE
-    assert (records[0]["value"], records[0]["low"], records[0]["high"]) == (0.4, 0.2, 1.4)
+    numbers = {"value": 0.4, "low": 0.2, "high": 1.4, "standard_error": 0.3, "seeds": 4}
+    numbers |= {"sense": "<", "bound": 0.5, "margin": 0.2, "looks": 1}
+    assert records[0].items() >= numbers.items()
     assert records[1]["value"] is None
 
 
@@ -157,11 +173,9 @@ def test_table_json_holds_the_records_with_null_for_nan(folder):
 
 
 def test_an_infinite_estimate_spoils_neither_page_nor_json(tmp_path):
-    endless = [Verdict("a", "b", "c", Estimate(np.inf, 1.0, np.inf), ">", 0.0)]
-    experiment = Experiment("i", "digits", "mlp", UNSIZED, 1.0)
-    report.write(tmp_path, findings=[(experiment, Finding(endless, {}))], table=[], **OPTIONS)
+    endless = Verdict("a", "b", "c", Estimate(np.inf, 1.0, np.inf), ">", 0.0)
+    assert "inf [1.00, inf]" in shown(tmp_path, endless).text
     assert strict(tmp_path / "claims.json")[0]["high"] is None
-    assert "inf [1.00, inf]" in Reader((tmp_path / "report.html").read_text("utf-8")).text
 
 
 def test_every_figure_is_a_file_and_in_the_page(folder, page):
@@ -174,20 +188,56 @@ def test_every_figure_is_a_file_and_in_the_page(folder, page):
 
 def test_each_verdict_has_its_words_its_sign_and_its_numbers(read):
     for line, verdict in zip(VERDICTS, EXPECTED, strict=True):
-        at = read.text.index(f"{line.statement} {line.where}")
-        row = read.text[at : read.text.index(f"{report.SIGNS[verdict]} {verdict}", at)]
-        assert len(row) < 150
+        # once at a glance, and then in its row
+        sign = f"{report.SIGNS[verdict]} {verdict}"
+        assert f"{line.statement} {line.where} {sign}" in read.text
+        at = read.text.rindex(f"{line.statement} {line.where}")
+        row = read.text[at : read.text.index(sign, at)]
+        assert len(row) < 160
         assert f"{line.where} {line.statistic}" in row
-    assert "−0.70 [−0.90, −0.50] < 0" in read.text
-    assert "0.40 [0.20, 1.40] < 0.5" in read.text
-    assert "– [–, –] 0 ± 0.5" in read.text
-    assert "3e−06 [2e−06, 4e−06] < 0.0001" in read.text
-    assert len(set(report.SIGNS.values())) == 4
+    # value, interval, seeds, what was expected
+    assert "−0.70 [−0.90, −0.50] 1 < 0" in read.text
+    assert "0.40 [0.20, 1.40] 4 < 0.5" in read.text
+    assert "– [–, –] 1 0 ± 0.5" in read.text
+    assert "3e−06 [2e−06, 4e−06] 1 < 0.0001" in read.text
+    assert "0.10 [−0.20, 0.40] 16 > 0" in read.text
+    assert len(set(report.SIGNS.values())) == len(report.SIGNS) == 5
+
+
+def test_what_is_undecided_says_how_many_seeds_would_decide(read, tmp_path):
+    # half of its interval is 0.6, and it lies 0.1 from the bound and within 0.2: 4·(0.6/0.1)² seeds
+    assert "? undecided some 144 seeds would decide" in read.text
+    assert read.text.count("would decide") == 1
+    close = Verdict("a", "b", "c", Estimate(0.0, -1.0, 1.0, 0.4, 8), ">", 0.0)
+    assert "? undecided too close for seeds to decide" in shown(tmp_path, close).text
+
+
+def shown(folder, *verdicts):
+    """A report of these alone, as it is read."""
+    found = [(Experiment("i", "digits", "mlp", UNSIZED, 1.0), Finding([*verdicts], {}))]
+    report.write(folder, findings=found, table=[], **OPTIONS)
+    return Reader((folder / "report.html").read_text("utf-8"))
+
+
+def test_the_number_of_wrong_verdicts_is_told(tmp_path, read):
+    """Of two with p = 2·P(t > 3) and 2·P(t > 30), the larger q-value is the larger p."""
+    assert "at most 0.0 are expected to be wrong" in read.text
+    clear, close = (
+        Verdict("a", "b", "c", Estimate(value, 0.1, 2 * value, 1.0, 9), ">", 0.0)
+        for value in (30.0, 2.0)
+    )
+    p_value = 2 * student.sf(2.0, 8)
+    words = f"at most {2 * p_value:.1f} are expected to be wrong"
+    assert 0.1 < 2 * p_value < 0.25
+    assert words in shown(tmp_path, clear, close).text
 
 
 def test_the_summary_counts_the_verdicts(read):
-    assert "5 statements: 2 hold, 1 does not hold, 1 undecided, 1 not measured" in read.text
-    assert report.summary(VERDICTS[1:2]).startswith("1 statement: 0 hold, 1 does not hold")
+    makes = "1 makes no difference that matters"
+    counted = f"6 statements: 2 hold, 1 does not hold, {makes}, 1 undecided, 1 not measured"
+    assert counted in read.text
+    assert report.summary(VERDICTS[1:2]) == "1 statement: 1 does not hold"
+    assert report.summary(VERDICTS[5:] * 2) == "2 statements: 2 make no difference that matters"
 
 
 def test_claims_stand_in_the_study_s_order_and_only_those_measured(read):
@@ -211,8 +261,11 @@ def test_how_it_was_made_is_told_and_no_host_name(read, page):
     assert f"Python {platform.python_version()}" in read.text
     assert f"{os.cpu_count()} cores" in read.text
     assert re.search(r"jax \d+\.\d+", read.text)
-    assert "(ii) mnist1d mlp grid 8, seeds 5, schedules cosine + step drop" in read.text
-    assert "SGD 39.8 −0.7 –" in read.text
+    sizes = "grid 8, looks 8 + 16, schedules cosine + step drop, couplings"
+    assert f"(ii) mnist1d mlp {sizes}" in read.text
+    assert re.search(r"couplings \S.* 2 min 11 s", read.text)
+    assert "(v) digits mlp 9 s" in read.text
+    assert "SGD −0.7 – 8" in read.text
     assert platform.node() not in read.text
 
 
@@ -232,7 +285,9 @@ def test_nothing_is_loaded_from_anywhere(page, read):
 
 
 def test_every_figure_says_what_it_shows(read):
-    ((heat, curve, _),) = [[a["aria-label"] for tag, a in read.tags if tag == "svg"]]
+    heat, curve, _ = [
+        a["aria-label"] for tag, a in read.tags if tag == "svg" and a["viewbox"].startswith("0 0 ")
+    ]
     assert heat.startswith("heatmaps mnist1d, mlp, cosine. SGD + L2 best ")
     assert "AdamW (decoupled) best" in heat
     assert "learning rate α (× 0.1) over weight decay λ" in heat
@@ -360,7 +415,7 @@ def test_the_processor_is_read_whatever_the_locale(monkeypatch):
         "read_text",
         lambda path, encoding="ascii", errors="strict": text.decode(encoding, errors),
     )
-    assert report.processor().startswith("Zuse Z")
+    assert machine.processor().startswith("Zuse Z")
 
 
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
@@ -379,7 +434,7 @@ addEventListener("load", () => {{
     && [...e.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
   const found = {{
     images: [...document.images].map((image) => image.naturalWidth),
-    boxes: [...page.querySelectorAll("svg rect")].map((rect) => {{
+    boxes: [...page.querySelectorAll("figure rect")].map((rect) => {{
       const {{ x, y, width, height }} = rect.getBoundingClientRect();
       const hit = page.elementFromPoint(x + width / 2, y + height / 2);
       return [x, y, width, height, hit && hit.textContent];

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from decoupled_wd.study.claims.optimizers import contender
+from decoupled_wd.study.grid.types import Points
 from decoupled_wd.study.tasks import task as tasks
 from decoupled_wd.study.tasks.data import Dataset
 from decoupled_wd.study.tasks.models import Model
@@ -65,7 +66,7 @@ class Counted:
         self.trained += finished == 0
 
     def __call__(self, make=Sgd(), space=GRID, learned=LEARNED, **options):
-        return self.run(Training(learned, make, space, **({"seeds": 1} | options))).train_loss
+        return self.run(Training(learned, make, space, **options)).train_loss
 
 
 def test_two_optimisers_with_one_label_are_two_runs():
@@ -94,7 +95,9 @@ def changed():
     data = DATA
     return {
         "values": {"space": {"learning_rate": [0.001, 0.02]}},
-        "seeds": {"seeds": 2},
+        "number of seeds": {"seeds": range(2)},
+        "other seeds": {"seeds": range(1, 2)},
+        "points": {"space": Points(GRID)},
         "epochs": {"learned": LEARNED._replace(epochs=2)},
         "batch size": {"learned": LEARNED._replace(batch_size=5)},
         "training data": {
@@ -123,6 +126,30 @@ def test_what_is_trained_for_another_experiment_is_not_trained_again():
     for experiment in (("claim ii",), ("claim iii",)):
         run(contender("AdamW", "cosine", LEARNED.steps), space, experiment=experiment)
     assert run.trained == 1
+
+
+def test_points_have_the_seeds_of_a_training_or_their_own():
+    run = Counted()
+    grid = run(seeds=range(3, 6))
+    assert grid.dims == ("learning_rate", "seed", "epoch")
+    assert grid.seed.values.tolist() == [3, 4, 5]
+    listed = run(space=Points(GRID), seeds=range(3, 6))
+    np.testing.assert_array_equal(listed.values, grid.values)
+    # then the seeds of the training say no more than where it lies
+    own = run(space=Points({**GRID, "seed": [5, 3]}), seeds=range(3, 6))
+    assert own.dims == ("trial", "epoch")
+    np.testing.assert_array_equal(own.values, [grid.values[0, 2], grid.values[1, 0]])
+
+
+@pytest.mark.parametrize(
+    ("seeds", "folder"),
+    [(range(1), ()), (range(2), ("seeds 0 to 1",)), (range(8, 16), ("seeds 8 to 15",))],
+)
+def test_seeds_that_are_added_have_a_place_of_their_own(tmp_path, seeds, folder):
+    training = Training(LEARNED, Sgd(), GRID, seeds=seeds, experiment=("ridge",))
+    assert training.place == ("toy", "linear", "ridge", "same", *folder)
+    runner(tmp_path)(training)
+    assert tmp_path.joinpath(*training.place, ".zgroup").exists()
 
 
 def test_equal_optimisers_are_those_with_equal_fields():

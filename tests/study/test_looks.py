@@ -1,0 +1,177 @@
+"""Looking again: a decided verdict stays, looks stop when all is decided, and none begins that takes too long."""
+
+from dataclasses import dataclass
+
+import pytest
+
+from decoupled_wd.study.claims.verdicts import (
+    FAILS,
+    HOLDS,
+    MISSING,
+    SAME,
+    UNDECIDED,
+    Finding,
+    Verdict,
+)
+from decoupled_wd.study.looks import look
+from decoupled_wd.study.profiles import Experiment
+from decoupled_wd.study.statistics import Estimate
+
+NAN = float("nan")
+INTERVALS = {
+    HOLDS: (2.0, 1.0, 3.0),
+    FAILS: (-2.0, -3.0, -1.0),
+    SAME: (0.0, -0.2, 0.2),
+    UNDECIDED: (0.0, -1.0, 1.0),
+    MISSING: (NAN, NAN, NAN),
+}
+
+
+@dataclass(frozen=True)
+class Sized:
+    """A design that has looks; the study below finds for it what it is told."""
+
+    looks: tuple[int, ...]
+
+
+def experiment(name, looks=(4, 8, 16), seconds=10.0):
+    return Experiment("ii", name, "mlp", Sized(looks), seconds)
+
+
+class Study:
+    """A fake study with a fake clock: what each look at each experiment finds, and how long it takes."""
+
+    def __init__(self, finds, takes=None):
+        self.finds, self.takes, self.now, self.asked = finds, takes or {}, 0.0, []
+
+    def clock(self):
+        return self.now
+
+    def __call__(self, experiment, number):
+        self.asked.append((experiment.dataset, number))
+        self.now += self.takes.get(experiment.dataset, 10.0)
+        verdicts = [
+            Verdict(f"statement {i}", "toy", "points", estimate(word, number), ">", 0.0, 0.5, 3)
+            for i, word in enumerate(self.finds[experiment.dataset][number])
+        ]
+        return Finding(verdicts, {"drawn at": number}, [{"look": number}])
+
+
+def estimate(word, number):
+    return Estimate(*INTERVALS[word], 1.0, seeds=number)
+
+
+def looked(finds, *experiments, takes=None, **options):
+    """Who was asked, and what was found."""
+    study = Study(finds, takes)
+    experiments = experiments or [experiment(name) for name in finds]
+    found = look(experiments, study, clock=study.clock, **options)
+    return study.asked, found
+
+
+@pytest.mark.parametrize("word", [HOLDS, FAILS, SAME])
+def test_looks_stop_when_everything_is_decided(word):
+    asked, ((_, finding),) = looked({"a": [[word, UNDECIDED], [UNDECIDED, word], [HOLDS, HOLDS]]})
+    assert asked == [("a", 0), ("a", 1)]
+    assert [verdict.verdict for verdict in finding.verdicts] == [word, word]
+
+
+def test_the_first_verdict_that_decides_stays_with_its_interval():
+    """Whatever later looks say; and what is undecided has the last interval."""
+    finds = {
+        "a": [[UNDECIDED, HOLDS, UNDECIDED], [FAILS, FAILS, UNDECIDED], [HOLDS, SAME, UNDECIDED]]
+    }
+    asked, ((_, finding),) = looked(finds)
+    assert asked == [("a", 0), ("a", 1), ("a", 2)]
+    seeds = [(verdict.verdict, verdict.estimate.seeds) for verdict in finding.verdicts]
+    assert seeds == [(FAILS, 1), (HOLDS, 0), (UNDECIDED, 2)]
+
+
+def test_pictures_and_tables_are_of_the_last_look_and_seconds_of_all():
+    _, ((_, finding),) = looked({"a": [[UNDECIDED], [UNDECIDED], [HOLDS]]}, takes={"a": 7.0})
+    assert finding.drawings == {"drawn at": 2}
+    assert finding.table == [{"look": 2}]
+    assert finding.seconds == 21.0
+
+
+def test_what_was_not_measured_is_looked_at_again():
+    asked, ((_, finding),) = looked({"a": [[MISSING], [HOLDS], []]})
+    assert asked == [("a", 0), ("a", 1)]
+    assert finding.verdicts[0].verdict == HOLDS
+
+
+def test_rounds_go_across_experiments_before_anything_is_looked_at_again():
+    finds = {
+        "a": [[UNDECIDED], [HOLDS]],
+        "b": [[HOLDS]],
+        "c": [[UNDECIDED], [UNDECIDED], [UNDECIDED]],
+    }
+    asked, found = looked(finds)
+    assert asked == [("a", 0), ("b", 0), ("c", 0), ("a", 1), ("c", 1), ("c", 2)]
+    assert [each.dataset for each, _ in found] == ["a", "b", "c"]
+
+
+def test_each_experiment_has_as_many_looks_as_it_says():
+    finds = {"a": [[UNDECIDED]], "b": [[UNDECIDED]] * 3}
+    asked, _ = looked(finds, experiment("a", looks=(2,)), experiment("b"))
+    assert asked == [("a", 0), ("b", 0), ("b", 1), ("b", 2)]
+
+
+NEVER = [[UNDECIDED]] * 3
+
+
+def test_at_first_the_profile_says_how_long_it_takes():
+    """What does not fit into what is left of the time is left out; what is shorter and comes later is not."""
+    expected = {"a": 60.0, "b": 600.0, "c": 30.0, "d": 20.0, "e": 10.0}
+    plan = [experiment(name, seconds=seconds) for name, seconds in expected.items()]
+    finds = {name: [[HOLDS]] for name in expected}
+    asked, found = looked(finds, *plan, takes=expected, seconds=100.0)
+    assert asked == [("a", 0), ("c", 0), ("e", 0)]
+    assert [each.dataset for each, _ in found] == ["a", "c", "e"]
+
+
+@pytest.mark.parametrize(
+    ("seconds", "looks"), [(19.9, 1), (20.0, 2), (39.9, 2), (40.0, 3), (1e9, 3)]
+)
+def test_a_look_is_expected_to_take_as_long_for_each_seed_as_the_last(seconds, looks):
+    """10 s for the first 4 seeds: 10 s for the next 4, and 20 s for the last 8."""
+    takes = iter([10.0, 10.0, 20.0])
+
+    class Faithful(Study):
+        def __call__(self, experiment, number):
+            self.takes = {"a": next(takes)}
+            return super().__call__(experiment, number)
+
+    study = Faithful({"a": NEVER})
+    look([experiment("a", seconds=1.0)], study, seconds=seconds, clock=study.clock)
+    assert study.asked == [("a", number) for number in range(looks)]
+
+
+def test_its_own_last_look_counts_more_than_the_profile():
+    """It said 1 s and took 50, so the next is expected to take as long."""
+    asked, _ = looked({"a": NEVER}, experiment("a", seconds=1.0), takes={"a": 50.0}, seconds=99.0)
+    assert asked == [("a", 0)]
+    asked, _ = looked({"a": NEVER}, experiment("a", seconds=1.0), takes={"a": 50.0}, seconds=100.0)
+    assert asked == [("a", 0), ("a", 1)]
+
+
+def test_what_was_left_out_once_is_left_out():
+    """A third look would train the seeds of the second, too, however few it adds."""
+    sizes = experiment("a", looks=(4, 16, 17))
+    asked, ((_, finding),) = looked({"a": NEVER}, sizes, takes={"a": 10.0}, seconds=15.0)
+    assert asked == [("a", 0)]
+    assert finding.verdicts[0].verdict == UNDECIDED
+
+
+def test_too_little_time_for_anything_is_an_error_that_says_how_much_it_takes():
+    study = Study({"a": NEVER, "b": NEVER})
+    plan = [experiment("a", seconds=300.0), experiment("b", seconds=90.0)]
+    words = "--minutes 1 is too short for any experiment: the shortest takes 1.5; pass more"
+    with pytest.raises(ValueError, match=words):
+        look(plan, study, seconds=60.0, clock=study.clock)
+    assert not study.asked
+
+
+def test_without_a_limit_there_is_none():
+    asked, _ = looked({"a": NEVER}, experiment("a", seconds=1e9), takes={"a": 1e12})
+    assert len(asked) == 3
