@@ -82,8 +82,8 @@ def onto_norm(
 
     With λ = 1 and the coupling `CONSTANT` the new weight is ``R·z/||z||``: its norm is R to
     rounding after every step, whatever the learning rate. With less it goes that share of the way.
-    With steps of a length of R too it is `hyperball`. A norm of 0 has no direction and stays. Shards
-    are as in `towards_norm`.
+    With steps of a length of R too it is `hyperball`. A norm of 0 has no direction and stays.
+    Shards are as in `towards_norm`.
 
     Args:
       radius: R > 0 for every tensor; by default each one's own norm at init.

@@ -112,17 +112,19 @@ def tuned(
 def chosen(found: xr.Dataset, seeds_each: int = 1) -> xr.Dataset:
     """Returns the best trial of each search, over ``seed``, with its hyperparameters.
 
-    Of a search with several seeds the first is its number.
+    Of a search with several seeds the first is its number; trials with a seed each are one search
+    a seed.
     """
     if "seed" not in found.dims:
         numbers = np.unique(found["seed"])
         # by their labels trials of two searches are not alike, and by their places they are
         listed = found.drop_vars(["seed", "trial"])
         searches = [listed.isel(trial=found["seed"].values == n) for n in numbers]
-        found = xr.concat(searches, xr.DataArray(numbers, dims="seed", name="seed"))
-    numbers = found["seed"].values[::seeds_each]
-    apart = found.drop_vars("seed").coarsen(seed=seeds_each).construct(seed=("seed", "each"))
-    mean = apart.mean("each", skipna=False).assign_coords(seed=numbers)
+        mean = xr.concat(searches, xr.DataArray(numbers, dims="seed", name="seed"))
+    else:
+        numbers = found["seed"].values[::seeds_each]
+        apart = found.drop_vars("seed").coarsen(seed=seeds_each).construct(seed=("seed", "each"))
+        mean = apart.mean("each", skipna=False).assign_coords(seed=numbers)
     cost = mean["validation_error"].transpose("trial", "seed").fillna(np.inf)
     return mean.isel(trial=xr.DataArray(cost.values.argmin(axis=0), dims="seed"))
 
