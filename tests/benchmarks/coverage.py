@@ -105,7 +105,9 @@ def of_restart(seeds: int, repeat: int) -> tuple[Estimate, float]:
     at_restart = 60 - 5 * np.log2(12) + chance.normal(0, 0.9, seeds)
 
     def ratio(drawn: np.ndarray) -> float:
-        reached = epochs_to(float(at_restart[drawn].mean()), smoothed(curve[drawn].mean(0)), epochs)
+        reached = epochs_to(
+            float(at_restart[drawn].mean()), smoothed(curve[drawn].mean(0), epochs), epochs
+        )
         return float(np.log2(reached / 30))
 
     return over_seeds(ratio, seeds), float(

@@ -10,7 +10,7 @@ import numpy as np
 import optax
 import xarray as xr
 from numpy.typing import NDArray
-from scipy.signal import savgol_filter  # type: ignore[import-untyped]
+from scipy.interpolate import make_smoothing_spline  # type: ignore[import-untyped]
 
 from decoupled_wd import adamwr, sgdwr
 from decoupled_wd.study.claims.drawings import Drawing, Lines
@@ -180,7 +180,9 @@ def judge(
 
     def speed_up(end: int) -> Estimate:
         return over(
-            lambda a, b: np.log2(epochs_to(float(a[epochs == end][0]), smoothed(b), epochs) / end)
+            lambda a, b: np.log2(
+                epochs_to(float(a[epochs == end][0]), smoothed(b, epochs), epochs) / end
+            )
         )
 
     return [
@@ -265,14 +267,19 @@ def anytime(error: NDArray[np.float64], epochs: NDArray[np.int64]) -> NDArray[np
     return np.asarray(np.trapezoid(error, time) / np.ptp(time))
 
 
-def smoothed(error: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Smooths a curve by parabolas through seven neighbours.
+def smoothed(
+    error: NDArray[np.float64], epochs: NDArray[np.int64], penalty: float = 1e-3
+) -> NDArray[np.float64]:
+    """Smooths a curve over the logarithm of the epochs, if there are enough of them.
 
-    The first time at which a noisy curve is low enough is a lucky one; and it moves in jumps.
+    The first time at which a noisy curve is low enough is a lucky one, and it moves in jumps. Early
+    on, where evaluations are far apart in that scale, next to nothing is smoothed.
 
-    Source: Savitzky & Golay 1964.
+    Source: penalised natural cubic splines, Reinsch 1967.
     """
-    return np.asarray(savgol_filter(error, 7, 2)) if len(error) >= 7 else error
+    if len(error) < 5 or not np.isfinite(error).all():
+        return error
+    return np.asarray(make_smoothing_spline(np.log(epochs), error, lam=penalty)(np.log(epochs)))
 
 
 def epochs_to(target: float, error: NDArray[np.float64], epochs: NDArray[np.int64]) -> float:

@@ -50,7 +50,7 @@ def measured(run, budgets=BUDGETS, look=0, **sizes):
     [
         (-0.5, [HOLDS, HOLDS]),
         (-0.3, [HOLDS, SAME]),
-        (-0.13, [HOLDS, FAILS]),
+        (-0.1, [SAME, FAILS]),
         (0.0, [SAME, FAILS]),
         (0.3, [FAILS, FAILS]),
     ],
@@ -150,8 +150,8 @@ def test_judged_in_a_closed_form_with_students_interval():
     wanted = exponents.std(ddof=1) / np.sqrt(6)
     assert first.estimate.standard_error == pytest.approx(wanted, rel=0.02)
     assert first.estimate.high - first.estimate.value == pytest.approx(3.1634 * wanted, rel=0.02)
-    assert (first.bound, first.sense, first.margin, first.looks) == (0.0, "<", 0.1, 2)
-    assert (second.bound, second.sense, second.margin, second.looks) == (-0.25, "<", 0.1, 2)
+    assert (first.bound, first.sense, first.margin, first.looks) == (0.0, "<", 0.125, 2)
+    assert (second.bound, second.sense, second.margin, second.looks) == (-0.25, "<", 0.125, 2)
 
 
 def test_in_the_figure_the_minima_coincide_over_the_normalised_decay():

@@ -64,7 +64,8 @@ def test_a_claim_returns_verdicts_and_drawings_in_numbers(name):
             assert not verdict.estimate.low > verdict.estimate.high
             if verdict.estimate.standard_error:
                 assert verdict.looks == len(design.looks)
-                assert verdict.estimate.seeds == design.looks[look]
+                # of what is tuned together, a search has one seed or two
+                assert verdict.estimate.seeds in (design.looks[look], design.looks[look] // 2)
             assert 0 <= verdict.p_value <= 1
         assert all(isinstance(drawing, Drawing) for drawing in finding.drawings.values())
         json.dumps([verdict.record() for verdict in finding.verdicts], allow_nan=False)

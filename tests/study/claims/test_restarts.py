@@ -109,7 +109,7 @@ def test_each_seed_is_tuned_by_its_own_last_validation_error():
     chance = np.random.default_rng(0)
     for name in ("validation_error", "test_error"):
         found[name] = found[name].copy(data=chance.normal(30, 5, found[name].shape))
-    curves = restarts.tuned_curves(found.transpose("epoch", "seed", ...))
+    curves = restarts.tuned_curves(found.transpose("epoch", "seed", ...), restarts.last)
     validation, test = (found[name].values for name in ("validation_error", "test_error"))
     chosen = set()
     for seed in range(5):
