@@ -672,7 +672,7 @@ MUTATIONS = [
              "study/claims/test_budget.py::test_the_seeds_are_trained_around_the_best_of_the_pilot_by_validation"),
     Mutation("study/claims/budget", "[middles.get(rate, self.decays[0]) for rate in rates]", "best.weight_decay",
              "study/claims/test_every_claim.py::test_where_all_runs_diverged_nothing_is_measured"),
-    Mutation("study/claims/restarts", "lambda a, b: np.log2(epochs_to", "lambda a, b: float(epochs_to",
+    Mutation("study/claims/restarts", "lambda a, b: np.log2(", "lambda a, b: float(",
              "study/claims/test_restarts.py::test_a_known_lead_is_the_speed_up"),
     Mutation("study/claims/restarts", "np.trapezoid(error, time) / np.ptp(time)",
              "np.trapezoid(error, epochs) / np.ptp(epochs)",

@@ -19,7 +19,7 @@ from rich.text import Text
 from decoupled_wd.cli import ends_cleanly
 from decoupled_wd.study.arguments import parser
 from decoupled_wd.study.claims.verdicts import Finding
-from decoupled_wd.study.grid.groups import check_groups, index
+from decoupled_wd.study.grid.groups import check_groups, fingerprint, index
 from decoupled_wd.study.grid.layout import lock_of, store_of
 from decoupled_wd.study.grid.locks import locked
 from decoupled_wd.study.looks import look
@@ -96,7 +96,11 @@ def study(options: argparse.Namespace, experiments: Sequence[Experiment], comman
         options.out,
         findings=findings,
         table=[record for _, finding in findings for record in finding.table],
-        configuration={"profile": options.profile, "claims": ", ".join(claims)}
+        configuration={
+            "profile": options.profile,
+            "claims": ", ".join(claims),
+            "checksum of all runs": fingerprint(root),
+        }
         | {name: own for name in ("data", "network") if (own := getattr(options, name))},
         command=command,
         seconds=elapsed,

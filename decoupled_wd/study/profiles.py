@@ -75,8 +75,8 @@ _TWO_SCHEDULES = ("cosine", "fixed")
 
 _DEFAULT = (
     Experiment("i", "mnist1d", "mlp", Equivalence(), seconds=5),
-    Experiment("ii", "mnist1d", "mlp", Interaction(grid=8, looks=_DEFAULT_LOOKS), seconds=56),
-    Experiment("iii", "mnist1d", "mlp", Generalization(grid=8, looks=_DEFAULT_LOOKS), seconds=11),
+    Experiment("ii", "mnist1d", "mlp", Interaction(grid=8, looks=_DEFAULT_LOOKS), seconds=75),
+    Experiment("iii", "mnist1d", "mlp", Generalization(grid=8, looks=_DEFAULT_LOOKS), seconds=5),
     Experiment(
         "iv",
         "mnist1d",
@@ -87,7 +87,7 @@ _DEFAULT = (
             looks=_DEFAULT_LOOKS,
             dataset=more_points,
         ),
-        seconds=30,
+        seconds=45,
     ),
     Experiment(
         "v",
@@ -98,7 +98,7 @@ _DEFAULT = (
             normalized_decays=_NORMALIZED_DECAYS,
             looks=_DEFAULT_LOOKS,
         ),
-        seconds=23,
+        seconds=30,
     ),
 )
 

@@ -2,7 +2,11 @@
 
 from pathlib import Path
 
+import numpy as np
+import xarray as xr
+
 from decoupled_wd.study.grid import layout
+from decoupled_wd.study.grid.store import digest
 
 
 def check_groups(root: Path) -> None:
@@ -27,6 +31,21 @@ def check_groups(root: Path) -> None:
 def index(root: Path) -> None:
     """Makes one tree of `root`: the folders above sweeps become groups."""
     layout.make_groups(root, _groups(root))
+
+
+def fingerprint(root: Path) -> str:
+    """Returns one checksum of everything below a root: the names, axes and numbers of all sweeps.
+
+    Two runs of a study with the same one had the same numbers to the last bit.
+    """
+    sweeps = sorted(layout.sweeps_below(root))
+    return digest(*(part for each in sweeps for part in _content(root, each)))
+
+
+def _content(root: Path, sweep: Path) -> tuple[str, dict[str, np.ndarray]]:
+    with xr.open_zarr(sweep, chunks=None) as found:
+        arrays = {str(name): found[name].values for name in sorted(found.variables, key=str)}
+    return sweep.relative_to(root).as_posix(), arrays
 
 
 def _groups(root: Path) -> list[Path]:
