@@ -167,8 +167,8 @@ def valleys(
         >>> valleys([(y + 1) ** 2, (y - 1) ** 2], y, tolerance=1.0).round(3).tolist()
         [-1.0, 1.0]
 
-    Source: mean shift, Cheng 1995; of the estimators that ``tests/benchmarks/ridges.py`` compares
-    the one with the least error at equal training.
+    Source: mean shift, Cheng 1995; ``tests/benchmarks/ridges.py`` compares it with others at equal
+    training.
     """
     rows = np.asarray(error, float)
     every = np.broadcast_to(np.asarray(y, float), rows.shape)
