@@ -99,7 +99,7 @@ def study(options: argparse.Namespace, experiments: Sequence[Experiment], comman
         configuration={
             "profile": options.profile,
             "claims": ", ".join(claims),
-            "checksum of all runs": fingerprint(root),
+            "fingerprint of all runs": fingerprint(root),
         }
         | {name: own for name in ("data", "network") if (own := getattr(options, name))},
         command=command,

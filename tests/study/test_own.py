@@ -33,7 +33,7 @@ from decoupled_wd.study.tasks import task as tasks
 from decoupled_wd.study.claims.interaction import Interaction
 from decoupled_wd.study.profiles import Experiment
 
-designs = {"mlp": Interaction(grid=3, seeds=2), "resnet": Interaction(grid=2, seeds=2)}
+designs = {"mlp": Interaction(grid=6, looks=(2,)), "resnet": Interaction(grid=5, looks=(2,))}
 cli.PROFILES = dict(cli.PROFILES) | {"images": tuple(
     Experiment("ii", "fashion-mnist", net, design, 5) for net, design in designs.items()
 )}
@@ -79,11 +79,11 @@ def test_a_file_and_a_network_of_the_user_s_are_measured(npz, tmp_path):
     assert "mine.npz" in page
     assert "nets:linear" in page
     with xr.open_datatree(tmp_path / "images.zarr", engine="zarr", chunks=None) as tree:
-        runs = tree["mine/nets.linear/cosine/Adam/decoupled"]
+        runs = tree["mine/nets.linear/cosine/Adam/decoupled/seeds 0 to 1"]
         # the last of the profile's networks is the one whose sizes are taken
         assert dict(runs["test_error"].sizes) == {
-            "learning_rate": 2,
-            "weight_decay": 2,
+            "learning_rate": 5,
+            "weight_decay": 5,
             "seed": 2,
             "epoch": 1,
         }

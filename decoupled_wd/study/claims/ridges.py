@@ -83,6 +83,8 @@ def along_the_ridge(pilot: xr.Dataset, tolerance: float) -> Points:
     error = error.sel(weight_decay=error["weight_decay"] > 0)
     error = error.transpose("learning_rate", "weight_decay")
     rates, decays = (np.log2(error[name].values) for name in ("learning_rate", "weight_decay"))
+    if len(rates) < ROWS:
+        raise ValueError(f"grid must be at least {ROWS}, the α of a ridge, got {len(rates)}")
     # beyond the ridge the error soars or the run diverges: how far says nothing of where it is
     cost = np.nan_to_num(error.values, nan=np.inf)
     near = np.fmin(cost, cost.min(axis=1, keepdims=True) + tolerance)

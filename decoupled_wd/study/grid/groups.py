@@ -34,7 +34,7 @@ def index(root: Path) -> None:
 
 
 def fingerprint(root: Path) -> str:
-    """Returns one checksum of everything below a root: the names, axes and numbers of all sweeps.
+    """Returns one digest of everything below a root: the names, axes and numbers of all sweeps.
 
     Two runs of a study with the same one had the same numbers to the last bit.
     """
