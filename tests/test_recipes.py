@@ -86,6 +86,7 @@ def battery(root, words, files):
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_following_the_recipe_passes_the_battery(recipe, copy):
     most, words, files = RECIPES[recipe]

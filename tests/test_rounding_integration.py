@@ -394,6 +394,7 @@ def network(task, dtype, rounding, **moments):
     return np.asarray(jax.jit(jax.vmap(run))(jax.random.split(jax.random.key(0), SEEDS)))
 
 
+@pytest.mark.slow
 def test_a_network_ends_as_in_float32_with_a_link_and_not_without():
     """To within two standard deviations between seeds, of the loss and of the norm."""
     task = data.mnist1d(train_size=1000, validation_size=10, test_size=10)

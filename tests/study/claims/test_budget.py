@@ -171,6 +171,7 @@ def test_another_data_set_takes_the_place_of_the_tasks():
     assert all(training.task.dataset is other for training in trainings)
 
 
+@pytest.mark.slow
 def test_a_tiny_real_run():
     design = Budget(
         budgets={"epochs": (1, 2)},

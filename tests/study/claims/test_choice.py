@@ -313,6 +313,7 @@ def test_equal_boxes():
             assert most == (FAMILIES[family].l2 if decay == L2 else 0.25)
 
 
+@pytest.mark.slow
 def test_a_real_study():
     design = Choice(trials=2, looks=(2,), families=("momentum", "Adam"))
     finding = design.measure(runner(), tiny_task(), 0)

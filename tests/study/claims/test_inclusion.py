@@ -176,6 +176,7 @@ def test_a_trial_is_its_point_of_the_search(monkeypatch):
         np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_real_study():
     finding = Inclusion(trials=3, looks=(2,)).measure(runner(), tiny_task(), 0)
     assert [v.verdict for v in finding.verdicts].count("not measured") == 0

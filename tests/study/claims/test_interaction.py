@@ -160,6 +160,7 @@ def test_every_schedule_has_verdicts_of_its_own_and_l2_no_units():
     assert len(finding.drawings) == 4
 
 
+@pytest.mark.slow
 def test_a_real_run_is_kept_in_its_place(tmp_path):
     """Claim (iii) finds what claim (ii) trained, in memory and in the store."""
     trained = []

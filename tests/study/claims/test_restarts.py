@@ -185,6 +185,7 @@ def test_a_run_that_ends_within_a_cycle_is_refused():
         restarts.ends_of_cycles(10, 100)
 
 
+@pytest.mark.slow
 def test_a_tiny_real_run():
     design = Restarts(
         learning_rates={"AdamW": [0.01]},

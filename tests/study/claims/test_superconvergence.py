@@ -238,6 +238,7 @@ def test_each_way_searches_with_its_own_optimiser_in_its_own_box():
         np.testing.assert_allclose(found, path(expected, 0.05), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_a_real_study():
     design = Superconvergence(trials=2, looks=(2,), shares=(1 / 2, 1))
     finding = design.measure(runner(), tiny_task(), 0)
