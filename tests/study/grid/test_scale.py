@@ -241,7 +241,8 @@ def test_a_kill_at_any_moment_loses_no_finished_block(one, cache, tmp_path):
         if attempt["reports"]:  # else killed before it read the store
             assert attempt["reports"][0] == [attempt["cells"], 110]
     for index in range(2):
-        assert content(folder / str(index)) == one, seed
+        # who was killed with the lock in its hand has left its name there, and nobody minds
+        assert content(folder / str(index)) | {"checksum/.lock": b""} == one, seed
 
 
 @pytest.mark.parametrize(("since", "delay"), [("start", 1), ("compile", 0.1), ("compile", 0.2)])
