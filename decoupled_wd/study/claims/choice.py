@@ -14,15 +14,13 @@ from decoupled_wd.study.claims.tuning import (
     Box,
     chosen,
     difference,
-    grown,
     halton,
     mean,
     search_of,
-    tuned,
+    searched,
 )
 from decoupled_wd.study.claims.verdicts import Finding, Verdict, level
 from decoupled_wd.study.grid.types import Points
-from decoupled_wd.study.statistics import over_seeds
 from decoupled_wd.study.tasks.task import Run, Task, Training
 
 SHARE = 5.0
@@ -97,8 +95,7 @@ class Choice:
                 experiment=("optimizers",),
             )
 
-        found = grown(run, training, self.looks, look).isel(epoch=-1, drop=True)
-        return Tuned(found, tuned(run, training(range(1, 2)), found, self.looks, look))
+        return Tuned(*searched(run, training, self.looks, look))
 
     def _carried_over(self, run: Run, task: Task, source: xr.Dataset, look: int) -> Tuned:
         """Searches α alone for Adam + L2, each search with the λ that one of momentum chose."""
@@ -120,8 +117,7 @@ class Choice:
                 experiment=("optimizers", "with the decay of momentum"),
             )
 
-        found = grown(run, training, self.looks, look).isel(epoch=-1, drop=True)
-        return Tuned(found, tuned(run, training(range(1, 2)), found, self.looks, look))
+        return Tuned(*searched(run, training, self.looks, look))
 
 
 def box(family: str, decay: str) -> Box:
@@ -215,7 +211,7 @@ def _easier(family: str, pair: Mapping[str, Tuned], task: Task, looks: tuple[int
         f"{family} is easier to tune decoupled than with L2",
         task.name,
         f"more trials within {task.tolerance} points of the pair's best, percent of all",
-        over_seeds(lambda drawn: float(more[drawn].mean()), more.size, level=level(looks)),
+        mean(more, level(looks)),
         ">",
         0.0,
         SHARE,

@@ -19,7 +19,7 @@ from decoupled_wd import add_decayed_weights, scale_by_adam, scale_by_momentum
 from decoupled_wd._base.types import PyTree
 from decoupled_wd.study.claims.drawings import Bars, Drawing, Lines
 from decoupled_wd.study.claims.optimizers import Scalar
-from decoupled_wd.study.claims.tuning import difference, grown, mean, search_of, tuned
+from decoupled_wd.study.claims.tuning import difference, mean, search_of, searched
 from decoupled_wd.study.claims.verdicts import Finding, Verdict, level
 from decoupled_wd.study.statistics import Estimate
 from decoupled_wd.study.tasks.task import Run, Task, Training
@@ -127,8 +127,8 @@ class Inclusion:
                 experiment=("inclusion",),
             )
 
-        found = grown(run, training, self.looks, look).isel(epoch=-1, drop=True)
-        return tuned(run, training(range(1, 2)), found, self.looks, look)
+        _, worth = searched(run, training, self.looks, look)
+        return worth
 
 
 def judge(

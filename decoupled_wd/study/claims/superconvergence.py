@@ -14,7 +14,7 @@ from decoupled_wd import add_decayed_weights, decouple, scale_by_adam
 from decoupled_wd.study.claims.choice import box
 from decoupled_wd.study.claims.drawings import Drawing, Lines
 from decoupled_wd.study.claims.optimizers import DECOUPLED, L2, Scalar, contender
-from decoupled_wd.study.claims.tuning import grown, search_of, tuned
+from decoupled_wd.study.claims.tuning import search_of, searched
 from decoupled_wd.study.claims.verdicts import OCTAVE, Finding, Verdict, level
 from decoupled_wd.study.statistics import Estimate, over_seeds
 from decoupled_wd.study.tasks.task import MakeOptimizer, Run, Task, Training
@@ -129,8 +129,8 @@ class Superconvergence:
                 experiment=("super-convergence", f"{epochs} epochs"),
             )
 
-        found = grown(run, training, self.looks, look).isel(epoch=-1, drop=True)
-        return tuned(run, training(range(1, 2)), found, self.looks, look)
+        _, worth = searched(run, training, self.looks, look)
+        return worth
 
 
 def judge(curves: Mapping[str, xr.DataArray], task: Task, looks: tuple[int, ...]) -> list[Verdict]:

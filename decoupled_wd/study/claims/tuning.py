@@ -67,6 +67,7 @@ def tuned(
 
     A search is all trials with one seed, or with some, and its choice the trial of the lowest mean
     validation error.
+
     What the choice is worth is told by `fresh_seeds` runs with seeds of its own. So the searches
     are independent of each other, and an interval over them has the luck of the search in it.
 
@@ -78,7 +79,6 @@ def tuned(
       look: the number of this look, from 0.
       seeds_each: how many seeds each search has.
       fresh_seeds: how many judge each choice.
-      fresh_seeds: how many other runs decide what a choice is worth.
 
     Returns:
       ``[searches]``, with NaN for a search in which every trial diverged.
@@ -171,6 +171,17 @@ def grown(
     # points that have seeds of their own are one after the other, and others have a seed each
     dim = "seed" if "seed" in parts[0].dims else "trial"
     return parts[0] if len(parts) == 1 else xr.concat(parts, dim, data_vars="minimal")
+
+
+def searched(
+    run: Run, training_of: Callable[[range], Training], looks: Sequence[int], look: int
+) -> tuple[xr.Dataset, NDArray[np.float64]]:
+    """Trains all searches up to a look; returns what they found at the end, and are worth.
+
+    The arguments are those of `grown`, for searches as `search_of` returns them.
+    """
+    found = grown(run, training_of, looks, look).isel(epoch=-1, drop=True)
+    return found, tuned(run, training_of(range(1, 2)), found, looks, look)
 
 
 def search_of(
