@@ -14,6 +14,7 @@ import numpy as np
 from jax.typing import ArrayLike
 
 from decoupled_wd._base.checks import (
+    LAST_STEP,
     check_at_least_one,
     check_known,
     check_nonnegative,
@@ -21,8 +22,6 @@ from decoupled_wd._base.checks import (
 )
 from decoupled_wd._base.types import Number, Schedule
 
-# optax counts steps in int32
-_LAST_STEP = np.iinfo(np.int32).max
 # the table is a constant of the program: at most a megabyte
 _MOST_CYCLES = 2**17
 
@@ -89,7 +88,7 @@ def check_cycles(first_cycle_steps: int, cycle_factor: float) -> None:
     for name, number in (("first_cycle_steps", first_cycle_steps), ("cycle_factor", cycle_factor)):
         check_at_least_one(name, number)
         check_known(name, number)
-    if first_cycle_steps > _LAST_STEP:
+    if first_cycle_steps > LAST_STEP:
         raise ValueError(
             f"first_cycle_steps must be below 2^31, got {first_cycle_steps}; "
             "optax counts no more steps"
@@ -123,7 +122,7 @@ def _cycles(first_cycle_steps: int, cycle_factor: float) -> float:
     They are the terms of a geometric series.
     """
     factor = _factor(cycle_factor)
-    return math.log1p(_LAST_STEP * (factor - 1) / first_cycle_steps) / math.log(factor)
+    return math.log1p(LAST_STEP * (factor - 1) / first_cycle_steps) / math.log(factor)
 
 
 def _factor(cycle_factor: float) -> float:
@@ -131,4 +130,4 @@ def _factor(cycle_factor: float) -> float:
 
     One cycle that outlasts all steps is enough.
     """
-    return min(float(cycle_factor), _LAST_STEP + 1.0)
+    return min(float(cycle_factor), LAST_STEP + 1.0)

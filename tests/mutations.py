@@ -123,7 +123,7 @@ MUTATIONS = [
              "test_schedules.py::test_growth_that_is_not_whole_is_rounded_to_steps"),
     Mutation("schedules", "np.rint([float(first_cycle_steps)])", "np.floor([float(first_cycle_steps)])",
              "test_schedules.py::test_a_length_that_is_not_whole_is_rounded_for_equal_cycles_too"),
-    Mutation("schedules", "min(float(cycle_factor), _LAST_STEP + 1.0)", "float(cycle_factor)",
+    Mutation("schedules", "min(float(cycle_factor), LAST_STEP + 1.0)", "float(cycle_factor)",
              "test_schedules.py::test_after_a_huge_factor_there_is_no_third_cycle"),
     Mutation("schedules", "if cycle_factor != 1 and _cycles(first_cycle_steps, cycle_factor) > _MOST_CYCLES:", "if False:",
              "test_schedules.py::test_the_slowest_growth_that_is_taken_is_a_small_table"),

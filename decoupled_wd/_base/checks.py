@@ -15,6 +15,9 @@ from decoupled_wd._base.types import Number
 
 _NUMBERS = (int, float, complex, np.generic, np.ndarray, jax.Array)
 
+LAST_STEP = np.iinfo(np.int32).max
+"""The last step that can be counted: optax counts in int32."""
+
 
 def _value(name: str, number: Number) -> float | None:
     """Return the value of a real scalar, or None where it is traced.

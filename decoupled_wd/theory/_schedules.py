@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from decoupled_wd._base.checks import (
+    LAST_STEP,
     check_at_least_one,
     check_known,
     check_nonnegative,
@@ -17,8 +18,6 @@ from decoupled_wd._base.checks import (
 )
 from decoupled_wd._base.types import ScalarOrSchedule
 
-# optax counts steps in int32
-_LAST_STEP = np.iinfo(np.int32).max
 # large enough for one call to cost nothing, small enough to stay in a cache
 _BLOCK = 2**18
 
@@ -89,7 +88,7 @@ def check_steps(steps: int) -> None:
     """Check that the number of steps is whole, known and in the range of optax's counts."""
     check_at_least_one("steps", steps)
     check_known("steps", steps, "pass a Python int")
-    if steps != int(steps) or steps > _LAST_STEP:
+    if steps != int(steps) or steps > LAST_STEP:
         raise ValueError(
             f"steps must be a whole number below 2^31, got {steps}; pass the steps of the run"
         )

@@ -164,11 +164,14 @@ def judge(
     There is a speed-up for the end of each cycle but the last.
     """
     epochs = pair.restarted["epoch"].values
+    # most statements are about the same curves, which are chosen once
+    at_the_end = [tuned_curves(runs, last) for runs in pair]
 
     def over(
-        statistic: Callable[[NDArray[np.float64], NDArray[np.float64]], float], cost: Cost = last
+        statistic: Callable[[NDArray[np.float64], NDArray[np.float64]], float],
+        curves: Sequence[NDArray[np.float64]] = at_the_end,
     ) -> Estimate:
-        restarted, one_shot = (tuned_curves(runs, cost) for runs in pair)
+        restarted, one_shot = curves
         return over_seeds(
             lambda drawn: statistic(restarted[drawn].mean(axis=0), one_shot[drawn].mean(axis=0)),
             len(restarted),
@@ -190,7 +193,10 @@ def judge(
             "With restarts the error is lower, on average over the time at which one may stop",
             where,
             "difference in test error over log epochs, each tuned for it, points",
-            over(lambda a, b: float(at_any_time(a) - at_any_time(b)), at_any_time),
+            over(
+                lambda a, b: float(at_any_time(a) - at_any_time(b)),
+                [tuned_curves(runs, at_any_time) for runs in pair],
+            ),
             "<",
             0.0,
             matters,
