@@ -219,7 +219,8 @@ def test_bfloat16_weights_with_the_residual_train_as_float32_weights():
         states = first, second
         carried = dwd.rounding.weights(states[1], bfloat16)["kernel"]
         np.testing.assert_allclose(carried, float32["kernel"], rtol=0, atol=3e-6)
-        np.testing.assert_allclose(np.linalg.norm(np.float64(carried)), radius, rtol=1e-6)
+        # 4e-6 leaves room for the float32 norms of other processors, and is 2^-9 of bfloat16's
+        np.testing.assert_allclose(np.linalg.norm(np.float64(carried)), radius, rtol=4e-6)
     assert bfloat16["kernel"].dtype == jnp.bfloat16
     assert np.abs(float32["kernel"] - matrix.start).max() > 0.01
 
