@@ -178,6 +178,14 @@ def test_a_schedule_of_optax_is_that_of_its_name():
             assert a.last_tenth == pytest.approx(b.last_tenth, rel=1e-4)
 
 
+def test_a_schedule_has_its_peak_where_the_run_says():
+    warm = optax.warmup_cosine_decay_schedule(0.0, 3e-4, 40, RUN.steps)
+    assert replace(RUN, schedule=warm).rate(40) == pytest.approx(1)
+    for peak in (2.9e-4, 6.1e-4):
+        with pytest.raises(ValueError, match="must be its peak"):
+            replace(RUN, learning_rate=peak, schedule=warm)
+
+
 @pytest.mark.parametrize("c", [1e-3, 2.5e-3, 3e-3, 0.01])
 def test_bfloat16_loses_what_preflight_says(c):
     run = dwd.Run(0.1, 8, 800, weight_decay=c, schedule=lambda step: 0.1 * 0.8 ** (step > 50))
@@ -346,6 +354,12 @@ def test_the_command_s_reference_is_the_run_but_for_what_is_told(command):
     assert printed == f"{dwd.plan(replace(LANGUAGE, weight_decay=0.2), SMALLER)}\n"
     scheduled = command("--schedule", "linear", "--json")
     assert scheduled.strip() == dwd.plan(replace(LANGUAGE, schedule="linear")).to_json()
+
+
+def test_the_command_takes_no_λ_of_the_run_for_that_of_the_reference(command, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        command("--weight-decay", "0.1", "--reference-batch-size", "131072")
+    assert "reference has weight_decay=None; pass the λ" in capsys.readouterr().err
 
 
 # A law of one's own.
