@@ -335,7 +335,7 @@ def test_figures_are_drawn_in_threads_and_without_pyplot(results):
             tree(Adam=realistic("Adam").rename(test_error="loss")),
             r"results\['Adam'\] has no test_e",
         ),
-        (tree(Adam=realistic("Adam").mean("seed")), r"results\['Adam'\].*dimensions.*got"),
+        (tree(Adam=realistic("Adam").rename(seed="run")), r"results\['Adam'\].*dimensions.*got"),
         (tree(Adam=realistic("Adam").drop_vars("weight_decay")), "coordinates for"),
         (tree(Adam=realistic("Adam") + np.inf), "error must not be infinite"),
     ],
