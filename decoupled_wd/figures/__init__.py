@@ -12,6 +12,7 @@ try:
     from decoupled_wd.figures._heatmaps import heatmap
     from decoupled_wd.figures._histories import influence, rotation
     from decoupled_wd.figures._leaves import half_lives
+    from decoupled_wd.figures._plans import plan
     from decoupled_wd.figures._ridge import ridge
 except ModuleNotFoundError as error:
     # a module of our own that is missing is a defect, and no extra installs it
@@ -22,7 +23,7 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
-__all__ = ["half_lives", "heatmap", "influence", "ridge", "rotation"]
+__all__ = ["half_lives", "heatmap", "influence", "plan", "ridge", "rotation"]
 
 
 def __dir__() -> list[str]:

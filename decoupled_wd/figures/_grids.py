@@ -10,6 +10,7 @@ from jax.typing import ArrayLike
 from numpy.typing import NDArray
 
 from decoupled_wd._ridges import checked, require
+from decoupled_wd.figures._inputs import check_labels, numbers
 
 Array = NDArray[np.float64]
 _DIMS = ("learning_rate", "weight_decay")
@@ -50,18 +51,19 @@ class Cells(NamedTuple):
 
 def read(results: Mapping[str, Grid]) -> dict[str, Cells]:
     """Return every grid as arrays, checked."""
-    require(bool(results), "results is empty: it needs one grid for each optimiser, such as AdamW")
+    check_labels("results", results, "a grid: (error, learning_rate, weight_decay)")
     return {name: _sorted(*_arrays(name, grid)) for name, grid in results.items()}
 
 
-def _arrays(name: str, grid: Grid) -> tuple[ArrayLike, ArrayLike, ArrayLike]:
+def _arrays(name: str, grid: Grid) -> tuple[Array, Array, Array]:
     if isinstance(grid, tuple):
         require(
             len(grid) == 3,
             f"results[{name!r}] must be (error, learning_rate, weight_decay), got a tuple of "
             f"{len(grid)}",
         )
-        return grid
+        error, rates, decays = (numbers(f"results[{name!r}]", each) for each in grid)
+        return error, rates, decays
     if not hasattr(grid, "dims"):
         raise TypeError(
             f"results[{name!r}] must be (error, learning_rate, weight_decay) or an array with "
@@ -73,11 +75,11 @@ def _arrays(name: str, grid: Grid) -> tuple[ArrayLike, ArrayLike, ArrayLike]:
         f"results[{name!r}] must have the dimensions {_DIMS}, with coordinates, and at most 'seed' "
         f"beside them; got {tuple(grid.dims)} with coordinates for {tuple(grid.coords)}",
     )
-    error = np.asarray(grid.transpose(*_DIMS, *seeds))
-    return error, *(np.asarray(grid.coords[dim]) for dim in _DIMS)
+    rates, decays = (numbers(f"{dim} of results[{name!r}]", grid.coords[dim]) for dim in _DIMS)
+    return numbers(f"results[{name!r}]", grid.transpose(*_DIMS, *seeds)), rates, decays
 
 
-def _sorted(error: ArrayLike, learning_rate: ArrayLike, weight_decay: ArrayLike) -> Cells:
+def _sorted(error: Array, learning_rate: Array, weight_decay: Array) -> Cells:
     runs, rates, decays = checked(error, learning_rate, weight_decay)
     rows, columns = np.argsort(rates), np.argsort(decays)
     return Cells(runs[rows][:, columns], rates[rows], decays[columns])

@@ -16,7 +16,8 @@ from matplotlib.patches import Patch
 from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
-from decoupled_wd._ridges import Ridge, best_cell, require
+from decoupled_wd._base.checks import check_at_least_one, check_nonnegative
+from decoupled_wd._ridges import Ridge, best_cell
 from decoupled_wd._ridges import ridge as find_ridge
 from decoupled_wd.figures._grids import Array, Cells, Grid, labels, read, ticks
 from decoupled_wd.figures._ridge import fitted
@@ -79,7 +80,10 @@ def heatmap(
     Source: Figure 2 of Loshchilov & Hutter, arXiv 1711.05101.
     """
     panels = read(results)
-    require(circled >= 1, f"circled must be at least 1, got {circled}; the paper has 10")
+    check_at_least_one("circled", circled)
+    check_nonnegative("tolerance", tolerance)
+    if ridges is not None and set(panels) - set(ridges):
+        raise ValueError(f"ridges must have one for each of {[*panels]}, got {[*ridges]}")
     errors = np.concatenate([cells.mean.ravel() for cells in panels.values()])
     scale = _colour_scale(errors, cap, unit)
     write = _writer(scale, unit)

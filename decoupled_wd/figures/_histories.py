@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from decoupled_wd import theory
 from decoupled_wd._base.checks import check_at_least_one
 from decoupled_wd._ridges import require
+from decoupled_wd.figures._inputs import check_labels, numbers
 from decoupled_wd.figures._style import TITLES, canvas, draw_legend, dress, looks
 from decoupled_wd.theory._times import Influence
 
@@ -57,7 +58,7 @@ def influence(memories: Mapping[str, ArrayLike | Influence]) -> Figure:
 
     Source: Wang & Aitchison, arXiv 2405.13698, section 3.
     """
-    require(bool(memories), "memories is empty: it needs a label with its shares")
+    check_labels("memories", memories, "what theory.influence returns, or its shares")
     figure = canvas(7.5, 4.5)
     axis = figure.subplots()
     look = looks(memories)
@@ -112,7 +113,10 @@ def rotation(
 
     Source: Kosson et al., arXiv 2305.17212, section 3.
     """
+    check_labels("rows", rows, "its record, as recorded(…) returns it")
     check_at_least_one("window", window)
+    require(window == int(window), f"window must be a whole number of steps, got {window}")
+    window = int(window)
     histories = {name: _turned(name, row, window) for name, row in rows.items()}
     decaying = {name: pair for name, pair in histories.items() if pair[1].any()}
     require(
@@ -124,7 +128,7 @@ def rotation(
     axis = figure.subplots()
     look = looks(decaying)
     for name, (angle, c) in decaying.items():
-        measured, expected = (_averaged(x, window) for x in (angle, np.asarray(predicted(c))))
+        measured, expected = (_averaged(x, window) for x in (angle, _predicted(predicted, c)))
         ratio = measured / np.where(expected > 0, expected, np.nan)
         steps = np.arange(len(ratio)) + (window - 1) / 2
         axis.plot(steps, ratio, label=name, linewidth=1.5, **look[name] | {"marker": ""})
@@ -137,7 +141,7 @@ def rotation(
 
 
 def _shares(name: str, memory: ArrayLike | Influence) -> _Array:
-    shares = np.asarray(getattr(memory, "shares", memory), np.float64)
+    shares = numbers(f"memories[{name!r}]", getattr(memory, "shares", memory))
     right = shares.ndim == 1 and bool((shares >= 0).all()) and np.isclose(shares.sum(), 1)
     require(
         bool(right),
@@ -156,13 +160,26 @@ def _binned(shares: _Array) -> tuple[_Array, _Array]:
 
 def _turned(name: str, row: Turning, window: int) -> tuple[_Array, _Array]:
     """Return the angle and the fraction of every step, in float64."""
-    angle, c = (np.asarray(x, np.float64) for x in (row.angle, row.c))
+    if not (hasattr(row, "angle") and hasattr(row, "c")):
+        raise TypeError(
+            f"rows[{name!r}] must have angle and c, got {type(row).__name__}; pass recorded(…)"
+        )
+    angle, c = (numbers(f"rows[{name!r}]", x) for x in (row.angle, row.c))
     require(
         angle.ndim == 1 and angle.shape == c.shape and len(angle) >= window,
         f"rows[{name!r}] must be a history of at least window={window} steps, got angle of shape "
         f"{angle.shape} and c of shape {c.shape}; stack the records of a run, as jax.lax.scan does",
     )
     return angle, c
+
+
+def _predicted(predicted: Callable[[_Array], ArrayLike], c: _Array) -> _Array:
+    expected = numbers("what predicted returns", predicted(c))
+    require(
+        expected.shape == c.shape,
+        f"predicted must return an angle for each of {c.shape} fractions, got {expected.shape}",
+    )
+    return expected
 
 
 def _averaged(x: _Array, window: int) -> _Array:

@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 
 from decoupled_wd._ridges import require
 from decoupled_wd.diagnostics.describe import Description, PlannedLeaf
+from decoupled_wd.figures._inputs import check_labels, numbers
 from decoupled_wd.figures._style import COLOURS, canvas, dress, use_logarithms
 
 
@@ -23,13 +24,13 @@ def half_lives(described: Description | Mapping[str, ArrayLike]) -> Figure:
     does not decay has a row without a bar, which says so.
 
     Args:
-      described: what `describe` returned; or label to half-life in steps, ∞ for none.
+      described: what `describe` returned; or label to half-life in steps, ∞ where nothing decays.
 
     Returns:
       A figure of 7.5 inches, as high as its rows need.
 
     Raises:
-      ValueError: there is nothing to draw, or a half-life is not above 0.
+      TypeError, ValueError: there is nothing to draw, or a half-life is no number >= 0.
 
     Examples:
       >>> import decoupled_wd as dwd
@@ -89,11 +90,12 @@ def _label(rule: str, leaves: list[PlannedLeaf]) -> str:
 
 
 def _numbers(given: Mapping[str, ArrayLike]) -> list[tuple[str, float]]:
-    rows = [(label, float(np.asarray(steps))) for label, steps in given.items()]
-    for label, steps in rows:
+    check_labels("described", given, "its half-life, or pass what describe(…) returns")
+    rows = {label: numbers(f"described[{label!r}]", steps) for label, steps in given.items()}
+    for label, steps in rows.items():
         require(
-            steps > 0,
-            f"described[{label!r}] must be a half-life in steps, above 0, got {steps}; "
+            steps.ndim == 0 and bool(steps >= 0),
+            f"described[{label!r}] must be a half-life in steps, one number >= 0, got {steps}; "
             "inf stands for no decay",
         )
-    return rows
+    return [(label, float(steps)) for label, steps in rows.items()]

@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from decoupled_wd._base.checks import check_nonnegative
 from decoupled_wd._ridges import Ridge, require
 from decoupled_wd._ridges import ridge as find_ridge
 from decoupled_wd.figures._grids import Array, Grid, read
@@ -50,9 +51,12 @@ def ridge(
 
     Source: our reading of Figure 2 in Loshchilov & Hutter, arXiv 1711.05101.
     """
-    options = {"tolerance": tolerance, "drop_edge": drop_edge}
     cells = read(results)
-    every = {name: find_ridge(*grid, **options) for name, grid in cells.items()}
+    check_nonnegative("tolerance", tolerance)
+    every = {
+        name: find_ridge(*grid, tolerance=tolerance, drop_edge=drop_edge)
+        for name, grid in cells.items()
+    }
     found = {name: one for name, one in every.items() if np.isfinite(one.slope)}
     require(
         bool(found),

@@ -5,8 +5,8 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import xarray as xr
+from drawn import assert_legible, pixels
 from matplotlib.colors import to_rgb
-from test_heatmaps import assert_legible, pixels
 
 from decoupled_wd.figures._style import TITLES
 from decoupled_wd.study.figures.curves import bars, lines, scatter
