@@ -255,7 +255,8 @@ STUDY = importlib.util.find_spec("xarray") is not None
 ROOMS = [
     path.stem
     for path in sorted(Path(__file__).parent.glob("wrong_*.py"))
-    if STUDY or not any(extra in path.read_text() for extra in ("decoupled_wd.study", "dwd.figures"))
+    if STUDY
+    or not any(extra in path.read_text() for extra in ("decoupled_wd.study", "dwd.figures"))
 ]
 TABLES = {__name__: WRONG} | {room: importlib.import_module(room).WRONG for room in ROOMS}
 ROWS = {

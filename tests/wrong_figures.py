@@ -66,7 +66,11 @@ WRONG = [
     (drawn("heatmap", {"a": GRID}, circled=0), ValueError, "circled must be finite and >= 1"),
     (drawn("heatmap", {"a": GRID}, tolerance=-1), ValueError, "tolerance must be finite and >= 0"),
     (drawn("heatmap", {"a": GRID}, cap=0.5), ValueError, "cap must be finite and above the best"),
-    (drawn("heatmap", {"a": GRID}, ridges={}), ValueError, "ridges must have one for each of ['a']"),
+    (
+        drawn("heatmap", {"a": GRID}, ridges={}),
+        ValueError,
+        "ridges must have one for each of ['a']",
+    ),
     (drawn("ridge", {}), ValueError, "results is empty"),
     (drawn("ridge", {"a": GRID}), ValueError, "results has no ridge: in none of ['a'] are there"),
     (drawn("ridge", {"a": GRID}, tolerance="1"), TypeError, "tolerance must be a real number"),
@@ -74,7 +78,9 @@ WRONG = [
     (drawn("plan", [RUN]), TypeError, "plans[0] must be a Plan, got Run("),
     (lambda: dwd.figures.plan([plan(RUN)] * 2), ValueError, "plans must have different budgets"),
     (
-        lambda: dwd.figures.plan([plan(RUN), plan(replace(RUN, dataset_size=1e9, coupling="paper"))]),
+        lambda: dwd.figures.plan(
+            [plan(RUN), plan(replace(RUN, dataset_size=1e9, coupling="paper"))]
+        ),
         ValueError,
         "plans must be in one unit of λ, got ['λ·lr', 'λ·lr/α']",
     ),

@@ -46,7 +46,8 @@ class Cells(NamedTuple):
     @property
     def mean(self) -> Array:
         """[A, L], NaN where a seed diverged."""
-        return self.error.mean(axis=2)
+        mean: Array = self.error.mean(axis=2)
+        return mean
 
 
 def read(results: Mapping[str, Grid]) -> dict[str, Cells]:

@@ -91,9 +91,7 @@ def heatmap(
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, (key, cells) in zip(axes, panels.items(), strict=True):
         found = (
-            ridges[key]
-            if ridges
-            else find_ridge(*cells, tolerance=tolerance, drop_edge=drop_edge)
+            ridges[key] if ridges else find_ridge(*cells, tolerance=tolerance, drop_edge=drop_edge)
         )
         _draw_errors(axis, cells, scale)
         _draw_ridge(axis, cells, found)
@@ -112,9 +110,7 @@ def _colour_scale(errors: Array, cap: float | None, unit: str) -> _Scale:
     # bad cells are many and far off: above the cap they look alike
     best, usual = float(finite.min()), float(np.quantile(finite, 0.6))
     if cap is not None and not best < cap < np.inf:
-        raise ValueError(
-            f"cap must be finite and above the best error {best:g} {unit}, got {cap}"
-        )
+        raise ValueError(f"cap must be finite and above the best error {best:g} {unit}, got {cap}")
     # a round number, of the size of what it is above the best, or 1
     step = min(1.0, 10.0 ** np.floor(np.log10(usual - best))) if usual > best else 1.0
     usual = float(np.ceil(usual / step) * step)

@@ -38,7 +38,8 @@ def plan(plans: Plan | Sequence[Plan]) -> Figure:
       A figure of 8 × 6.5 inches, with one line for each rule.
 
     Raises:
-      TypeError, ValueError: there is no plan, their λ are in different units, or two have the same budget.
+      TypeError, ValueError: there is no plan, their λ are in different units, or two have the same
+        budget.
 
     Examples:
       >>> from dataclasses import replace
@@ -73,7 +74,9 @@ def plan(plans: Plan | Sequence[Plan]) -> Figure:
         found = [{row.rule: row for row in one.rows}.get(rule) for one in every]
         _draw_rule(axis, seen, found, {"linewidth": 2, "label": rule} | style)
     use_logarithms(axis, "xy")
-    dress(axis, "", "points or tokens seen in the run", f"weight decay λ, of which a step removes {units[0]}")
+    dress(
+        axis, "", "points or tokens seen in the run", f"weight decay λ (a step removes {units[0]})"
+    )
     draw_legend(figure)
     return figure
 

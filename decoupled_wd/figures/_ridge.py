@@ -15,9 +15,7 @@ from decoupled_wd.figures._grids import Array, Grid, read
 from decoupled_wd.figures._style import TITLES, canvas, draw_legend, dress, looks, use_logarithms
 
 
-def ridge(
-    results: Mapping[str, Grid], *, tolerance: float = 1.0, drop_edge: bool = True
-) -> Figure:
+def ridge(results: Mapping[str, Grid], *, tolerance: float = 1.0, drop_edge: bool = True) -> Figure:
     """Draw the best λ over α on logarithmic axes: ``log λ* = slope·log α + …``.
 
     Dots are the best λ > 0 of each α, between the cells where the error says so, and lines have

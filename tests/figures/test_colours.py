@@ -1,6 +1,5 @@
 import itertools
 
-import matplotlib as mpl
 import numpy as np
 import pytest
 from matplotlib.colors import to_rgb

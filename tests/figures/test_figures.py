@@ -1,6 +1,7 @@
 """What the figures show: numbers by formulas of their own, labels, and the same from labelled arrays."""
 
 import dataclasses
+import itertools
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
@@ -166,7 +167,7 @@ def test_long_runs_are_drawn_in_bins_that_keep_the_sum():
     edges = np.linspace(0, 100_003, 501).astype(int)
     assert np.sum(density * np.diff(edges)) == pytest.approx(100_003)
     np.testing.assert_allclose(density[:3] * np.diff(edges)[:3] / 100_003, [
-        memory.shares[a:b].sum() for a, b in zip(edges[:3], edges[1:4], strict=True)
+        memory.shares[a:b].sum() for a, b in itertools.pairwise(edges[:4])
     ])  # fmt: skip
 
 
@@ -300,8 +301,10 @@ def test_losses_are_written_with_the_digits_that_tell_them_apart():
     assert figure.axes[-1].get_ylabel() == "validation loss"
     low, cap = figure.axes[0].images[0].get_clim()
     assert low == losses.mean(axis=2).min()
-    # the cap is a round number, not far above the cells of interest
-    assert cap in np.round(np.arange(3.2, 3.5, 0.01), 2) or cap in (3.3, 3.4)
+    # the next tenth above 60 % of the cells
+    share = (losses.mean(axis=2) <= cap - 0.1).mean()
+    assert f"{cap:g}" == "3.4"
+    assert share < 0.6 <= (losses.mean(axis=2) <= cap).mean()
     assert figure.axes[0].get_title().splitlines()[1].startswith(f"best {low:.2f}, ridge")
     assert f": {losses[0, 0].mean():.2f} (± " in figure.axes[0].format_coord(0, 0)
 
@@ -345,7 +348,7 @@ def test_every_rule_s_line_is_its_weight_decay_at_every_budget():
         np.testing.assert_array_equal(lines[row.rule].get_ydata(), [r.weight_decay for r in rows])
     assert set(entries(figure)) == {row.rule for row in every[0].rows}
     assert axis.get_xlabel() == "points or tokens seen in the run"
-    assert axis.get_ylabel() == "weight decay λ, of which a step removes λ·lr"
+    assert axis.get_ylabel() == "weight decay λ (a step removes λ·lr)"
 
 
 def test_marks_outside_the_range_of_a_rule_are_hollow():

@@ -1,4 +1,4 @@
-"""The study's main figure: test error over learning rate and weight decay, in the paper's manner."""
+"""The study's main figure: test error over learning rate and weight decay."""
 
 from collections.abc import Mapping
 
