@@ -82,6 +82,6 @@ WRONG = [
             [plan(RUN), plan(replace(RUN, dataset_size=1e9, coupling="paper"))]
         ),
         ValueError,
-        "plans must be in one unit of λ, got ['λ·lr', 'λ·lr/α']",
+        "plans must be in one unit of λ, got ['λ·η', 'λ·lr']",
     ),
 ]

@@ -304,7 +304,7 @@ def test_losses_are_written_with_the_digits_that_tell_them_apart():
     # the next tenth above 60 % of the cells
     share = (losses.mean(axis=2) <= cap - 0.1).mean()
     assert f"{cap:g}" == "3.4"
-    assert share < 0.6 <= (losses.mean(axis=2) <= cap).mean()
+    assert share <= 0.6 <= (losses.mean(axis=2) <= cap).mean()
     assert figure.axes[0].get_title().splitlines()[1].startswith(f"best {low:.2f}, ridge")
     assert f": {losses[0, 0].mean():.2f} (± " in figure.axes[0].format_coord(0, 0)
 
