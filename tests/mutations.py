@@ -751,8 +751,7 @@ MUTATIONS = [
     # figures
     Mutation("_ridges", "np.median(slopes)", "np.mean(slopes)",
              "figures/test_figures.py::test_the_slope_without_scipy_is_scipy_s"),
-    Mutation("figures/_heatmaps", "            ridges[key]\n            if ridges\n",
-             "            ridges[key]\n            if False\n",
+    Mutation("figures/_heatmaps", "ridges[key] if ridges else", "ridges[key] if False else",
              "study/figures/test_heatmaps.py::test_a_ridge_that_was_measured_more_finely_is_the_one_that_is_drawn"),
     Mutation("figures/_heatmaps", "step = min(1.0, ", "step = max(1.0, ",
              "figures/test_figures.py::test_losses_are_written_with_the_digits_that_tell_them_apart"),
