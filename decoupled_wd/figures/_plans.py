@@ -48,7 +48,7 @@ def plan(plans: Plan | Sequence[Plan]) -> Figure:
       >>> budgets = [plan_run(replace(run, dataset_size=size)) for size in (1e9, 1e10)]
       >>> line = plan(budgets).axes[0].lines[0]
       >>> line.get_label(), [f"{y:.2f}" for y in line.get_ydata()]
-      ('λ_norm = 0.025', ['0.96', '0.30'])
+      ('λ_norm = 0.025', ['0.95', '0.30'])
 
     Source: that of each rule.
     """
