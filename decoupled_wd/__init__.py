@@ -44,6 +44,8 @@ from decoupled_wd.transforms import add_decayed_weights, decay_weights, decouple
 
 __version__ = "0.1.0"
 
+_ON_FIRST_USE = ("figures", "study")
+
 __all__ = [
     "CONSTANT",
     "CORRECTED",
@@ -93,22 +95,22 @@ __all__ = [
 
 
 def __getattr__(name: str) -> ModuleType:
-    """Import the study on first use.
+    """Import the study or the figures on first use.
 
-    It needs an extra, and takes seconds.
+    They need an extra, and take seconds.
     """
-    if name != "study":
+    if name not in _ON_FIRST_USE:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        return importlib.import_module("decoupled_wd.study")
+        return importlib.import_module(f"{__name__}.{name}")
     except ModuleNotFoundError as error:
         # a module of our own that is missing is a defect, and no extra installs it
-        if error.name and error.name.startswith("decoupled_wd"):
+        if error.name and error.name.startswith(__name__):
             raise
         # what asks a module for its attributes, as help() does, expects this of one that is absent
         raise AttributeError(str(error), name=name, obj=__name__) from error
 
 
 def __dir__() -> list[str]:
-    """List the names for users, the study among them, which is not imported yet."""
-    return [*__all__, "__version__", "study"]
+    """List the names for users, with those that are not imported yet."""
+    return [*__all__, "__version__", *_ON_FIRST_USE]

@@ -7,13 +7,13 @@ A small MLP with BatchNorm on MNIST-1D; under a minute on two cores. Give a path
 import itertools
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from matplotlib.figure import Figure
 
 import decoupled_wd as dwd
 from decoupled_wd.study.tasks import data
@@ -91,28 +91,9 @@ for path, row in kernels.items():
     print(f"{path:30} {ratio:.3f}")
 
 
-# %% The figure
-def rotation_figure(predicted, measured, window=20):
-    """Measured rotation of each weight, averaged over a window of steps, and the predicted line."""
-    figure = Figure(figsize=(7, 4), dpi=150, layout="constrained")
-    axis = figure.subplots()
-    steps = np.arange(len(predicted))
-    for path, angles in measured.items():
-        mean = np.convolve(angles, np.ones(window) / window, "valid")
-        axis.plot(steps[window - 1 :] - window / 2, mean, linewidth=1.2, label=path)
-    axis.plot(steps, predicted, "k--", linewidth=2, label="predicted, √(2c·(1−β1)/(1+β1))")
-    axis.set(xlabel="step", ylabel="angle turned in a step, radians", yscale="log")
-    axis.set(xlim=(0, len(predicted)), ylim=(predicted.max() / 30, predicted.max() * 3))
-    axis.set_title(
-        "Rotation by AdamW: what c alone predicts, and what a record measures", fontsize=11
-    )
-    axis.legend(frameon=False, fontsize=8)
-    axis.spines[["top", "right"]].set_visible(False)
-    return figure
-
-
+# %% The figure: 1 is the prediction
 arguments = [word for word in sys.argv[1:] if word.endswith(".png")]  # a notebook passes others
 path = Path(arguments[0] if arguments else Path(tempfile.mkdtemp()) / "timescale.png")
-measured = {name: np.asarray(row.angle) for name, row in kernels.items()}
-rotation_figure(predicted, measured).savefig(path)
+figure = dwd.figures.rotation(kernels, predicted=partial(dwd.theory.rotation, momentum=B1))
+figure.savefig(path, dpi=150)
 print(f"\nfigure: {path}")

@@ -15,18 +15,20 @@ MODULES = {
     ".".join(path.relative_to(PACKAGE).with_suffix("").parts): path
     for path in sorted(PACKAGE.rglob("*.py"))
 }
-CORE = sorted(name for name in MODULES if not name.startswith("study"))
+EXTRAS = ("study", "figures")
+CORE = sorted(name for name in MODULES if not name.startswith(EXTRAS))
 # each room stands above all that it imports; a folder is one room to those outside it
 FLOORS = {
     "": [
         {"_base"},
-        {"coupling", "schedules", "theory", "rules"},
+        {"coupling", "schedules", "theory", "rules", "_ridges"},
         {"strengths", "preconditioners", "masks", "rounding"},
         {"_resolution", "_slips", "_traces"},
         {"transforms"},
         {"aliases", "sphere", "diagnostics"},
         {"adoption", "planning"},
         {"__init__", "cli"},
+        {"figures"},
         {"_start", "study"},
     ],
     "_base": [
@@ -66,6 +68,13 @@ FLOORS = {
         {"__init__", "_tables", "_measures"},
         {"describe", "equivalents", "record"},
         {"preflight"},
+    ],
+    "figures": [
+        {"_inputs", "_style"},
+        {"_grids"},
+        {"_ridge"},
+        {"_heatmaps", "_histories", "_leaves", "_plans"},
+        {"__init__"},
     ],
     "planning": [
         {"_run"},
@@ -164,13 +173,22 @@ def test_the_core_needs_jax_and_optax_alone(module):
     allowed = set(sys.stdlib_module_names) | {"jax", "numpy", "optax", "decoupled_wd"}
     tops = {name.partition(".")[0] for name in imports(MODULES[module], nested=True)}
     assert tops <= allowed
+    assert not any(name.startswith(EXTRAS) for name in ours(MODULES[module]))
+
+
+@pytest.mark.parametrize("module", [name for name in MODULES if name.startswith("figures")])
+def test_the_figures_need_the_core_and_matplotlib_alone(module):
+    allowed = set(sys.stdlib_module_names) | {"jax", "matplotlib", "numpy", "decoupled_wd"}
+    tops = {name.partition(".")[0] for name in imports(MODULES[module], nested=True)}
+    assert tops <= allowed
     assert not any(name.startswith("study") for name in ours(MODULES[module]))
 
 
-def test_importing_the_core_does_not_import_the_study():
+def test_importing_the_core_imports_nothing_of_an_extra():
     program = (
         "import sys, decoupled_wd;"
-        "heavy = {'flax', 'matplotlib', 'sklearn', 'xarray', 'decoupled_wd.study'};"
+        "heavy = {'flax', 'matplotlib', 'sklearn', 'xarray', "
+        "'decoupled_wd.figures', 'decoupled_wd.study'};"
         "print(sorted(heavy & set(sys.modules)))"
     )
     done = subprocess.run(

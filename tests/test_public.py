@@ -16,6 +16,7 @@ from cases import ROUNDED, RULES
 import decoupled_wd as dwd
 
 STUDY = importlib.util.find_spec("zarr") is not None
+PLOT = importlib.util.find_spec("matplotlib") is not None
 NAMESPACES = {
     "masks": {
         "Mask",
@@ -71,7 +72,7 @@ def test_a_namespace_shows_its_public_names_alone(namespace):
 
 def test_the_package_shows_its_public_names_alone():
     shown = completed("dwd.")
-    assert {"adamw", "decouple", "masks", "theory", "record", "study", "PAPER"} <= shown
+    assert {"adamw", "decouple", "masks", "theory", "record", "study", "figures", "PAPER"} <= shown
     # what a test of private modules, or an import of numpy or jax, would leave behind
     assert shown.isdisjoint({"aliases", "transforms", "coupling", "jax", "optax", "importlib"})
     assert not {name for name in shown if name.startswith("_")}
@@ -85,10 +86,10 @@ def test_every_public_name_is_there_and_documented():
             assert not is_code or value.__doc__
 
 
-def test_a_star_imports_the_names_and_not_the_study():
+def test_a_star_imports_the_names_and_no_extra():
     done = run("import sys; from decoupled_wd import *; adamw, masks; print(*sys.modules)")
     assert done.returncode == 0, done.stderr
-    assert "decoupled_wd.study" not in done.stdout.split()
+    assert {"decoupled_wd.study", "decoupled_wd.figures"}.isdisjoint(done.stdout.split())
 
 
 @pytest.mark.skipif(not STUDY, reason="needs the extra study")
@@ -101,30 +102,44 @@ print(*dwd.study.__all__, *(getattr(dwd.study, name).__name__ for name in dwd.st
     assert run(program).stdout.split() == ["Points", "sweep", "Points", "sweep"]
 
 
+@pytest.mark.skipif(not PLOT, reason="needs the extra plot")
+def test_the_figures_are_found_on_first_use_and_show_their_names_alone():
+    program = """
+import sys, decoupled_wd as dwd
+assert "decoupled_wd.figures" not in sys.modules
+assert dir(dwd.figures) == dwd.figures.__all__
+print(*(getattr(dwd.figures, name).__name__ for name in dwd.figures.__all__))
+"""
+    names = ["half_lives", "heatmap", "influence", "plan", "ridge", "rotation"]
+    assert run(program).stdout.split() == names
+
+
 MISSING = """
 import sys
 sys.modules[{missing!r}] = None
 import decoupled_wd as dwd
 try:
-    dwd.study
+    dwd.{extra}
 except {expected} as error:
     print(error)
 """
 
 
 @pytest.mark.parametrize(
-    ("missing", "expected", "text"),
+    ("extra", "missing", "expected", "text"),
     [
-        ("zarr", "AttributeError", "pip install 'decoupled-wd[study]'"),
-        ("decoupled_wd.study.grid.sweep", "ModuleNotFoundError", "grid.sweep"),
+        ("study", "zarr", "AttributeError", "pip install 'decoupled-wd[study]'"),
+        ("study", "decoupled_wd.study.grid.sweep", "ModuleNotFoundError", "grid.sweep"),
+        ("figures", "matplotlib", "AttributeError", "pip install 'decoupled-wd[plot]'"),
+        ("figures", "decoupled_wd.figures._style", "ModuleNotFoundError", "figures._style"),
     ],
 )
 @pytest.mark.skipif(not STUDY, reason="needs the extra study")
-def test_a_missing_extra_is_told_from_a_missing_module(missing, expected, text):
-    done = run(MISSING.format(missing=missing, expected=expected))
+def test_a_missing_extra_is_told_from_a_missing_module(extra, missing, expected, text):
+    done = run(MISSING.format(extra=extra, missing=missing, expected=expected))
     assert done.returncode == 0, done.stderr
     assert text in done.stdout
-    assert ("pip install" in done.stdout) == (missing == "zarr")
+    assert ("pip install" in done.stdout) == (expected == "AttributeError")
 
 
 @pytest.mark.skipif(not STUDY, reason="needs the extra study")

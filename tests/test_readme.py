@@ -40,7 +40,7 @@ def test_the_readme_stays_short():
 def test_runtime_dependencies_are_jax_and_optax():
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert [re.split("[^a-z]", name)[0] for name in project["dependencies"]] == ["jax", "optax"]
-    assert set(project["optional-dependencies"]) == {"bench", "study", "test"}
+    assert set(project["optional-dependencies"]) == {"bench", "plot", "study", "test"}
 
 
 @pytest.mark.parametrize("word", ["SGD + L2", "SGDW", "Adam + L2", "AdamW"])

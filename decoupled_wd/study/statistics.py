@@ -16,8 +16,22 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.interpolate import CubicSpline  # type: ignore[import-untyped]
-from scipy.stats import sem, theilslopes  # type: ignore[import-untyped]
+from scipy.stats import sem  # type: ignore[import-untyped]
 from scipy.stats import t as student
+
+from decoupled_wd._ridges import Cell, Ridge, averaged, best_cell, positive, require, ridge
+
+__all__ = [
+    "Cell",
+    "Estimate",
+    "Ridge",
+    "best_cell",
+    "line_slope",
+    "over_seeds",
+    "ridge",
+    "top_correlation",
+    "valleys",
+]
 
 WIDTH = 0.7 * float(np.log(2))
 FINER = 8
@@ -26,18 +40,6 @@ SHIFTS = 50
 """Steps of the mean shift, which halve what is left of its way or better."""
 
 _Array = NDArray[np.float64]
-_Grid = tuple[_Array, _Array, _Array]  # mean error, learning rate, weight decay
-
-
-class Ridge(NamedTuple):
-    """Holds the best λ of every kept α, and how it depends on α.
-
-    Both are [K], and the slope is d log λ* / d log α.
-    """
-
-    learning_rate: _Array
-    weight_decay: _Array
-    slope: float
 
 
 class Estimate(NamedTuple):
@@ -48,59 +50,6 @@ class Estimate(NamedTuple):
     high: float
     standard_error: float = 0.0
     seeds: int = 1
-
-
-class Cell(NamedTuple):
-    """Holds one cell of the grid: mean test error, α and λ.
-
-    The error is in percent; all are NaN if every cell diverged.
-    """
-
-    error: float
-    learning_rate: float
-    weight_decay: float
-
-
-def ridge(
-    error: ArrayLike,
-    learning_rate: ArrayLike,
-    weight_decay: ArrayLike,
-    *,
-    tolerance: float = 1.0,
-    drop_edge: bool = True,
-) -> Ridge:
-    """Finds the valley of low error over α and λ, and its slope.
-
-    log λ*(α) is the vertex of the parabola through the lowest cell of row α and its two neighbours
-    in log λ; at the edge of the grid or beside a diverged cell it is the lowest cell itself. The
-    slope is Theil and Sen's: the median over the slopes between any two rows.
-
-    Kept are the rows whose lowest error is at most `tolerance` points above the best of all; with
-    `drop_edge` not those whose lowest cell has the smallest or the largest λ > 0. Their order is
-    the one given; the slope is NaN if there are fewer than two.
-
-    Raises:
-        ValueError: bad axes, no λ > 0, or tolerance < 0.
-
-    Examples:
-        >>> rates, decays = 2.0 ** np.arange(-3, 1), 2.0 ** np.arange(-6, 1)
-        >>> error = 5 + np.log(np.outer(rates, decays) / 0.1) ** 2  # lowest where α·λ = 0.1
-        >>> round(ridge(error, rates, decays).slope, 6)
-        -1.0
-
-    Source: our reading of Figure 2 in Loshchilov & Hutter, arXiv 1711.05101; Sen 1968.
-    """
-    _require(tolerance >= 0, f"tolerance must be >= 0 points, got {tolerance}")
-    mean, rates, decays = _positive(_checked(error, learning_rate, weight_decay))
-    # a diverged cell is never the lowest, nor near it
-    cost = np.where(np.isnan(mean), np.inf, mean)
-    lowest, best = cost.argmin(axis=1), cost.min(axis=1)
-    # the best λ of a row at the edge may lie beyond the grid
-    on_edge = (lowest == 0) | (lowest == cost.shape[1] - 1)
-    kept = np.isfinite(best) & (best <= best.min() + tolerance) & ~(drop_edge & on_edge)
-    rates, log_best = rates[kept], np.array([_vertex(np.log(decays), row) for row in cost[kept]])
-    slope = float(theilslopes(log_best, np.log(rates)).slope) if len(rates) > 1 else np.nan
-    return Ridge(rates, np.exp(log_best), slope)
 
 
 def over_seeds(
@@ -130,7 +79,7 @@ def over_seeds(
 
     Source: Tukey 1958; Efron & Tibshirani, An Introduction to the Bootstrap, 1993, chapter 11.
     """
-    _require(0 < level < 1, f"level must be between 0 and 1, got {level}; for example 0.95")
+    require(0 < level < 1, f"level must be between 0 and 1, got {level}; for example 0.95")
     every = np.arange(seeds)
     value = float(statistic(every))
     if seeds == 1:
@@ -207,9 +156,9 @@ def top_correlation(
         >>> round(top_correlation([[4.0, 3.0], [3.0, 4.0]], [0.1, 0.2], [1e-3, 2e-3], cells=2), 6)
         -1.0
     """
-    mean, rates, decays = _positive(_checked(error, learning_rate, weight_decay))
+    mean, rates, decays = positive(averaged(error, learning_rate, weight_decay))
     rule = f"cells must be between 2 and {mean.size}, the cells of the grid with λ > 0"
-    _require(2 <= cells <= mean.size, f"{rule}, got {cells}")
+    require(2 <= cells <= mean.size, f"{rule}, got {cells}")
     order = np.argsort(mean, axis=None, kind="stable")[:cells]  # NaN comes last
     row, column = np.unravel_index(order, mean.shape)
     log_rate, log_decay = np.log(rates[row]), np.log(decays[column])
@@ -217,20 +166,6 @@ def top_correlation(
     if diverged or np.ptp(log_rate) == 0 or np.ptp(log_decay) == 0:
         return np.nan
     return float(np.corrcoef(log_rate, log_decay)[0, 1])
-
-
-def best_cell(error: ArrayLike, learning_rate: ArrayLike, weight_decay: ArrayLike) -> Cell:
-    """Returns the first cell of lowest mean error, λ = 0 included.
-
-    Examples:
-        >>> best_cell([[5.0, 4.0], [6.0, np.nan]], [0.1, 0.2], [0.0, 1e-3])
-        Cell(error=4.0, learning_rate=0.1, weight_decay=0.001)
-    """
-    mean, rates, decays = _checked(error, learning_rate, weight_decay)
-    if np.isnan(mean).all():
-        return Cell(np.nan, np.nan, np.nan)
-    row, column = np.unravel_index(np.nanargmin(mean), mean.shape)
-    return Cell(float(mean[row, column]), float(rates[row]), float(decays[column]))
 
 
 def _middle(y: _Array, error: _Array, tolerance: float, width: float) -> float:
@@ -248,41 +183,3 @@ def _middle(y: _Array, error: _Array, tolerance: float, width: float) -> float:
         bell = np.exp(-(((at - middle) / width) ** 2) / 2)
         middle = np.average(at, weights=weight * bell)
     return float(middle)
-
-
-def _vertex(log_decay: _Array, cost: _Array) -> float:
-    i = int(cost.argmin())
-    x, y = log_decay[i - 1 : i + 2], cost[i - 1 : i + 2]
-    if len(x) < 3 or not np.isfinite(y).all():
-        return float(log_decay[i])
-    # A parabola's derivative is linear, and equals the secants' slopes half-way along them.
-    return float(np.interp(0.0, np.diff(y) / np.diff(x), (x[:-1] + x[1:]) / 2))
-
-
-def _positive(grid: _Grid) -> _Grid:
-    mean, rates, decays = grid
-    order = np.argsort(decays)[np.count_nonzero(decays == 0) :]
-    _require(order.size > 0, "weight_decay must have a λ > 0: λ = 0 alone has no logarithm")
-    return mean[:, order], rates, decays[order]
-
-
-def _checked(error: ArrayLike, learning_rate: ArrayLike, weight_decay: ArrayLike) -> _Grid:
-    runs, rates, decays = (np.asarray(a, np.float64) for a in (error, learning_rate, weight_decay))
-    for name, axis, least in (("learning_rate", rates, "> 0"), ("weight_decay", decays, ">= 0")):
-        in_range = np.isfinite(axis) & ((axis > 0) | ((axis == 0) & (least == ">= 0")))
-        _require(
-            axis.ndim == 1 and bool(in_range.all()) and np.unique(axis).size == axis.size > 0,
-            f"{name} must be a list of distinct finite numbers {least}, got {axis.tolist()}",
-        )
-    _require(
-        runs.ndim in (2, 3) and runs.shape[:2] == (rates.size, decays.size) and runs.size > 0,
-        f"error must be [{rates.size}, {decays.size}] (learning rates × weight decays), with or "
-        f"without a third axis of seeds, got {list(runs.shape)}; transpose or reshape it",
-    )
-    _require(not np.isinf(runs).any(), "error must not be infinite; write NaN for a diverged run")
-    return np.atleast_3d(runs).mean(axis=2), rates, decays
-
-
-def _require(condition: bool, message: str) -> None:
-    if not condition:
-        raise ValueError(message)

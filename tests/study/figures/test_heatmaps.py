@@ -8,6 +8,7 @@ import matplotlib as mpl
 import numpy as np
 import pytest
 import xarray as xr
+from drawn import assert_legible, pixels
 from matplotlib.colors import to_rgb
 
 from decoupled_wd import LR, PAPER
@@ -70,12 +71,6 @@ def paper():
 
 def image(axis):
     return axis.images[0].get_array()
-
-
-def pixels(figure):
-    written = io.BytesIO()
-    figure.savefig(written, format="png")
-    return mpl.image.imread(io.BytesIO(written.getvalue()))
 
 
 def test_the_figure_has_the_width_of_a_readme(figure):
@@ -286,30 +281,6 @@ def test_the_study_s_own_axes_are_legible_in_both_units():
         assert_legible(drawn)
 
 
-def assert_legible(drawn):
-    """No text overlaps another or leaves the figure."""
-    pixels(drawn)
-    axes = [axis for axis in drawn.axes if axis.axison]
-    beyond = {
-        label
-        for axis in (one for pair in axes for one in (pair.xaxis, pair.yaxis))
-        for tick in [*axis.get_major_ticks(), *axis.get_minor_ticks()]
-        for label in (tick.label1, tick.label2)
-        if not min(axis.get_view_interval()) <= tick.get_loc() <= max(axis.get_view_interval())
-    }  # matplotlib does not draw these
-    texts = [t for axis in axes for t in axis.findobj(mpl.text.Text) if t.get_text()]
-    texts = [t for t in texts if t not in beyond]
-    texts += drawn.legends[0].get_texts()
-    boxes = [t.get_window_extent() for t in texts if t.get_visible()]
-    for box in boxes:
-        assert drawn.bbox.padded(1).containsx(box.x0), box
-        assert drawn.bbox.padded(1).containsx(box.x1), box
-        assert drawn.bbox.padded(1).containsy(box.y0), box
-        assert drawn.bbox.padded(1).containsy(box.y1), box
-    for one, other in itertools.combinations(boxes, 2):
-        assert not one.padded(-1).overlaps(other.padded(-1)), (one, other)
-
-
 def test_what_diverged_everywhere_is_drawn_and_said():
     nothing = realistic("AdamW") * np.nan
     drawn = heatmaps(tree(SGDW=realistic("SGDW"), AdamW=nothing), tolerance=2.5)
@@ -335,7 +306,7 @@ def test_figures_are_drawn_in_threads_and_without_pyplot(results):
             tree(Adam=realistic("Adam").rename(test_error="loss")),
             r"results\['Adam'\] has no test_e",
         ),
-        (tree(Adam=realistic("Adam").mean("seed")), r"results\['Adam'\].*dimensions.*got"),
+        (tree(Adam=realistic("Adam").rename(seed="run")), r"results\['Adam'\].*dimensions.*got"),
         (tree(Adam=realistic("Adam").drop_vars("weight_decay")), "coordinates for"),
         (tree(Adam=realistic("Adam") + np.inf), "error must not be infinite"),
     ],
@@ -350,8 +321,8 @@ def test_bad_results_are_met_at_the_door(results, message):
     [
         ({"cap": 10.0}, "cap must be finite and above the best error .* got 10.0"),
         ({"cap": np.inf}, "cap must be finite"),
-        ({"circled": 0}, "circled must be at least 1, got 0"),
-        ({"tolerance": -1}, "tolerance must be >= 0"),
+        ({"circled": 0}, "circled must be finite and >= 1, got 0"),
+        ({"tolerance": -1}, "tolerance must be finite and >= 0"),
     ],
 )
 def test_bad_options_are_met_at_the_door(results, options, message):
