@@ -89,7 +89,7 @@ def averages(
         for i, leaf in enumerate(moment.leaves):
             # momentum behind RMSProp's scale averages steps of its size, as Adam does
             scaled = found[i].kind == "second" and average.kind == "momentum"
-            if not is_absent(leaf) and is_inexact(leaf) and average.kind != "second":
+            if _is(leaf) and average.kind != "second":
                 found[i] = average._replace(kind="scaled") if scaled else average
             elif not is_absent(leaf) and found[i] is UNKNOWN:
                 found[i] = average._replace(b1=math.nan)
@@ -119,9 +119,13 @@ def standing_gradients(
             continue
         factor = (1 - b) / (total - b)
         if moment.kind == "adam":
-            factor /= 1 - b ** int(moment.count)
+            factor /= 1 - b ** max(int(moment.count), 1)
         for i, leaf in enumerate(moment.leaves):
-            if is_absent(leaf) or not is_inexact(leaf) or (moment.kind == "momentum" and i in scaled):
+            if (
+                is_absent(leaf)
+                or not is_inexact(leaf)
+                or (moment.kind == "momentum" and i in scaled)
+            ):
                 continue
             gradients[i] = (factor * widen(leaf)).astype(jnp.result_type(weights[i]))
             known[i] = True

@@ -1,4 +1,4 @@
-"""One look at a running job: what decays, how large and how fast each weight is, and what is off."""
+"""One look at a running job: what decays, how fast each weight turns, and what is off."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from jax.tree_util import GetAttrKey
 from decoupled_wd._base.checks import check_type
 from decoupled_wd._base.leaves import is_inexact
 from decoupled_wd._base.paths import named_leaves, unbox
-from decoupled_wd._base.types import PyTree
+from decoupled_wd._base.types import PyTree, PyTreeDef
 from decoupled_wd._base.updates import check_gradients, check_params
 from decoupled_wd.diagnostics._findings import ExaminedLeaf, rows_of
 from decoupled_wd.diagnostics._looks import Look, look
@@ -113,8 +113,8 @@ def examine(
                 "zeros; pass those of the next step"
             )
     else:
-        given = jax.tree.structure(params).flatten_up_to(gradients)
-        known = [is_inexact(g) for g in given]
+        structure: PyTreeDef = jax.tree.structure(params)
+        known = [is_inexact(g) for g in structure.flatten_up_to(gradients)]
     seen = look(optimizer, params, state, gradients)
     return Examination(rows_of(params, seen, known, _steps(state)), tuple(_notes(seen, taken)))
 
@@ -148,9 +148,9 @@ def _fitting(
 
 
 def _same(wanted: PyTree, got: PyTree) -> bool:
-    rows = jax.tree.leaves(wanted), jax.tree.leaves(got)
-    alike = jax.tree.structure(wanted) == jax.tree.structure(got)
-    return alike and [*map(jnp.shape, rows[0])] == [*map(jnp.shape, rows[1])]
+    structure: PyTreeDef = jax.tree.structure(wanted)
+    shapes = ([*map(jnp.shape, jax.tree.leaves(tree))] for tree in (wanted, got))
+    return bool(structure == jax.tree.structure(got)) and next(shapes) == next(shapes)
 
 
 def _steps(state: optax.OptState) -> int:

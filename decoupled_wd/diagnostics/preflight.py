@@ -198,6 +198,7 @@ def _share_of_significands(c: float, dtype: str) -> float:
 
 
 def remedy_of(dtype: str, verdict: str) -> str:
+    """Say how weights of this dtype keep their decay, or nothing where they do."""
     if verdict == "kept":
         return ""
     link = "rounding=dwd.rounding.residual() or stochastic_rounding(seed)"

@@ -364,6 +364,7 @@ def _is_record(node: PyTree) -> bool:
 
 
 def is_rounded(state: optax.OptState) -> bool:
+    """Tell whether a rounding link carries the weights."""
     return any(map(is_rounding_state, jax.tree.leaves(state, is_leaf=is_rounding_state)))
 
 
