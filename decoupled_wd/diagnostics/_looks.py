@@ -86,7 +86,7 @@ def _by_difference(
     """
     inputs = jax.tree.map(widen, (gradients, state))
     ones, zeros = (
-        jax.tree.map(lambda p, x=x: jnp.full_like(widen(p), x) if is_inexact(p) else p, params)
+        jax.tree.map(lambda p, x=x: jnp.full_like(p, x) if is_inexact(p) else p, params)
         for x in (1.0, 0.0)
     )
     (from_ones, after), (from_zeros, before) = (optimizer.update(*inputs, p) for p in (ones, zeros))

@@ -194,7 +194,7 @@ def _shrunk(state: optax.OptState, params: optax.Params) -> optax.OptState:
 
 def _as_gradients(moments: list[Moment], params: optax.Params, factor: float) -> optax.Updates:
     structure: PyTreeDef = jax.tree.structure(params)
-    gradients = jax.tree.leaves(_zeros(params))
+    gradients = jax.tree.leaves(jax.tree.map(widen, _zeros(params)))
     for moment in moments:
         for i, leaf in enumerate(moment.leaves):
             if _is(leaf) and moment.kind != "second":
@@ -203,7 +203,7 @@ def _as_gradients(moments: list[Moment], params: optax.Params, factor: float) ->
 
 
 def _zeros(params: optax.Params) -> optax.Params:
-    return jax.tree.map(lambda p: jnp.zeros_like(widen(p)) if is_inexact(p) else p, params)
+    return jax.tree.map(lambda p: jnp.zeros_like(p) if is_inexact(p) else p, params)
 
 
 def _share(old: list[PyTree], new: list[PyTree]) -> float:
