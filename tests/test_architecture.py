@@ -63,9 +63,11 @@ FLOORS = {
         {"__init__"},
     ],
     "diagnostics": [
-        {"__init__", "_tables", "_measures"},
+        {"__init__", "_tables", "_measures", "_moments"},
         {"describe", "equivalents", "record"},
-        {"preflight"},
+        {"preflight", "_looks"},
+        {"_findings"},
+        {"examine"},
     ],
     "study": [
         {"grid", "statistics"},

@@ -14,7 +14,7 @@ from decoupled_wd._base.checks import check_type
 from decoupled_wd._base.leaves import is_inexact
 from decoupled_wd._base.paths import named_leaves, unbox
 from decoupled_wd._base.types import PyTree, PyTreeDef
-from decoupled_wd._base.updates import check_gradients, check_params
+from decoupled_wd._base.updates import check_gradients, check_params, check_structure
 from decoupled_wd.diagnostics._findings import ExaminedLeaf, rows_of
 from decoupled_wd.diagnostics._looks import Look, look
 from decoupled_wd.diagnostics._moments import standing_gradients
@@ -126,6 +126,7 @@ def _fitting(
     gradients: optax.Updates | None,
 ) -> tuple[PyTree, PyTree, PyTree]:
     """Check that all three fit each other, without the boxes of flax if need be."""
+    check_structure("params", params, params)
     if any(isinstance(x, jax.core.Tracer) for x in jax.tree.leaves((params, state, gradients))):
         raise TypeError("params are traced, and examine looks at numbers; call it outside of jit")
     given = params, state, gradients

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 import optax
 import pytest
+from flax import nnx
 
 import decoupled_wd as dwd
 from decoupled_wd import theory
@@ -70,6 +71,7 @@ LABELS = {name: "others" if name == "bias" else "kernels" for name in SHAPES}
 KERNELS = {name: name != "bias" for name in SHAPES}
 OPTAX = optax.adamw(LR, weight_decay=LAMBDA / LR, mask=KERNELS)
 OURS = dwd.adamw(LR, LAMBDA, mask=dwd.masks.without("bias"))
+OPTAX_FREE = optax.adamw(LR, weight_decay=LAMBDA / LR)
 ADAMW = {
     "ours": OURS,
     "optax": OPTAX,
@@ -162,11 +164,35 @@ def test_the_prediction_is_that_of_theory_with_the_optimisers_own_numbers(name):
 
 
 def test_sgds_norm_at_equilibrium_is_that_of_theory():
-    optimizer, params, gradients = dwd.sgdw(0.1, LAMBDA, momentum=0.0), as_jax(PARAMS), as_jax(MEAN)
-    for row in examine(optimizer, params, optimizer.init(params), gradients).rows:
-        size = np.linalg.norm(MEAN[row.path]) * np.linalg.norm(PARAMS[row.path])
-        wanted = theory.sgdw_norm(LAMBDA, learning_rate=0.1, gradient_norm=size, momentum=0.0)
-        assert row.equilibrium_norm == pytest.approx(wanted, rel=1e-4)
+    optimizer, params, gradients = dwd.sgdw(0.1, LAMBDA, momentum=0.5), as_jax(PARAMS), as_jax(MEAN)
+    state = momentum_state(optimizer, params, gradients)
+    for row in examine(optimizer, params, state).rows:
+        # the same gradient at every step: momentum of 1/(1 − β1) times it, not of a random walk
+        size = np.linalg.norm(MEAN[row.path]) * np.linalg.norm(PARAMS[row.path]) * math.sqrt(3)
+        wanted = theory.sgdw_norm(LAMBDA, learning_rate=0.1, gradient_norm=size, momentum=0.5)
+        assert row.equilibrium_norm == pytest.approx(wanted, rel=1e-3)
+
+
+def test_the_step_after_the_first_is_that_of_numpy():
+    optimizer, params = dwd.adamw(LR, LAMBDA, b2=0.95), as_jax(PARAMS)
+    state = momentum_state(optimizer, params, as_jax(MEAN), 1)
+    for row in examine(optimizer, params, state).rows:
+        # after one step m̂ is the gradient and v̂ its square, so that each weight moves by lr
+        step = LR * math.sqrt(MEAN[row.path].size) / np.linalg.norm(PARAMS[row.path])
+        assert row.relative_step == pytest.approx(step, rel=1e-4)
+
+
+def test_a_record_hides_no_rule():
+    params = as_jax(PARAMS)
+    for inner in (
+        dwd.adamw(LR, LAMBDA, rule=dwd.rules.towards_start()),
+        dwd.hyperball(optax.scale_by_adam(), LR),
+    ):
+        optimizer = dwd.record(inner)
+        rows = examine(optimizer, params, optimizer.init(params), params).rows
+        wanted = examine(inner, params, inner.init(params), params).rows
+        # NaN is not equal to itself, and is told apart by its text
+        assert repr(rows) == repr(wanted)
 
 
 def simulated(gradients, steps, decayed, start, c=LAMBDA, lr=LR):
@@ -323,3 +349,17 @@ def test_nothing_is_applied_and_the_report_prints():
     assert "predicted-rotation" in text.splitlines()[0]
     assert "2 of 3 leaves decay, 0 with an alarm" in text
     assert page.count("<tr>") == 4
+
+
+def test_the_params_and_state_of_flax_nnx():
+    model = nnx.Linear(6, 5, rngs=nnx.Rngs(0))
+    params = nnx.state(model, nnx.Param)
+    optimizer = nnx.Optimizer(model, OPTAX_FREE, wrt=nnx.Param)
+    optimizer.update(model, jax.tree.map(jnp.ones_like, params))
+    params = nnx.state(model, nnx.Param)
+    state = nnx.as_pure(optimizer.opt_state)
+    for given in (params, nnx.as_pure(params)):
+        report = examine(optimizer.tx, given, state)
+        assert {row.path: row.fraction for row in report.rows} == pytest.approx(
+            {"bias": LAMBDA, "kernel": LAMBDA}, rel=1e-5
+        )
