@@ -6,7 +6,6 @@ from weights of zero, and its moments show what became of them.
 
 from __future__ import annotations
 
-import contextlib
 import math
 from typing import NamedTuple
 
@@ -66,12 +65,11 @@ UNKNOWN = Average("", math.nan)
 
 def first_moments(state: optax.OptState, params: optax.Params) -> list[Moment]:
     """List the first moments of a state that have the structure of the params."""
-    structure: PyTreeDef = jax.tree.structure(params)
     found = []
     for node in filter(_keeps, jax.tree.leaves(state, is_leaf=_keeps)):
-        # of other weights, as behind optax.flatten
-        with contextlib.suppress(ValueError):
-            leaves = structure.flatten_up_to(getattr(node, _field(node)))
+        leaves = _like(params, getattr(node, _field(node)))
+        # the moments of other weights, as behind optax.flatten, tell nothing of these
+        if leaves is not None:
             found.append(Moment(_kind(node), getattr(node, "count", 0), leaves))
     return found
 
@@ -80,19 +78,17 @@ def averages(
     optimizer: optax.GradientTransformationExtraArgs, state: optax.OptState, params: optax.Params
 ) -> list[Average]:
     """Return of each weight how its steps are averaged."""
-    moments = first_moments(state, params)
+    moments, scaled = first_moments(state, params), _scaled(state, params)
     kept = _left_over(optimizer, state, params, of=0.0)
     b1 = _lion_b1(optimizer, state, params) if any(m.kind == "lion" for m in moments) else math.nan
-    found = [UNKNOWN] * len(jax.tree.leaves(params))
+    found = [UNKNOWN] * len(scaled)
     for moment, b in zip(moments, kept, strict=True):
-        average = Average(moment.kind, *((b1, b) if moment.kind == "lion" else (b,)))
+        average = Average("lion", b1, b) if moment.kind == "lion" else Average(moment.kind, b)
         for i, leaf in enumerate(moment.leaves):
-            # momentum behind RMSProp's scale averages steps of its size, as Adam does
-            scaled = found[i].kind == "second" and average.kind == "momentum"
-            if _is(leaf) and average.kind != "second":
-                found[i] = average._replace(kind="scaled") if scaled else average
-            elif not is_absent(leaf) and found[i] is UNKNOWN:
-                found[i] = average._replace(b1=math.nan)
+            if _is(leaf):
+                # momentum behind RMSProp's scale averages steps of its size, as Adam does
+                alike = average.kind == "momentum" and scaled[i]
+                found[i] = average._replace(kind="scaled") if alike else average
     return found
 
 
@@ -107,28 +103,22 @@ def standing_gradients(
     structure: PyTreeDef
     weights, structure = jax.tree.flatten(params)
     gradients = [jnp.zeros_like(p) if is_inexact(p) else p for p in weights]
-    known = [False] * len(weights)
+    known, scaled = [False] * len(weights), _scaled(state, params)
     moments = first_moments(state, params)
-    scaled = {
-        i for m in moments if m.kind == "second" for i, x in enumerate(m.leaves) if not is_absent(x)
-    }
     kept = _left_over(optimizer, state, params, of=0.0)
     more = _left_over(optimizer, state, params, of=1.0)
     for moment, b, total in zip(moments, kept, more, strict=True):
-        if moment.kind == "second" or not total > b:
+        # a moment of zeros, or one that no gradient reaches in this step
+        if not total > b:
             continue
         factor = (1 - b) / (total - b)
         if moment.kind == "adam":
             factor /= 1 - b ** max(int(moment.count), 1)
-        for i, leaf in enumerate(moment.leaves):
-            if (
-                is_absent(leaf)
-                or not is_inexact(leaf)
-                or (moment.kind == "momentum" and i in scaled)
-            ):
-                continue
-            gradients[i] = (factor * widen(leaf)).astype(jnp.result_type(weights[i]))
-            known[i] = True
+        for i, m in enumerate(moment.leaves):
+            # behind RMSProp's scale momentum is of steps, and tells no gradient
+            if _is(m) and not (moment.kind == "momentum" and scaled[i]):
+                gradients[i] = (factor * widen(m)).astype(jnp.result_type(weights[i]))
+                known[i] = True
     return structure.unflatten(gradients), known
 
 
@@ -182,7 +172,7 @@ def _shrunk(state: optax.OptState, params: optax.Params) -> optax.OptState:
     factor = _SMALL / largest if largest > 0 else 1.0
 
     def small(node: PyTree) -> PyTree:
-        if not _keeps(node) or _kind(node) == "second":
+        if not _keeps(node):
             return jax.tree.map(widen, node)
         first = jax.tree.map(
             lambda m: factor * widen(m) if is_inexact(m) else m, getattr(node, _field(node))
@@ -197,7 +187,7 @@ def _as_gradients(moments: list[Moment], params: optax.Params, factor: float) ->
     gradients = jax.tree.leaves(jax.tree.map(widen, _zeros(params)))
     for moment in moments:
         for i, leaf in enumerate(moment.leaves):
-            if _is(leaf) and moment.kind != "second":
+            if _is(leaf):
                 gradients[i] = factor * leaf
     return structure.unflatten(gradients)
 
@@ -218,19 +208,36 @@ def _is(leaf: PyTree) -> bool:
     return not is_absent(leaf) and is_inexact(leaf)
 
 
+def _like(params: optax.Params, tree: PyTree) -> list[PyTree] | None:
+    structure: PyTreeDef = jax.tree.structure(params)
+    try:
+        leaves: list[PyTree] = structure.flatten_up_to(tree)
+    except ValueError:
+        return None
+    return leaves
+
+
+def _scaled(state: optax.OptState, params: optax.Params) -> list[bool]:
+    """Tell which weights have a second moment, by which their steps are scaled."""
+    found = np.zeros(len(jax.tree.leaves(params)), bool)
+    for node in jax.tree.leaves(state, is_leaf=lambda n: hasattr(n, _SECOND)):
+        leaves = _like(params, getattr(node, _SECOND)) if hasattr(node, _SECOND) else None
+        if leaves is not None:
+            found |= [not is_absent(leaf) for leaf in leaves]
+    return [bool(x) for x in found]
+
+
 def _field(node: PyTree) -> str:
-    return next(name for name in (*_FIRST, _SECOND) if hasattr(node, name))
+    return next(name for name in _FIRST if hasattr(node, name))
 
 
 def _keeps(node: PyTree) -> bool:
     """Tell a link that keeps a moment; params may be named tuples too."""
-    fields = {*_FIRST, _SECOND}.intersection(getattr(node, "_fields", ()))
+    fields = set(_FIRST).intersection(getattr(node, "_fields", ()))
     return bool(fields) and type(node).__name__.endswith("State")
 
 
 def _kind(node: PyTree) -> str:
     name = type(node).__name__
-    known = {"Lion": "lion", "Muon": "muon"}
-    told = [kind for word, kind in known.items() if word in name]
-    by_field = {"mu": "adam", _SECOND: "second"}
-    return told[0] if told else by_field.get(_field(node), "momentum")
+    told = [kind for word, kind in {"Lion": "lion", "Muon": "muon"}.items() if word in name]
+    return told[0] if told else "adam" if _field(node) == "mu" else "momentum"

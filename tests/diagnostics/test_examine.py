@@ -363,3 +363,14 @@ def test_the_params_and_state_of_flax_nnx():
         assert {row.path: row.fraction for row in report.rows} == pytest.approx(
             {"bias": LAMBDA, "kernel": LAMBDA}, rel=1e-5
         )
+
+
+def test_rmsprops_momentum_holds_no_gradient_and_its_steps_are_averaged():
+    optimizer, params = dwd.decouple(optax.rmsprop(LR, momentum=0.8), LAMBDA), as_jax(PARAMS)
+    state = momentum_state(optimizer, params, as_jax(MEAN), 5)
+    for row in examine(optimizer, params, state, as_jax(MEAN)).rows:
+        assert row.predicted_rotation == pytest.approx(theory.rotation(LAMBDA, 0.8), rel=1e-4)
+        step = row.relative_step * row.norm
+        assert row.equilibrium_norm == pytest.approx(step / row.predicted_rotation)
+    with pytest.raises(ValueError, match="pass those of the next step"):
+        examine(optimizer, params, state)
