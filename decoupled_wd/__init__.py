@@ -24,6 +24,7 @@ from decoupled_wd.coupling import (
 )
 from decoupled_wd.diagnostics.describe import describe
 from decoupled_wd.diagnostics.equivalents import equivalents
+from decoupled_wd.diagnostics.examine import examine
 from decoupled_wd.diagnostics.preflight import preflight
 from decoupled_wd.diagnostics.record import record, recorded
 from decoupled_wd.planning import Run, fit_timescale, plan
@@ -66,6 +67,7 @@ __all__ = [
     "decouple",
     "describe",
     "equivalents",
+    "examine",
     "fit_timescale",
     "from_cost_penalty",
     "from_half_life",

@@ -55,15 +55,17 @@ _OBSERVED: ContextVar[list[Applied] | None] = ContextVar("observed", default=Non
 def observed() -> Iterator[list[Applied]]:
     """Collect what every `decay_weights` does inside, in this thread alone.
 
-    Of nested blocks the inner collects.
+    An inner block hands what it collected on to the outer one.
     """
-    found: list[Applied] = []
+    outer, found = _OBSERVED.get(), list[Applied]()
     # a context variable, since threads may train side by side
     token = _OBSERVED.set(found)
     try:
         yield found
     finally:
         _OBSERVED.reset(token)
+        if outer is not None:
+            outer.extend(found)
 
 
 class DecayWeightsState(NamedTuple):

@@ -286,6 +286,26 @@ POOLS = {
         "",
         "-1 2**31 0.5 5.0 '5' True np.True_ [5] jnp.ones(2,int) 1j object() float('nan')",
     ),
+    "examine.optimizer": pool(
+        "dwd.adamw(0.1,0.1) dwd.adamw(0.1,0.1,b1=0.5,coupling=dwd.LR) dwd.adamw(0.01,0.0)",
+        "dwd.adamw(0.1,0.1,mask=dwd.masks.matrices()) dwd.adamw(0.1,0.1,rounding=None)",
+        "None 'x' 1 dwd.adamw {} optax.adam dwd.sgdw(0.1,0.1) optax.adam(0.1)",
+    ),
+    "examine.params": pool(
+        "P jax.tree.map(np.asarray,P)", "BF", "{} {'w':jnp.ones(2)} None 1 'x' jnp.ones(2)"
+    ),
+    "examine.state": pool(
+        "dwd.adamw(0.1,0.1).init(P)",
+        "",
+        "None 'x' 1 {} () P optax.adam(0.1).init(P) dwd.adamw(0.1,0.1).init({'w':jnp.ones(2)})",
+    ),
+    "examine.gradients": pool(
+        "P jax.tree.map(np.asarray,P)",
+        # a state without a step tells no gradient
+        "None BF jax.tree.map(lambda\tp:None,P)",
+        "{} 1 'x' jnp.ones(2) {'dense':P['dense']} jax.tree.map(lambda\tp:p*jnp.nan,P) "
+        "jax.tree.map(lambda\tp:p[:1],P)",
+    ),
     "tree": pool("P", "BF", "{'w':1} None"),
     "multipliers": pool("dwd.masks.multipliers(None,P)", "", "{'w':1.0} None 'x'"),
     "radius": also(NONNEGATIVE, "None", wrong="1e39"),

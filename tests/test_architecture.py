@@ -65,9 +65,11 @@ FLOORS = {
         {"__init__"},
     ],
     "diagnostics": [
-        {"__init__", "_tables", "_measures"},
+        {"__init__", "_tables", "_measures", "_moments"},
         {"describe", "equivalents", "record"},
-        {"preflight"},
+        {"preflight", "_looks"},
+        {"_findings"},
+        {"examine"},
     ],
     "figures": [
         {"_inputs", "_style"},

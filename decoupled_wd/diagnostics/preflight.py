@@ -153,13 +153,13 @@ def _checked(plan: PlannedLeaf, leaf: PyTree, end: float | None, rounded: bool) 
         return CheckedLeaf(path, dtype, c, end, 0.0, 0.0, "not decayed", "")
     # with a link the bfloat16 weight is the upper half of a float32 one
     carrier = "float32" if rounded and is_bfloat16(leaf) else dtype
-    moved = _share_moved(leaf, c, carrier)
+    moved = share_moved(leaf, c, carrier)
     verdict = "kept" if moved == 1 else "partly lost" if moved else "lost"
     threshold = float(float_info(carrier).eps) / 4
-    return CheckedLeaf(path, dtype, c, end, threshold, moved, verdict, _remedy(carrier, verdict))
+    return CheckedLeaf(path, dtype, c, end, threshold, moved, verdict, remedy_of(carrier, verdict))
 
 
-def _share_moved(leaf: PyTree, c: float, dtype: str) -> float:
+def share_moved(leaf: PyTree, c: float, dtype: str) -> float:
     """Return the share of the weights that move, or of the significands.
 
     The weights are those that can decay at all, if their values are known.
@@ -202,7 +202,8 @@ def share_rounded(c: float, eps: float) -> float:
     return min(max(2 - eps / (2 * c), 0.0), 1.0)
 
 
-def _remedy(dtype: str, verdict: str) -> str:
+def remedy_of(dtype: str, verdict: str) -> str:
+    """Say how weights of this dtype keep their decay, or nothing where they do."""
     if verdict == "kept":
         return ""
     link = "rounding=dwd.rounding.residual() or stochastic_rounding(seed)"

@@ -164,15 +164,15 @@ def record(
             def again() -> tuple[Number, jax.Array]:
                 # the step itself would have to write what it gave this branch to memory, due or not
                 *_, links, leaves = _observe(inner, *given, extra)
-                return True, _made_varying(_measured(links, leaves).astype(idle.dtype), given)
+                return True, _made_varying(measured(links, leaves).astype(idle.dtype), given)
 
             first, table = jax.lax.cond(due, again, lambda: (True, _made_varying(idle, given)))
             # the step that counts starts when the measured one has read its inputs
             updates = _after(first, updates)
         emitted, after, links, leaves = _observe(inner, updates, state.inner, params, extra)
         if table is None:
-            table = _measured(links, leaves).astype(idle.dtype) if due else idle
-        rates = _rates(leaves, links, idle.dtype)
+            table = measured(links, leaves).astype(idle.dtype) if due else idle
+        rates = rates_of(leaves, links, idle.dtype)
         # counted at every step, measured or not: it costs a few numbers
         shrunk, error = compensated(state.shrunk, state.error, _log_shrinkage(rates.c))
         held = state.step, state.total, state.leaves
@@ -266,10 +266,10 @@ def _observe(
                 "optax.MultiSteps(record(...), 4)"
             )
         links.append(same[-1])
-    return emitted, after, links, _leaves(params, emitted, links, _is_rounded(after))
+    return emitted, after, links, leaves_of(params, emitted, links, is_rounded(after))
 
 
-def _leaves(
+def leaves_of(
     params: optax.Params, emitted: optax.Updates, links: list[Applied], rounded: bool
 ) -> list[Leaf]:
     """Put together what every `decay_weights` did to each floating-point leaf."""
@@ -286,7 +286,7 @@ def _leaves(
     return [_leaf(p, u, each, rounded) for p, u, *each in rows if is_inexact(p)]
 
 
-def _measured(links: list[Applied], leaves: list[Leaf]) -> jax.Array:
+def measured(links: list[Applied], leaves: list[Leaf]) -> jax.Array:
     """Measure a row of `Sums` for each leaf."""
     return sums_of_each(leaves, [link.fraction for link in links])
 
@@ -302,7 +302,7 @@ def _leaf(p: PyTree, u: PyTree, links: list[PyTree], rounded: bool) -> Leaf:
     return Leaf(p, u, *(seen[0] if seen else (p, u)), pulls, here, carried)
 
 
-def _rates(leaves: list[Leaf], links: list[Applied], dtype: DTypeLike) -> _Rates:
+def rates_of(leaves: list[Leaf], links: list[Applied], dtype: DTypeLike) -> _Rates:
     """Return c, λ and lr of each leaf, as vectors."""
     c = lam = lr = jnp.zeros(len(leaves), dtype)
     for i, link in enumerate(links):
@@ -323,12 +323,12 @@ def _records(
     """Return the records of this step if it is due, else those held."""
     # of all leaves the strongest decay, since a mean would hide it
     highest = _Rates(*(jnp.max(x, initial=0) for x in rates))
-    total = _record(highest, jnp.min(shrunk, initial=0), Sums(*table.sum(0)))
-    latest = count, total, _record(rates, shrunk, Sums(*table.T))
+    total = record_of(highest, jnp.min(shrunk, initial=0), Sums(*table.sum(0)))
+    latest = count, total, record_of(rates, shrunk, Sums(*table.T))
     return jax.tree.map(lambda new, old: jnp.where(due, new, old), latest, held)
 
 
-def _record(rates: _Rates, shrunk: jax.Array, sums: Sums) -> Record:
+def record_of(rates: _Rates, shrunk: jax.Array, sums: Sums) -> Record:
     """Apply the formulas to the sums of one leaf, or of all."""
     weights, updates, decay = map(jnp.sqrt, sums[:3])
     along = sums.along / jnp.where(weights > 0, weights, 1)
@@ -363,7 +363,8 @@ def _is_record(node: PyTree) -> bool:
     return isinstance(node, RecordState)
 
 
-def _is_rounded(state: optax.OptState) -> bool:
+def is_rounded(state: optax.OptState) -> bool:
+    """Tell whether a rounding link carries the weights."""
     return any(map(is_rounding_state, jax.tree.leaves(state, is_leaf=is_rounding_state)))
 
 
