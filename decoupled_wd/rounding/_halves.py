@@ -66,12 +66,14 @@ def joined(p: jax.Array, r: jax.Array) -> jax.Array:
     A residual that no weight has was left by a change from outside.
     """
     low = from_byte(r) if r.dtype == jnp.uint8 else r
-    # without the sign
-    size = bits_of(p) & 0x7FFF
-    stale = ((size == 0) & (low < 0)) | ((size >= 0x7F80) & (low > 0))
-    low = jnp.where(stale, 0, low.astype(jnp.int32))
     high = bits_of(p).astype(jnp.uint32) << 16
-    return jax.lax.bitcast_convert_type(high + low.astype(jnp.uint32), jnp.float32)
+    w = _float_of(high + low.astype(jnp.int32).astype(jnp.uint32))
+    # past zero or infinity the bits are those of a NaN
+    return jnp.where(jnp.isnan(w), _float_of(high), w)
+
+
+def _float_of(bits: jax.Array) -> jax.Array:
+    return jax.lax.bitcast_convert_type(bits, jnp.float32)
 
 
 def landing(p: jax.Array, nearest: jax.Array, r: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -79,11 +81,11 @@ def landing(p: jax.Array, nearest: jax.Array, r: jax.Array) -> tuple[jax.Array, 
 
     That is 0 where ``optax.apply_updates`` would miss the nearest bfloat16.
     """
-    # p' − p is exact in float32 unless p is far larger than p'
-    kept = bits_of(_landed(p, nearest)) == bits_of(nearest)
+    # p′ − p is exact in float32 unless p is far larger than p′
+    u = difference(p, nearest)
+    kept = p.astype(jnp.float32) + u == nearest.astype(jnp.float32)
     # chosen as float32: XLA writes a choice among integers apart from moments in bfloat16
-    r = jnp.where(kept, r.astype(jnp.float32), 0).astype(r.dtype)
-    return difference(p, nearest), r
+    return u, jnp.where(kept, r.astype(jnp.float32), 0).astype(r.dtype)
 
 
 def difference(p: jax.Array, chosen: jax.Array) -> jax.Array:
@@ -94,11 +96,3 @@ def difference(p: jax.Array, chosen: jax.Array) -> jax.Array:
     exact = chosen.astype(jnp.float32) - p.astype(jnp.float32)
     # x + (−0) is x, for 0 and −0 alike; ∞ − ∞ would be NaN
     return jnp.where(bits_of(chosen) == bits_of(p), -0.0, exact)
-
-
-def _landed(p: jax.Array, chosen: jax.Array) -> jax.Array:
-    """Return where ``optax.apply_updates`` lands.
-
-    That is on `chosen`, unless p is more than 2^16 times as large.
-    """
-    return (p.astype(jnp.float32) + difference(p, chosen)).astype(jnp.bfloat16)
