@@ -716,7 +716,7 @@ MUTATIONS = [
     # the study's report and command
     Mutation("study/report/page", "if not verdicts:", "if not findings:",
              "study/report/test_page.py::test_an_empty_report_replaces_none"),
-    Mutation("study/report/page", "Path(folder, name).write_bytes(content)", "(out / name).write_bytes(content)",
+    Mutation("study/report/pieces", "Path(folder, name).write_bytes(content)", "(out / name).write_bytes(content)",
              "study/report/test_page.py::test_a_full_disk_keeps_every_file_of_the_old_report"),
     Mutation("study/report/intervals", 'sign = -1.0 if verdict.sense == "<" else 1.0', "sign = 1.0",
              "study/report/test_intervals.py::test_a_bar_is_in_units_of_what_matters_from_the_bound"),

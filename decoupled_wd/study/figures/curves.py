@@ -79,8 +79,8 @@ def lines(
             axis.axvline(place, color="0.4", linestyle=":", linewidth=1.2)
         for label, values in curves.items():
             _draw_line(axis, values.sortby(x), x, TITLES.get(label, label), look[label])
-        _use_logarithms(axis, log)
-        _dress(axis, title, xlabel, "" if number % columns else ylabel)
+        use_logarithms(axis, log)
+        dress(axis, title, xlabel, "" if number % columns else ylabel)
     # the last row may have places left
     for axis in axes[len(panels) :]:
         axis.set_axis_off()
@@ -122,8 +122,8 @@ def scatter(results: Mapping[str, xr.Dataset], *, tolerance: float) -> Figure:
             loss, error, 45, looks[name]["color"], marker=looks[name]["marker"], alpha=0.75
         )
         dots.set(label=TITLES.get(name, name), edgecolor="white", linewidth=0.7)
-    _use_logarithms(axis, "x")
-    _dress(axis, "", "training loss", "test error (%)")
+    use_logarithms(axis, "x")
+    dress(axis, "", "training loss", "test error (%)")
     _draw_legend(figure)
     return figure
 
@@ -161,7 +161,7 @@ def bars(groups: Mapping[str, Mapping[str, Estimate]], *, ylabel: str) -> Figure
     axis.set_yticks(middles, [textwrap.fill(name, 40) for name in groups])
     if axis.get_xlim()[0] < 0 < axis.get_xlim()[1]:
         axis.axvline(0, color="0.4", linewidth=1, zorder=0)
-    _dress(axis, "", ylabel, "")
+    dress(axis, "", ylabel, "")
     axis.grid(visible=False, axis="y")
     _draw_legend(figure)
     return figure
@@ -211,7 +211,8 @@ def _draw_estimate(
         axis.text(0.01, y, "not measured", va="center", transform=across, fontsize=10, color="0.4")
 
 
-def _dress(axis: Axes, title: str, xlabel: str, ylabel: str) -> None:
+def dress(axis: Axes, title: str, xlabel: str, ylabel: str) -> None:
+    """Gives an axis its words and its grid, as all figures of the study have them."""
     axis.set_title(textwrap.fill(title, 36), fontsize=13)
     axis.set_xlabel(xlabel, fontsize=12)
     axis.set_ylabel(ylabel, fontsize=12)
@@ -238,7 +239,7 @@ def _draw_legend(figure: Figure) -> None:
     )
 
 
-def _use_logarithms(axis: Axes, log: str) -> None:
+def use_logarithms(axis: Axes, log: str) -> None:
     """Makes axes logarithmic, with plain numbers and enough of them."""
     for one in (getattr(axis, f"{name}axis") for name in log):
         getattr(axis, f"set_{one.axis_name}scale")("log")
