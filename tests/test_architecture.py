@@ -69,7 +69,7 @@ FLOORS = {
     ],
     "study": [
         {"grid", "statistics"},
-        {"tasks"},
+        {"tasks", "response", "tune"},
         {"claims"},
         {"profiles", "figures"},
         {"report", "own", "looks"},
@@ -77,9 +77,10 @@ FLOORS = {
         {"cli", "__init__"},
     ],
     "study.report": [
-        {"intervals", "machine", "__init__"},
-        {"page"},
-        {"terminal"},
+        {"intervals", "machine", "pieces", "pictures", "search", "__init__"},
+        {"ridge", "page"},
+        {"paste", "terminal"},
+        {"tuned"},
     ],
 }
 
