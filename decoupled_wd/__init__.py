@@ -26,6 +26,7 @@ from decoupled_wd.diagnostics.describe import describe
 from decoupled_wd.diagnostics.equivalents import equivalents
 from decoupled_wd.diagnostics.preflight import preflight
 from decoupled_wd.diagnostics.record import record, recorded
+from decoupled_wd.planning import Run, fit_timescale, plan
 from decoupled_wd.preconditioners import scale_by_adabound, scale_by_adam, scale_by_momentum
 from decoupled_wd.schedules import warm_restarts
 from decoupled_wd.sphere import hyperball
@@ -51,6 +52,7 @@ __all__ = [
     "PAPER",
     "SQUARED",
     "Coupling",
+    "Run",
     "StrongDecayWarning",
     "adam",
     "adamw",
@@ -62,6 +64,7 @@ __all__ = [
     "decouple",
     "describe",
     "equivalents",
+    "fit_timescale",
     "from_cost_penalty",
     "from_half_life",
     "from_timescale",
@@ -72,6 +75,7 @@ __all__ = [
     "masks",
     "normalized",
     "normalized_per_cycle",
+    "plan",
     "preflight",
     "record",
     "recorded",

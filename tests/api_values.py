@@ -170,6 +170,8 @@ RUN_RATE = also(RATE, "optax.linear_schedule(0.1,0.0,500)")._replace(
 )
 RUN_FRACTION = RUN_RATE._replace(good=(*SCALARS.good, "0"), wrong=(*RUN_RATE.wrong, "1.5"))
 RUN_STEPS = COUNT._replace(either=("10**5", "2.5", "1e39"), wrong=(*COUNT.wrong, "0.5"))
+OPTIONAL = also(POSITIVE, "None")._replace(wrong=tuple(x for x in POSITIVE.wrong if x != "None"))
+TUNED = "[dwd.Run(1e-3,8,d,1,8/d**.5,1e3)for\td\tin(1e3,4e3,2e4)]"
 POOLS = {
     "learning_rate": RATE._replace(  # whether an array is its own peak cannot be known
         good=tuple(x for x in RATE.good if "jnp" not in x),
@@ -393,6 +395,41 @@ POOLS = {
         either=(*COUNT.either, *COUNT.good, "None"), good=()
     ),
     "equivalents.epochs": COUNT._replace(either=(*COUNT.either, *COUNT.good, "None"), good=()),
+    "Run.learning_rate": POSITIVE,
+    "Run.batch_size": COUNT._replace(good=("1", "2", "np.int32(2)"), either=("100", *COUNT.either)),
+    "Run.dataset_size": COUNT._replace(good=("100", "1e4", "jnp.array(500)")),
+    "Run.epochs": COUNT,
+    "Run.weight_decay": NONNEGATIVE._replace(good=(*NONNEGATIVE.good, "None")),
+    "parameters": OPTIONAL,
+    "width": OPTIONAL,
+    "depth": OPTIONAL,
+    "Run.schedule": pool(
+        "None 'cosine' 'linear'",
+        "optax.constant_schedule(0.1) optax.cosine_decay_schedule(0.1,100) (lambda\tt:0.1)",
+        "'step' 0.1 True {} [] object() jnp.ones(2) (lambda:0.1) (lambda\tt:-0.1) (lambda\tt:'x') "
+        "(lambda\tt:float('nan')) (lambda\tt:1e9) (lambda\tt:0.0) dwd.Run optax.adam",
+    ),
+    "plan.run": pool(
+        "dwd.Run(0.1,2,100) dwd.Run(1e-3,8,1e4,3,1e-3,1e6,64,2,'torch','cosine')",
+        "",
+        "None 'run' 1 {} dwd.Run object() (0.1,2,100)",
+    ),
+    "reference": pool(
+        "None dwd.Run(0.1,2,100,weight_decay=0.1) dwd.Run(0.1,2,100,1,1e-3,1e5,32,1,dwd.LR)",
+        "",
+        "dwd.Run(0.1,2,100) dwd.Run(0.1,2,100,weight_decay=0) 'run' 1 {} dwd.Run object()",
+    ),
+    "fitted": pool(f"None dwd.fit_timescale({TUNED})", "", "'fit' 1 {} dwd.fit_timescale object()"),
+    "runs": pool(
+        TUNED,
+        f"{TUNED[:-1]},*{TUNED}] tuple({TUNED})",
+        f"None 1 'runs' [] {{}} {TUNED}[:2] 3*{TUNED}[:1] 3*[dwd.Run(0.1,2,100)] 3*[None] "
+        "3*[dwd.Run(0.1,2,100,weight_decay=0,parameters=1)] [1,2,3]",
+    ),
+    "over": pool(
+        "'data_per_parameter' 'data_seen'", "'parameters' 'width'", "None 'tokens' 1 [] {} 'steps'"
+    ),
+    "level": pool("0.95 0.5", "np.float32(0.9)", "0 1 1.5 -1 None '0.9' float('nan') True [] 1j"),
     "batch_ratio": POSITIVE,
     "dataset_ratio": POSITIVE,
     "epochs_ratio": POSITIVE,

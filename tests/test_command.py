@@ -13,8 +13,10 @@ import pytest
 from decoupled_wd import cli
 
 CONVERT = ["convert", "0.1", "--from", "torch", "--learning-rate", "3e-4"]
+PLAN = ["plan", "--learning-rate", "3e-4", "--batch-size", "64", "--dataset-size", "1e5"]
 POINTS = {
     "convert": "decoupled_wd.cli:convert",
+    "plan": "decoupled_wd.planning.cli:main",
     "study": "decoupled_wd.no_such_package.cli:main",
     "paint": "no_such_module:main",
     "stop": "test_command:stop",
@@ -68,7 +70,7 @@ def test_help_is_printed_in_ascii(monkeypatch):
     assert b"lambda as the framework writes it" in stream.buffer.getvalue()
 
 
-@pytest.mark.parametrize("arguments", [CONVERT, ["--help"], ["convert", "--help"], ["--version"]])
+@pytest.mark.parametrize("arguments", [CONVERT, PLAN, ["--help"], ["convert", "--help"], ["--version"]])
 def test_a_pipe_that_nobody_reads_is_141_and_silent(arguments, monkeypatch, capfd):
     reader, writer = os.pipe()
     os.close(reader)

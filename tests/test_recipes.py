@@ -1,4 +1,4 @@
-"""Follow the recipes of CONTRIBUTING.md: each one goes into a copy of the tree, which must pass its battery."""
+"""Follow the recipes of docs/recipes.md: each one goes into a copy of the tree, which must pass its battery."""
 
 import os
 import re
@@ -9,8 +9,8 @@ import sys
 import pytest
 from test_docs import ROOT, blocks
 
-CONTRIBUTING = ROOT / "CONTRIBUTING.md"
-COPIED = ("decoupled_wd", "tests", "docs", "pyproject.toml", "CHANGELOG.md", "CONTRIBUTING.md")
+PAGE = ROOT / "docs/recipes.md"
+COPIED = ("decoupled_wd", "tests", "docs", "pyproject.toml", "CHANGELOG.md")
 RECIPES = {  # the most files, and what the battery says of the new thing
     "rule": (
         4,
@@ -43,7 +43,7 @@ RECIPES = {  # the most files, and what the battery says of the new thing
 
 def edits(recipe):
     """File, old text and new text of each piece of a recipe; the last line of an old text may be a beginning."""
-    (block,) = blocks(CONTRIBUTING, f"diff {recipe}")
+    (block,) = blocks(PAGE, f"diff {recipe}")
     for piece in re.split(r"^\+\+\+ ", block, flags=re.MULTILINE)[1:]:
         path, *lines = piece.splitlines()
         old, new = (

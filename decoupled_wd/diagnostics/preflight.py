@@ -170,7 +170,7 @@ def _share_moved(leaf: PyTree, c: float, dtype: str) -> float:
         count = jnp.sum(decays)
         if count:
             return int(jnp.sum(decays & _moves(p, c))) / int(count)
-    return _share_of_significands(c, dtype)
+    return share_of_significands(c, dtype)
 
 
 def _moves(p: jax.Array, c: float) -> jax.Array:
@@ -184,8 +184,8 @@ def _moves(p: jax.Array, c: float) -> jax.Array:
     return moved
 
 
-def _share_of_significands(c: float, dtype: str) -> float:
-    """Return the share of the significands s in [1, 2) with ``c·s > eps/2``.
+def share_of_significands(c: float, dtype: str) -> float:
+    """Return the share of the significands s in [1, 2) that a step moves.
 
     It is a formula where there are too many to try.
     """
@@ -194,7 +194,12 @@ def _share_of_significands(c: float, dtype: str) -> float:
         # all numbers between two powers of 2: other binades round alike
         s = 1 + jnp.arange(2**info.nmant) * float(info.eps)
         return float(jnp.mean(_moves(s.astype(info.dtype), c)))
-    return min(max(2 - float(info.eps) / (2 * c), 0.0), 1.0)
+    return share_rounded(c, float(info.eps))
+
+
+def share_rounded(c: float, eps: float) -> float:
+    """Return the share of the significands s in [1, 2) with ``c·s > eps/2``."""
+    return min(max(2 - eps / (2 * c), 0.0), 1.0)
 
 
 def _remedy(dtype: str, verdict: str) -> str:

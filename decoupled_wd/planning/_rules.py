@@ -1,0 +1,167 @@
+"""The table of rules for λ, published and of common practice. A new rule is a new row here."""
+
+from __future__ import annotations
+
+from decoupled_wd.planning._formulas import (
+    best_share,
+    from_share,
+    nanochat,
+    paper_normalized,
+    power_lines_slope,
+    same_fraction,
+    same_normalized,
+    same_timescale,
+    same_weight_decay,
+    singular_values,
+    times_learning_rate,
+)
+from decoupled_wd.planning._limits import (
+    image_sets,
+    inverse_width,
+    model_sizes,
+    one_epoch,
+    root_of_batch,
+    same_budget,
+)
+from decoupled_wd.planning._rule import Rule
+
+_PAPER = "Loshchilov & Hutter, arXiv 1711.05101, appendix B.1"
+_TIMESCALE = "Wang & Aitchison, arXiv 2405.13698"
+_POWER_LINES = "Bergsma et al., arXiv 2505.13738"
+
+RULES: tuple[Rule, ...] = (
+    Rule(
+        "normalised",
+        "published",
+        same_normalized,
+        "the best λ_norm of λ = λ_norm·√(b/(B·T)) is the same for every budget",
+        _PAPER,
+        limits=(image_sets,),
+    ),
+    Rule(
+        "constant timescale",
+        "published",
+        same_timescale,
+        "the best timescale in epochs is the same for every batch and data set: c ∝ b/B",
+        _TIMESCALE,
+    ),
+    Rule(
+        "Power Lines slope",
+        "published",
+        power_lines_slope,
+        "the best timescale, as a share of the run, goes with (D/N)^-0.527",
+        _POWER_LINES,
+        needs=("parameters",),
+        limits=(model_sizes, one_epoch),
+    ),
+    Rule(
+        "nanochat",
+        "published",
+        nanochat,
+        "the timescale in epochs is constant and α goes with √b, for Muon as for AdamW",
+        "karpathy/nanochat, scripts/base_train.py",
+        limits=(root_of_batch, one_epoch),
+    ),
+    Rule(
+        "independent of width",
+        "published",
+        same_fraction,
+        "decay, not muP, holds the size of the updates: c stays while α falls as 1/d",
+        "Kosson et al., arXiv 2510.19093",
+        needs=("width",),
+        limits=(inverse_width, same_budget),
+    ),
+    Rule(
+        "singular values",
+        "published",
+        singular_values,
+        "λ ∝ √d beside α ∝ 1/d keeps the gain of the matrices: c ∝ d^-½, on matrices alone",
+        "Fan et al., arXiv 2510.15262",
+        needs=("width",),
+        limits=(inverse_width, same_budget),
+    ),
+    Rule(
+        "CompleteP",
+        "published",
+        same_fraction,
+        "hidden matrices have λ ∝ d beside α ∝ 1/d, whatever the depth: c stays",
+        "Dey et al., arXiv 2505.01618; EleutherAI/nanoGPT-mup, model.py",
+        needs=("width", "depth"),
+        limits=(inverse_width, same_budget),
+    ),
+    Rule(
+        "λ_norm = 0.025",
+        "published",
+        paper_normalized,
+        "the λ_norm that was good on CIFAR-10 is good here",
+        _PAPER,
+        refers=False,
+        limits=(image_sets,),
+    ),
+    Rule(
+        "Power Lines",
+        "published",
+        lambda run, _: from_share(run, best_share(run)),
+        "the best timescale is 1.084·(D/N)^-0.527 of the run, for language models under muP",
+        _POWER_LINES,
+        needs=("parameters",),
+        refers=False,
+        limits=(model_sizes, one_epoch),
+    ),
+    Rule(
+        "timescale: an epoch",
+        "bound",
+        lambda run, _: run.batch_size / run.dataset_size,
+        "the weights average over all data: the timescale is not much below an epoch",
+        f"{_TIMESCALE}v1",
+        refers=False,
+    ),
+    Rule(
+        "timescale: the run",
+        "bound",
+        lambda run, _: from_share(run, 1.0),
+        "the weights forget the first updates: the timescale is not much above the run",
+        f"{_TIMESCALE}v1",
+        refers=False,
+    ),
+    Rule(
+        "habit: the reference's λ",
+        "habit",
+        same_weight_decay,
+        "λ stays where the learning rate multiplies it, as PyTorch and optax do: c ∝ α",
+        "common practice",
+    ),
+    Rule(
+        "habit: 0.1",
+        "habit",
+        times_learning_rate(0.1),
+        "λ = 0.1 times the learning rate, whatever the run",
+        "common practice for language models",
+        refers=False,
+    ),
+    Rule(
+        "habit: PyTorch's default",
+        "habit",
+        times_learning_rate(0.01),
+        "λ = 0.01 times the learning rate, whatever the run",
+        "torch.optim.AdamW",
+        refers=False,
+    ),
+    Rule(
+        "habit: optax's default",
+        "habit",
+        times_learning_rate(1e-4),
+        "λ = 1e-4 times the learning rate, whatever the run",
+        "optax.adamw",
+        refers=False,
+    ),
+    Rule(
+        "this run's λ",
+        "given",
+        lambda run, _: run.fraction,
+        "λ as it was passed",
+        "weight_decay of the run",
+        needs=("weight_decay",),
+        refers=False,
+    ),
+)
