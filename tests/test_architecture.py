@@ -86,7 +86,7 @@ FLOORS = {
     ],
     "study.report": [
         {"intervals", "machine", "pieces", "pictures", "search", "__init__"},
-        {"ridge", "page"},
+        {"ridge", "page", "tables"},
         {"paste", "terminal"},
         {"tuned"},
     ],

@@ -70,7 +70,9 @@ def test_help_is_printed_in_ascii(monkeypatch):
     assert b"lambda as the framework writes it" in stream.buffer.getvalue()
 
 
-@pytest.mark.parametrize("arguments", [CONVERT, PLAN, ["--help"], ["convert", "--help"], ["--version"]])
+@pytest.mark.parametrize(
+    "arguments", [CONVERT, PLAN, ["--help"], ["convert", "--help"], ["--version"]]
+)
 def test_a_pipe_that_nobody_reads_is_141_and_silent(arguments, monkeypatch, capfd):
     reader, writer = os.pipe()
     os.close(reader)

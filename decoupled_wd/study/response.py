@@ -1,4 +1,4 @@
-"""What the points that a search tried say of its landscape: where it is lowest, how its valley runs.
+"""What the points of a search say of its landscape: where it is lowest, and how its valley runs.
 
 A search places its points where it hopes to gain, not on a grid. So a surface is fitted to all of
 them, and what is asked is asked of the surface, with an interval. A value is the lower the better,
@@ -96,7 +96,8 @@ def valley_line(
     best = -(b[2] + b[4] * at) / (2 * b[5])
     unit = float(scale[1] / scale[0])
     place = middle + scale * [at, best]
-    return Valley(float(place[0]), float(place[1]), Estimate(*(float(unit * s) for s in slope), len(z)))
+    value, low, high, error = (float(unit * number) for number in slope)
+    return Valley(float(place[0]), float(place[1]), Estimate(value, low, high, error, len(z)))
 
 
 def where_lowest(
@@ -148,7 +149,7 @@ def _capped(values: ArrayLike) -> _Array:
     if not known.size:
         return np.zeros_like(worth)
     worth = np.where(np.isfinite(worth), worth, known.max())
-    return np.minimum(worth, np.quantile(worth, CAP))
+    return np.asarray(np.minimum(worth, np.quantile(worth, CAP)))
 
 
 def _weights(terms: _Array, worth: _Array) -> _Array:

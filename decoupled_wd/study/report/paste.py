@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 
-import decoupled_wd as dwd
 from decoupled_wd import Coupling
 from decoupled_wd.study.report.ridge import NAMED
 
@@ -15,7 +14,8 @@ def code(best: Mapping[str, float], coupling: Coupling) -> str:
     Those that AdamW does not take are in a comment, where no name of theirs can do harm.
 
     Examples:
-        >>> print(code({"learning_rate": 0.01, "weight_decay": 0.001}, dwd.PAPER).splitlines()[4])
+        >>> lines = code({"learning_rate": 0.01, "weight_decay": 0.001}, NAMED["PAPER"])
+        >>> print(lines.splitlines()[4])
         optimizer = dwd.adamw(learning_rate=0.01, weight_decay=0.001, coupling=dwd.PAPER)
     """
     # a search over one of both leaves the other to its user
@@ -43,7 +43,7 @@ def written(coupling: Coupling) -> str:
     """Writes a coupling as code, by its name if it is one of ours.
 
     Examples:
-        >>> written(dwd.LR), written(Coupling(0.5, 1))
+        >>> written(NAMED["LR"]), written(Coupling(0.5, 1))
         ('dwd.LR', 'dwd.Coupling(p=0.5, s=1)')
     """
     names = [name for name, each in NAMED.items() if each == coupling]
@@ -53,5 +53,5 @@ def written(coupling: Coupling) -> str:
 def _comment(yours: list[str], rest: Mapping[str, float]) -> str:
     asked = f", and {' and '.join(yours)}" if yours else ""
     # written as Python writes text, so that no name ends the comment
-    others = ", ".join(f"{ascii(name)}: {value:.4g}" for name, value in rest.items())
+    others = ", ".join(f"{name!a}: {value:.4g}" for name, value in rest.items())
     return f"{asked}; of the search also {others}" if others else asked

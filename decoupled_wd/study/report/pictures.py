@@ -4,6 +4,7 @@ import base64
 import io
 from typing import NamedTuple
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
@@ -75,7 +76,8 @@ def _cell(axis: Axes, row: int, column: int) -> Tile:
 def _places(axis: Axes) -> list[tuple[float, float]]:
     """Returns where an axis has dots, each place once."""
     clouds = [each for each in axis.collections if isinstance(each, PathCollection)]
-    return list(dict.fromkeys((float(x), float(y)) for c in clouds for x, y in c.get_offsets()))
+    places = (np.asarray(each.get_offsets(), float).tolist() for each in clouds)
+    return list(dict.fromkeys((x, y) for cloud in places for x, y in cloud))
 
 
 def _dot(axis: Axes, x: float, y: float) -> Tile:

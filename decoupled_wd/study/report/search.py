@@ -1,13 +1,14 @@
 """A search in numbers, as its page shows them."""
 
 import math
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import optuna
 import xarray as xr
 from numpy.typing import NDArray
-from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.distributions import BaseDistribution, FloatDistribution, IntDistribution
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
@@ -39,13 +40,16 @@ class Search(NamedTuple):
     def points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
         """Returns places ``[n, hyperparameters]`` and values ``[n]``, the lower the better.
 
-        A trial that was stopped early has no value, and is left out: its own is that of another,
-        shorter run. Places are in logarithms where they are searched in logarithms.
+        Places are in logarithms where they are searched in logarithms. A trial that was stopped
+        early has the third quartile of the others: its own value is that of a shorter run, and it
+        was stopped since it was none of the best.
         """
-        told = self.trials.isel(trial=~self.trials["stopped"].values)
-        places = [self.scaled(name, told[name].values.astype(float)) for name in self.space]
-        values = told["value"].values * (-1.0 if self.higher else 1.0)
-        return np.stack(places, axis=1), values
+        trials = self.trials
+        places = [self.scaled(name, trials[name].values.astype(float)) for name in self.space]
+        values = trials["value"].values * (-1.0 if self.higher else 1.0)
+        known = values[np.isfinite(values)]
+        usual = np.quantile(known, 0.75) if known.size else np.nan
+        return np.stack(places, axis=1), np.where(trials["stopped"].values, usual, values)
 
     def scaled(self, name: str, value: NDArray[np.float64]) -> NDArray[np.float64]:
         """Returns values of a hyperparameter as the search spreads them."""
@@ -65,8 +69,13 @@ def search_of(tuned: Tuned) -> Search:
     """Reads the trials of a study: those that came to their end, and those that were stopped.
 
     Trials that somebody still trains, or that died with who trained them, are left out.
+
+    Raises:
+        ValueError: no trial came to its end, or a hyperparameter is no number.
     """
     ended = tuned.study.get_trials(deepcopy=False, states=_ENDED)
+    if not any(each.state is TrialState.COMPLETE for each in ended):
+        raise ValueError("tuned has no trial that came to its end; there is nothing to show")
     names = list(tuned.best)
     stopped = [each.state is TrialState.PRUNED and not _diverged(each) for each in ended]
     whole = [each.value if each.state is TrialState.COMPLETE else math.nan for each in ended]
@@ -80,7 +89,7 @@ def search_of(tuned: Tuned) -> Search:
         {name: ("trial", column) for name, column in columns.items()},
         {**places, "trial": [each.number for each in ended]},
     )
-    space = {name: ended[0].distributions[name] for name in names}
+    space = {name: _numeric(name, ended[0].distributions[name]) for name in names}
     # what it was chosen by, where Optuna was told
     metric = (tuned.study.metric_names or [tuned.metric])[0]
     higher = tuned.study.direction is optuna.study.StudyDirection.MAXIMIZE
@@ -95,10 +104,12 @@ def ranges_of(search: Search) -> dict[str, Range]:
     found = where_lowest(places, values, *scaled)
     # an interval that comes so near to the end of the space might go on beyond it
     room = 0.02 * np.ptp(scaled, axis=0)
-    back = [np.exp(f) if each.log else f for f, each in zip(found.T, search.space.values())]
+    logs = [each.log for each in search.space.values()]
+    back = np.where(logs, np.exp(np.where(logs, found, 0.0)), found)
     return {
         name: Range(
-            *map(float, back[i]),
+            float(back[0, i]),
+            float(back[1, i]),
             bool(found[0, i] - scaled[0, i] < room[i]),
             bool(scaled[1, i] - found[1, i] < room[i]),
         )
@@ -109,13 +120,16 @@ def ranges_of(search: Search) -> dict[str, Range]:
 def ridge_of(search: Search) -> Valley | None:
     """Finds the best log λ of each log α, in a search over these two alone.
 
+    Trials that were stopped early take no part: where they were stopped, they would bend the ridge.
+
     None where it is over others too, or not in logarithms, or where the trials show no ridge.
     """
     if {*search.log} != {RATE, DECAY} or len(search.space) != 2:
         return None
     places, values = search.points()
-    rate, decay = (places[:, list(search.space).index(name)] for name in (RATE, DECAY))
-    return valley_line(rate, decay, values)
+    whole = ~search.trials["stopped"].values
+    rate, decay = (places[whole, list(search.space).index(name)] for name in (RATE, DECAY))
+    return valley_line(rate, decay, values[whole])
 
 
 def importances_of(tuned: Tuned) -> dict[str, float] | None:
@@ -135,10 +149,20 @@ def finals_of(tuned: Tuned) -> list[tuple[dict[str, float], Estimate, bool]]:
     """Returns the finalists, each with its mean over all fresh seeds, and which was chosen."""
     runs = tuned.finalists[tuned.metric].transpose("trial", "seed").values
     found = []
-    for trial, row in enumerate(runs):
+    for trial in range(len(runs)):
         at = {name: float(tuned.finalists[name].values[trial]) for name in tuned.best}
-        worth = over_seeds(lambda drawn, row=row: float(row[drawn].mean()), row.size)
+        worth = over_seeds(partial(_mean, runs[trial]), runs.shape[1])
         found.append((at, worth, at == dict(tuned.best)))
+    return found
+
+
+def _mean(runs: NDArray[np.float64], drawn: NDArray[np.intp]) -> float:
+    return float(runs[drawn].mean())
+
+
+def _numeric(name: str, found: BaseDistribution) -> FloatDistribution | IntDistribution:
+    if not isinstance(found, FloatDistribution | IntDistribution):
+        raise ValueError(f"tuned searches {name!r} over {found}; the report shows numbers alone")
     return found
 
 

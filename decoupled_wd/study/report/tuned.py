@@ -1,30 +1,19 @@
 """The page of a tuned search: what it chose, how sure that is, and what to do with it."""
 
-from __future__ import annotations
-
 import platform
 from collections.abc import Mapping
-from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import optax
-from markupsafe import Markup
 
 import decoupled_wd as dwd
 from decoupled_wd import PAPER, Coupling, masks
 from decoupled_wd.coupling import as_coupling
-from decoupled_wd.diagnostics.equivalents import Equivalent
-from decoupled_wd.study.figures.landscape import (
-    SYMBOLS,
-    Line,
-    found_of,
-    landscape,
-    progress,
-    slices,
-)
+from decoupled_wd.study.figures.landscape import Line, landscape
+from decoupled_wd.study.figures.trials import SYMBOLS, found_of, progress, slices
 from decoupled_wd.study.report.machine import machine
 from decoupled_wd.study.report.paste import code, written
 from decoupled_wd.study.report.pictures import Picture, picture
@@ -42,6 +31,7 @@ from decoupled_wd.study.report.search import (
     ridge_of,
     search_of,
 )
+from decoupled_wd.study.report.tables import described, planned, units
 from decoupled_wd.study.response import Valley
 from decoupled_wd.study.statistics import Estimate
 from decoupled_wd.study.tune.types import Tuned
@@ -85,32 +75,37 @@ def write(
     known = {} if run is None else {RATE: run.learning_rate, DECAY: run.weight_decay}
     chosen = {name: value for name, value in known.items() if value is not None} | {**tuned.best}
     ranges, valley = ranges_of(search), ridge_of(search)
-    page = environment().get_template("tuned.html.jinja").render(
-        title=_title(tuned.best),
-        counts=_counts(search, tuned),
-        best=[_tile(name, value, ranges[name]) for name, value in tuned.best.items()],
-        metric=_plain(tuned.metric),
-        trial_metric=_plain(search.metric),
-        worth=_worth(tuned.estimate, "on seeds that took no part in the choice"),
-        labels=[_label(name) for name in tuned.best],
-        finals=[
-            {"at": at.values(), "estimate": worth, "chosen": was}
-            for at, worth, was in finals_of(tuned)
-        ],
-        units=_units(chosen, ranges.get(DECAY), unit, run),
-        unit=written(unit).removeprefix("dwd."),
-        pictures=_pictures(search, tuned, valley),
-        importance=[(_label(n), share) for n, share in (importances_of(tuned) or {}).items()],
-        least=WHOLE,
-        trials=_trials(search),
-        slope=None if valley is None else _worth(valley.slope, "the best λ over α"),
-        ridge=ridge_words(search, valley, unit),
-        described=_described(chosen, params, mask, unit),
-        planned=_planned(chosen, run, target, unit),
-        code=code(chosen, unit),
-        tuned=tuned,
-        versions={name: version(name) for name in PACKAGES} | {"Python": platform.python_version()},
-        machine=machine(),
+    page = (
+        environment()
+        .get_template("tuned.html.jinja")
+        .render(
+            title=_title(tuned.best),
+            counts=_counts(search, tuned),
+            best=[_tile(name, value, ranges[name]) for name, value in tuned.best.items()],
+            metric=_plain(tuned.metric),
+            trial_metric=_plain(search.metric),
+            worth=_worth(tuned.estimate, "on seeds that took no part in the choice"),
+            labels=[_label(name) for name in tuned.best],
+            finals=[
+                {"at": at.values(), "estimate": worth, "chosen": was}
+                for at, worth, was in finals_of(tuned)
+            ],
+            units=units(chosen, ranges.get(DECAY), unit, run),
+            unit=written(unit).removeprefix("dwd."),
+            pictures=_pictures(search, tuned, valley),
+            importance=[(_label(n), share) for n, share in (importances_of(tuned) or {}).items()],
+            least=WHOLE,
+            trials=_trials(search),
+            slope=None if valley is None else _worth(valley.slope, "the best λ over α"),
+            ridge=ridge_words(search, valley, unit),
+            described=described(chosen, params, mask, unit),
+            planned=planned(chosen, run, target, unit),
+            code=code(chosen, unit),
+            tuned=tuned,
+            versions={name: version(name) for name in PACKAGES}
+            | {"Python": platform.python_version()},
+            machine=machine(),
+        )
     )
     replace_whole(Path(folder), {PAGE: page.encode()})
 
@@ -157,30 +152,6 @@ def _worth(estimate: Estimate, words: str) -> dict[str, str]:
     return {"value": value, "words": words if low == "–" else f"[{low}, {high}], {words}"}
 
 
-def _units(
-    chosen: Mapping[str, float], best: Range | None, coupling: Coupling, run: dwd.Run | None
-) -> list[dict[str, Any]]:
-    """Writes λ as each framework does, those alike in one row, then as times."""
-    if not {RATE, DECAY} <= {*chosen}:
-        return []
-    budget: dict[str, Any] = {}
-    if run is not None:
-        budget = {name: getattr(run, name) for name in ("batch_size", "dataset_size", "epochs")}
-
-    def rows(decay: float) -> tuple[Equivalent, ...]:
-        return dwd.equivalents(decay, from_=coupling, learning_rate=chosen[RATE], **budget).rows
-
-    middle = rows(chosen[DECAY])
-    ends = (middle, middle) if best is None else (rows(best.low), rows(best.high))
-    alike: dict[str, dict[str, Any]] = {}
-    for row, *both in zip(middle, *ends, strict=True):
-        found = alike.setdefault(row.meaning, {"names": [], "meaning": row.meaning})
-        found["names"].append(row.unit)
-        # a time is the longer, the smaller λ is
-        found |= {"value": row.value, "ends": sorted(end.value for end in both)}
-    return list(alike.values())
-
-
 def _pictures(search: Search, tuned: Tuned, valley: Valley | None) -> dict[str, Picture | None]:
     names, trials = list(search.space), search.trials
     said: dict[str, Any] = {"metric": _plain(search.metric), "higher": search.higher}
@@ -190,8 +161,8 @@ def _pictures(search: Search, tuned: Tuned, valley: Valley | None) -> dict[str, 
         x, y = (RATE, DECAY) if {RATE, DECAY} <= {*names} else names[:2]
         line = None
         if valley is not None:
-            place, slope = np.exp([valley.x, valley.y]), valley.slope
-            line = Line(*place, slope.value, slope.low, slope.high)
+            at_x, at_y = np.exp([valley.x, valley.y]).tolist()
+            line = Line(at_x, at_y, *valley.slope[:3])
         figures["landscape"] = landscape(trials, x, y, ridge=line, **said_too)
     drawn = {name: picture(name, figure, f"{name}.png") for name, figure in figures.items()}
     return {"landscape": None, **drawn}
@@ -210,28 +181,3 @@ def _trials(search: Search) -> list[dict[str, Any]]:
     steps = (f"{count:,}" for count in trials["steps"].values)
     columns = zip(trials["trial"].values, places, found_of(trials), steps, strict=True)
     return [dict(zip(("number", "at", "found", "steps"), row, strict=True)) for row in columns]
-
-
-def _described(
-    chosen: Mapping[str, float],
-    params: optax.Params | None,
-    mask: masks.MaskLike | None,
-    coupling: Coupling,
-) -> Markup | None:
-    """Returns the table of what decays, whose text is escaped already."""
-    if params is None or DECAY not in chosen:
-        return None
-    used = masks.everything() if mask is None else mask
-    rate = chosen.get(RATE, 1.0 if coupling.p == 0 else None)
-    table = dwd.describe(params, chosen[DECAY], learning_rate=rate, coupling=coupling, mask=used)
-    return Markup(table._repr_html_())
-
-
-def _planned(
-    chosen: Mapping[str, float], run: dwd.Run | None, target: dwd.Run | None, coupling: Coupling
-) -> Markup | None:
-    """Returns the table of the plan, whose text is escaped already."""
-    if run is None or target is None:
-        return None
-    known = {RATE: chosen[RATE], DECAY: chosen.get(DECAY), "coupling": coupling}
-    return Markup(dwd.plan(target, reference=replace(run, **known))._repr_html_())
