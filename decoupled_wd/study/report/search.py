@@ -1,6 +1,7 @@
 """A search in numbers, as its page shows them."""
 
 import math
+from collections.abc import Mapping
 from functools import partial
 from typing import NamedTuple
 
@@ -96,25 +97,23 @@ def search_of(tuned: Tuned) -> Search:
     return Search(trials, space, metric, higher)
 
 
-def ranges_of(search: Search) -> dict[str, Range]:
-    """Finds between which values each hyperparameter is best."""
+def ranges_of(search: Search, best: Mapping[str, float]) -> dict[str, Range]:
+    """Finds between which values each hyperparameter is best.
+
+    What was chosen is within: seeds that the surface does not know of found it good.
+    """
     places, values = search.points()
     ends = np.array([(each.low, each.high) for each in search.space.values()], float).T
-    scaled = np.stack([search.scaled(name, ends[:, i]) for i, name in enumerate(search.space)], 1)
-    found = where_lowest(places, values, *scaled)
+    ends = np.stack([search.scaled(name, ends[:, i]) for i, name in enumerate(search.space)], 1)
+    found = {}
     # an interval that comes so near to the end of the space might go on beyond it
-    room = 0.02 * np.ptp(scaled, axis=0)
-    logs = [each.log for each in search.space.values()]
-    back = np.where(logs, np.exp(np.where(logs, found, 0.0)), found)
-    return {
-        name: Range(
-            float(back[0, i]),
-            float(back[1, i]),
-            bool(found[0, i] - scaled[0, i] < room[i]),
-            bool(scaled[1, i] - found[1, i] < room[i]),
-        )
-        for i, name in enumerate(search.space)
-    }
+    room = 0.02 * np.ptp(ends, axis=0)
+    lowest = where_lowest(places, values, *ends).T
+    for i, (name, (low, high)) in enumerate(zip(search.space, lowest, strict=True)):
+        edges = bool(low - ends[0, i] < room[i]), bool(ends[1, i] - high < room[i])
+        low, high = np.exp([low, high]) if search.space[name].log else (low, high)
+        found[name] = Range(min(float(low), best[name]), max(float(high), best[name]), *edges)
+    return found
 
 
 def ridge_of(search: Search) -> Valley | None:

@@ -74,7 +74,7 @@ def write(
     search = search_of(tuned)
     known = {} if run is None else {RATE: run.learning_rate, DECAY: run.weight_decay}
     chosen = {name: value for name, value in known.items() if value is not None} | {**tuned.best}
-    ranges, valley = ranges_of(search), ridge_of(search)
+    ranges, valley = ranges_of(search, tuned.best), ridge_of(search)
     page = (
         environment()
         .get_template("tuned.html.jinja")
