@@ -65,13 +65,18 @@ def duration(seconds: float) -> str:
 
 
 def number(value: float, spec: str = ".3g") -> str:
-    """Writes a number with a minus sign, and NaN as a dash.
+    """Writes a number with a minus sign, thousands apart, and NaN as a dash.
 
     Examples:
-        >>> number(-0.0123), number(float("nan"))
-        ('−0.0123', '–')
+        >>> number(-0.0123), number(14321.0), number(float("nan"))
+        ('−0.0123', '14,300', '–')
     """
-    return "–" if math.isnan(value) else f"{value:{spec}}".replace("-", "−")
+    if math.isnan(value):
+        return "–"
+    written = f"{value:{spec}}"
+    if "e+" in written and abs(value) < 1e7:
+        written = f"{float(written):,.0f}"
+    return written.replace("-", "−")
 
 
 def strict_json(records: Iterable[Mapping[str, Any]]) -> bytes:

@@ -91,7 +91,7 @@ def write(
                 for at, worth, was in finals_of(tuned)
             ],
             units=units(chosen, ranges.get(DECAY), unit, run),
-            unit=written(unit).removeprefix("dwd."),
+            unit=written(unit),
             pictures=_pictures(search, tuned, valley),
             importance=[(_label(n), share) for n, share in (importances_of(tuned) or {}).items()],
             least=WHOLE,

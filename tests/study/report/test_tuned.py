@@ -16,6 +16,7 @@ from searches import BEST, error, places, search, tuned
 import decoupled_wd as dwd
 from decoupled_wd.study.report import paste
 from decoupled_wd.study.report import search as numbers
+from decoupled_wd.study.report.pieces import number
 from decoupled_wd.study.report.ridge import NAMED, flat
 from decoupled_wd.study.report.tuned import write
 from decoupled_wd.study.statistics import Estimate
@@ -80,15 +81,12 @@ def test_λ_stands_in_everyone_s_units(read, found):
     at = read.text.index("In everyone's units")
     units = read.text[at : read.text.index("The landscape")]
 
-    def shown(value):
-        return f"{value:.3g}".replace("-", "−")
-
     # λ·lr, λ·η, and the timescale 1/c in epochs of 4000/128 steps, by hand
-    assert re.search(rf"optax, torch, .* λ·lr {re.escape(shown(lam))} \[", units)
-    assert re.search(rf"paper, .* λ·η {re.escape(shown(lam * alpha))} \[", units)
+    assert re.search(rf"optax, torch, .* λ·lr {re.escape(number(lam))} \[", units)
+    assert re.search(rf"paper, .* λ·η {re.escape(number(lam * alpha))} \[", units)
     epochs = 128 / (lam * alpha * 4000)
-    assert f"timescale in epochs b/(c·B) {shown(epochs)} [" in units
-    assert "The search has the unit of LR" in units
+    assert f"timescale in epochs b/(c·B) {number(epochs)} [" in units
+    assert "in the unit of dwd.LR ." in units
     assert all(name in units for name in dwd.FRAMEWORKS)
 
 
