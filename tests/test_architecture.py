@@ -88,7 +88,7 @@ FLOORS = {
     ],
     "study": [
         {"grid", "statistics"},
-        {"tasks"},
+        {"tasks", "response", "tune"},
         {"claims"},
         {"profiles", "figures"},
         {"report", "own", "looks"},
@@ -96,9 +96,10 @@ FLOORS = {
         {"cli", "__init__"},
     ],
     "study.report": [
-        {"intervals", "machine", "__init__"},
-        {"page"},
-        {"terminal"},
+        {"intervals", "machine", "pieces", "pictures", "search", "__init__"},
+        {"ridge", "page", "tables"},
+        {"paste", "terminal"},
+        {"tuned"},
     ],
 }
 

@@ -7,7 +7,7 @@ import unicodedata
 from pathlib import Path
 
 from decoupled_wd.study.profiles import CLAIMS, PROFILES
-from decoupled_wd.study.report.page import duration
+from decoupled_wd.study.report.pieces import duration
 from decoupled_wd.study.tasks.data import FASHION_MNIST
 
 

@@ -25,7 +25,8 @@ from decoupled_wd.study.grid.locks import locked
 from decoupled_wd.study.looks import look
 from decoupled_wd.study.own import check_tasks, profile_of, sizes_of, task_of, with_own
 from decoupled_wd.study.profiles import PROFILES, Experiment
-from decoupled_wd.study.report.page import PAGES, duration, write
+from decoupled_wd.study.report.page import PAGES, write
+from decoupled_wd.study.report.pieces import duration
 from decoupled_wd.study.report.terminal import verdicts_table
 from decoupled_wd.study.tasks.task import Run, runner
 

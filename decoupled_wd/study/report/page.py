@@ -1,23 +1,17 @@
 """The study's report: a page that opens from disk, its figures as PNG, its numbers as JSON."""
 
 import base64
-import errno
 import functools
-import io
 import itertools
-import json
-import math
 import platform
 import re
-import tempfile
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
-from matplotlib.axes import Axes
+from jinja2 import Template
 from matplotlib.figure import Figure
 
 from decoupled_wd.study.claims.verdicts import (
@@ -34,45 +28,19 @@ from decoupled_wd.study.figures.draw import draw
 from decoupled_wd.study.profiles import CLAIMS, Experiment
 from decoupled_wd.study.report.intervals import REACH, bar
 from decoupled_wd.study.report.machine import machine
-from decoupled_wd.study.statistics import Estimate
+from decoupled_wd.study.report.pictures import Picture, picture
+from decoupled_wd.study.report.pieces import (
+    duration,
+    environment,
+    interval,
+    replace_whole,
+    strict_json,
+)
 
 PACKAGES = ("decoupled-wd", "jax", "jaxlib", "optax", "flax", "numpy", "scipy", "xarray")
 PAGES = ("claims.json", "claims.md", "table.json", "report.html")
 SIGNS = {HOLDS: "✓", FAILS: "✗", SAME: "=", UNDECIDED: "?", MISSING: "–"}
 """Each verdict is told by its words, its sign and its colour."""
-
-
-class Tile(NamedTuple):
-    """Holds a cell of a heat map: its rectangle, and what it says.
-
-    The rectangle is in pixels from the upper left.
-    """
-
-    x: float
-    y: float
-    width: float
-    height: float
-    text: str
-
-
-class Map(NamedTuple):
-    """Holds a heat map's title and its cells, highest row first."""
-
-    title: str
-    rows: list[list[Tile]]
-
-
-class Picture(NamedTuple):
-    """Holds a figure as the page shows it."""
-
-    name: str
-    file: str
-    data: str
-    """The PNG in base 64."""
-    width: float
-    height: float
-    alt: str
-    maps: list[Map]
 
 
 def write(
@@ -124,42 +92,20 @@ def write(
         duration=duration(seconds),
     )
     pages = (
-        _json([{"claim": claim} | v.record() for claim, v in verdicts]),
+        strict_json([{"claim": claim} | v.record() for claim, v in verdicts]),
         markdown(verdicts).encode(),
-        _json(table),
+        strict_json(table),
         page.encode(),
     )
     images = {each.file: base64.b64decode(each.data) for each in itertools.chain(*pictures)}
-    _replace_whole(out, images | dict(zip(PAGES, pages, strict=True)))
-
-
-def _replace_whole(out: Path, files: Mapping[str, bytes]) -> None:
-    """Writes all files, then puts them in the places of the old ones.
-
-    So a full disk spoils none.
-    """
-    file = out
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".report-", dir=out) as folder:
-            for name, content in files.items():
-                file = out / name
-                Path(folder, name).write_bytes(content)
-            for name in files:
-                file = out / name
-                Path(folder, name).replace(file)
-    except OSError as error:
-        reason = error.strerror or str(error)
-        remedy = (
-            "finished runs are kept: make room or choose a writable folder and run the same again"
-        )
-        raise OSError(error.errno or errno.EIO, f"{reason}; {remedy}", str(file)) from error
+    replace_whole(out, images | dict(zip(PAGES, pages, strict=True)))
 
 
 def summary(verdicts: Iterable[Verdict]) -> str:
     """Tells how many statements hold, do not hold, or are open.
 
     Examples:
+        >>> from decoupled_wd.study.statistics import Estimate
         >>> slope = Verdict("λ* falls", "mnist1d", "slope", Estimate(-0.7, -0.9, -0.5), "<", 0.0)
         >>> summary([slope, slope])
         '2 statements: 2 hold'
@@ -179,38 +125,11 @@ def counts(verdicts: Iterable[Verdict]) -> list[tuple[str, int, str]]:
     return [(v, count[v], words[v]) for v in SIGNS]
 
 
-def interval(estimate: Estimate) -> list[str]:
-    """Writes value and ends, with two digits after the point.
-
-    If all are small, there are two digits that count.
-
-    Examples:
-        >>> interval(Estimate(-0.692, -0.85, float("nan")))
-        ['−0.69', '−0.85', '–']
-        >>> interval(Estimate(0.0123, 0.0119, 0.02))
-        ['0.012', '0.012', '0.02']
-    """
-    shown = estimate[:3]
-    largest = max((abs(number) for number in shown if not math.isnan(number)), default=0.0)
-    spec = ".2f" if largest >= 0.1 else ".2g"
-    return [_number(value, spec) for value in shown]
-
-
-def duration(seconds: float) -> str:
-    """Writes minutes and seconds.
-
-    Examples:
-        >>> duration(171.4), duration(9)
-        ('2 min 51 s', '9 s')
-    """
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
 def markdown(verdicts: Iterable[tuple[str, Verdict]]) -> str:
     """Writes the table of verdicts for pages in Markdown.
 
     Examples:
+        >>> from decoupled_wd.study.statistics import Estimate
         >>> slope = Verdict("λ* falls", "mnist1d", "slope", Estimate(-0.7, -0.9, -0.5), "<", 0.0)
         >>> print(markdown([("ii", slope)]).splitlines()[-1])
         | ii | λ* falls | mnist1d | slope | −0.70 [−0.90, −0.50] | 1 | < 0 | ✓ holds |
@@ -230,10 +149,6 @@ def markdown(verdicts: Iterable[tuple[str, Verdict]]) -> str:
     return "".join(f"| {' | '.join(row)} |\n" for row in rows)
 
 
-def _number(value: float, spec: str = ".3g") -> str:
-    return "–" if math.isnan(value) else f"{value:{spec}}".replace("-", "−")
-
-
 def _claims(
     findings: Sequence[tuple[Experiment, Finding]], pictures: list[list[Picture]]
 ) -> Iterable[tuple[str, str, list[Verdict], list[Picture]]]:
@@ -247,52 +162,17 @@ def _claims(
 def _pictures(findings: Sequence[tuple[Experiment, Finding]]) -> list[list[Picture]]:
     taken = Counter[str]()
 
-    def picture(name: str, figure: Figure) -> Picture:
+    def named(name: str, figure: Figure) -> Picture:
         slug = re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-")
         # two figures may differ in signs alone, which no file name keeps
         taken[slug] += 1
         file = f"{slug}.png" if taken[slug] == 1 else f"{slug}-{taken[slug]}.png"
-        return _picture(name, figure, file)
+        return picture(name, figure, file)
 
     return [
-        [picture(name, draw(drawing)) for name, drawing in found.drawings.items()]
+        [named(name, draw(drawing)) for name, drawing in found.drawings.items()]
         for _, found in findings
     ]
-
-
-def _picture(name: str, figure: Figure, file: str) -> Picture:
-    drawn = io.BytesIO()
-    # twice the resolution is sharp on dense screens and on paper
-    figure.savefig(drawn, format="png", dpi=2 * figure.dpi)
-    data = base64.b64encode(drawn.getvalue()).decode()
-    # only heat maps have cells that can be pointed at
-    maps = [_map(axis) for axis in figure.axes if axis.images and "format_coord" in vars(axis)]
-    return Picture(name, file, data, *figure.bbox.size, _alt(name, figure), maps)
-
-
-def _map(axis: Axes) -> Map:
-    rows, columns = axis.images[0].get_size()
-    cells = [[_cell(axis, row, column) for column in range(columns)] for row in range(rows)]
-    return Map(axis.get_title().replace("\n", ": "), cells[::-1])
-
-
-def _cell(axis: Axes, row: int, column: int) -> Tile:
-    corners = [(column - 0.5, row - 0.5), (column + 0.5, row + 0.5)]
-    (left, bottom), (right, top) = axis.transData.transform(corners)
-    # matplotlib measures from the lower left, SVG from the upper left
-    upper = axis.get_figure(root=True).bbox.height - top  # type: ignore[union-attr]
-    return Tile(left, upper, right - left, top - bottom, axis.format_coord(column, row))
-
-
-def _alt(name: str, figure: Figure) -> str:
-    """Says what is drawn, for those who cannot see it."""
-    panels = [
-        " ".join(filter(None, [axis.get_title(), f"{axis.get_ylabel()} over {axis.get_xlabel()}"]))
-        for axis in figure.axes
-        if axis.get_xlabel()
-    ]
-    labels = [text.get_text() for legend in figure.legends for text in legend.get_texts()]
-    return " ".join(f"{name}. {'; '.join(panels)}. Legend: {', '.join(labels)}.".split())
 
 
 def _sizes(experiment: Experiment) -> str:
@@ -313,27 +193,9 @@ def _plain(value: object) -> str:
     return str(getattr(value, "__name__", value)).strip("_").replace("_", " ")
 
 
-def _json(records: Iterable[Mapping[str, Any]]) -> bytes:
-    # JSON has neither NaN nor infinity
-    strict = [
-        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-        for record in records
-    ]
-    text = json.dumps(strict, indent=2, allow_nan=False, ensure_ascii=False)
-    return f"{text}\n".encode()
-
-
 @functools.cache
 def _template() -> Template:
-    environment = Environment(
-        loader=PackageLoader("decoupled_wd.study.report", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"number": _number, "interval": interval, "counts": counts, "bar": bar}
-    environment.filters |= {"duration": duration}
-    environment.globals["REACH"] = REACH
-    environment.globals["SIGNS"] = SIGNS
-    return environment.get_template("page.html.jinja")
+    made = environment()
+    made.filters |= {"counts": counts, "bar": bar}
+    made.globals |= {"REACH": REACH, "SIGNS": SIGNS}
+    return made.get_template("page.html.jinja")

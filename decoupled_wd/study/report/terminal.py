@@ -17,7 +17,7 @@ from decoupled_wd.study.claims.verdicts import (
     Verdict,
 )
 from decoupled_wd.study.profiles import Experiment
-from decoupled_wd.study.report.page import interval
+from decoupled_wd.study.report.pieces import interval
 
 STYLES = {HOLDS: "green", FAILS: "red", SAME: "blue", UNDECIDED: "yellow", MISSING: "dim"}
 

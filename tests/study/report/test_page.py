@@ -8,14 +8,13 @@ import os
 import platform
 import re
 import shutil
-import subprocess
-from html.parser import HTMLParser
 from pathlib import Path
 
 import matplotlib as mpl
 import numpy as np
 import pytest
 import xarray as xr
+from browser import Reader, assert_readable, browse, measured, needs_browser
 from matplotlib.colors import Normalize
 from scipy.stats import t as student
 
@@ -35,9 +34,6 @@ from decoupled_wd.study.report import machine
 from decoupled_wd.study.report import page as report
 from decoupled_wd.study.statistics import Estimate
 
-BROWSER = next(
-    filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-)
 DIMS = ("learning_rate", "weight_decay", "seed")
 NAN = float("nan")
 HOSTILE = "<script>alert('λ')</script> & \"quotes\""
@@ -118,28 +114,6 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def page(folder):
     return (folder / "report.html").read_text("utf-8")
-
-
-class Reader(HTMLParser):
-    """Tags with their attributes, and the text outside of the style sheet."""
-
-    def __init__(self, page):
-        super().__init__()
-        self.tags, self.words, self.open = [], [], []
-        self.feed(page)
-        self.text = " ".join(" ".join(self.words).split())
-
-    def handle_starttag(self, tag, attributes):
-        self.tags.append((tag, dict(attributes)))
-        self.open.append(tag)
-
-    def handle_endtag(self, tag):
-        while self.open and self.open.pop() != tag:
-            pass
-
-    def handle_data(self, data):
-        if "style" not in self.open:
-            self.words.append(data)
 
 
 @pytest.fixture(scope="module")
@@ -418,74 +392,6 @@ def test_the_processor_is_read_whatever_the_locale(monkeypatch):
     assert machine.processor().startswith("Zuse Z")
 
 
-needs_browser = pytest.mark.skipif(BROWSER is None, reason="no Chromium is installed")
-
-FRAME = """<!doctype html><meta charset="utf-8"><meta name="color-scheme" content="light dark">
-<body style="margin: 0"><iframe srcdoc="{page}" style="width: {width}px; height: 6000px; border: 0"></iframe>
-{images}
-<script>
-addEventListener("load", () => {{
-  const framed = frames[0], page = framed.document;
-  const ground = (e) => {{
-    const own = framed.getComputedStyle(e).backgroundColor;
-    return own !== "rgba(0, 0, 0, 0)" || !e.parentElement ? own : ground(e.parentElement);
-  }};
-  const words = [...page.querySelectorAll("body *")].filter((e) => !e.closest("svg")
-    && [...e.childNodes].some((node) => node.nodeType === 3 && node.data.trim()));
-  const found = {{
-    images: [...document.images].map((image) => image.naturalWidth),
-    boxes: [...page.querySelectorAll("figure rect")].map((rect) => {{
-      const {{ x, y, width, height }} = rect.getBoundingClientRect();
-      const hit = page.elementFromPoint(x + width / 2, y + height / 2);
-      return [x, y, width, height, hit && hit.textContent];
-    }}),
-    width: framed.innerWidth,
-    needed: page.documentElement.scrollWidth,
-    colours: words.map((e) => [framed.getComputedStyle(e).color, ground(e), e.textContent]),
-    loaded: framed.performance.getEntriesByType("resource").map((entry) => entry.name),
-  }};
-  document.body.textContent = JSON.stringify(found);
-}});
-</script>"""
-
-
-def browse(tmp_path, *arguments):
-    """Chromium, headless and with a profile of its own: the finished process."""
-    home = {
-        "HOME": str(tmp_path),
-        "XDG_CONFIG_HOME": str(tmp_path),
-        "XDG_CACHE_HOME": str(tmp_path),
-    }
-    command = [
-        BROWSER,
-        "--headless=new",
-        "--no-sandbox",
-        "--disable-gpu",
-        "--disable-background-networking",
-        "--host-resolver-rules=MAP * ~NOTFOUND",
-        "--hide-scrollbars",
-        "--force-device-scale-factor=1",
-        f"--user-data-dir={tmp_path / 'profile'}",
-        *arguments,
-    ]
-    return subprocess.run(
-        command, env=os.environ | home, capture_output=True, text=True, timeout=120, check=True
-    )
-
-
-def measured(page, tmp_path, width, *arguments):
-    """What a script finds in the page, as it is, in a frame of that width."""
-    images = "".join(
-        f'<img src="{data}">' for data in re.findall(r'href="(data:image[^"]+)"', page)
-    )
-    frame = tmp_path / "frame.html"
-    frame.write_text(FRAME.format(page=html.escape(page), width=width, images=images), "utf-8")
-    done = browse(tmp_path, "--window-size=1200,6000", "--dump-dom", *arguments, frame.as_uri())
-    found = re.search(r"<body[^>]*>(\{.*\})\s*</body>", done.stdout, re.DOTALL)
-    assert found, done.stdout[-500:] + done.stderr[-500:]
-    return json.loads(html.unescape(found[1]))
-
-
 @pytest.fixture(scope="module")
 def wide(page, tmp_path_factory):
     return measured(page, tmp_path_factory.mktemp("wide"), 1200)
@@ -524,20 +430,7 @@ def test_the_page_needs_no_sideways_scrolling(page, tmp_path, width):
 @pytest.mark.parametrize("dark", [False, True])
 def test_all_text_is_readable_in_light_and_dark(page, tmp_path, dark):
     found = measured(page, tmp_path, 1200, f"--blink-settings=preferredColorScheme={int(not dark)}")
-    grounds = [luminance(ground) for _, ground, _ in found["colours"]]
-    assert (max(grounds) < 0.1) if dark else (min(grounds) > 0.8)
-    for ink, ground, text in found["colours"]:
-        high, low = sorted([luminance(ink), luminance(ground)], reverse=True)
-        assert (high + 0.05) / (low + 0.05) >= 4.5, (text, ink, ground)  # WCAG 2.2, level AA
-
-
-def luminance(css):
-    rgb = np.array([int(n) for n in re.findall(r"\d+", css)[:3]]) / 255
-    return np.where(rgb <= 0.04045, rgb / 12.92, ((rgb + 0.055) / 1.055) ** 2.4) @ [
-        0.2126,
-        0.7152,
-        0.0722,
-    ]
+    assert_readable(found, dark)
 
 
 def test_the_template_is_part_of_the_package():

@@ -1,0 +1,57 @@
+"""The choice of a search as code to paste, which runs as it stands."""
+
+from collections.abc import Mapping
+
+from decoupled_wd import Coupling
+from decoupled_wd.study.report.ridge import NAMED
+
+_KNOWN = ("learning_rate", "weight_decay", "b1", "b2", "eps")
+
+
+def code(best: Mapping[str, float], coupling: Coupling) -> str:
+    """Writes AdamW with these hyperparameters, and a step with it, in eight lines.
+
+    Those that AdamW does not take are in a comment, where no name of theirs can do harm.
+
+    Examples:
+        >>> lines = code({"learning_rate": 0.01, "weight_decay": 0.001}, NAMED["PAPER"])
+        >>> print(lines.splitlines()[4])
+        optimizer = dwd.adamw(learning_rate=0.01, weight_decay=0.001, coupling=dwd.PAPER)
+    """
+    # a search over one of both leaves the other to its user
+    taken = {"learning_rate": 1e-3, "weight_decay": 0.0} | {
+        name: value for name, value in best.items() if name in _KNOWN
+    }
+    arguments = ", ".join(f"{name}={float(f'{value:.4g}')!r}" for name, value in taken.items())
+    rest = {name: value for name, value in best.items() if name not in taken}
+    yours = [name for name in ("learning_rate", "weight_decay") if name not in best]
+    return "\n".join(
+        [
+            "import decoupled_wd as dwd",
+            "import jax.numpy as jnp",
+            "import optax",
+            f"params = gradients = {{'kernel': jnp.ones((4, 4))}}  # yours{_comment(yours, rest)}",
+            f"optimizer = dwd.adamw({arguments}, coupling={written(coupling)})",
+            "state = optimizer.init(params)",
+            "updates, state = optimizer.update(gradients, state, params)",
+            "params = optax.apply_updates(params, updates)",
+        ]
+    )
+
+
+def written(coupling: Coupling) -> str:
+    """Writes a coupling as code, by its name if it is one of ours.
+
+    Examples:
+        >>> written(NAMED["LR"]), written(Coupling(0.5, 1))
+        ('dwd.LR', 'dwd.Coupling(p=0.5, s=1)')
+    """
+    names = [name for name, each in NAMED.items() if each == coupling]
+    return f"dwd.{names[0]}" if names else f"dwd.Coupling(p={coupling.p:g}, s={coupling.s:g})"
+
+
+def _comment(yours: list[str], rest: Mapping[str, float]) -> str:
+    asked = f", and {' and '.join(yours)}" if yours else ""
+    # written as Python writes text, so that no name ends the comment
+    others = ", ".join(f"{name!a}: {value:.4g}" for name, value in rest.items())
+    return f"{asked}; of the search also {others}" if others else asked

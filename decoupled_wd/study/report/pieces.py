@@ -1,0 +1,103 @@
+"""What every page is made of: its template, how it writes numbers, and its files on disk."""
+
+import errno
+import json
+import math
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from decoupled_wd.study.statistics import Estimate
+
+
+def replace_whole(out: Path, files: Mapping[str, bytes]) -> None:
+    """Writes all files, then puts them in the places of the old ones.
+
+    So a full disk spoils none.
+    """
+    file = out
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".report-", dir=out) as folder:
+            for name, content in files.items():
+                file = out / name
+                Path(folder, name).write_bytes(content)
+            for name in files:
+                file = out / name
+                Path(folder, name).replace(file)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        remedy = (
+            "finished runs are kept: make room or choose a writable folder and run the same again"
+        )
+        raise OSError(error.errno or errno.EIO, f"{reason}; {remedy}", str(file)) from error
+
+
+def interval(estimate: Estimate) -> list[str]:
+    """Writes value and ends, with two digits after the point.
+
+    If all are small, there are two digits that count.
+
+    Examples:
+        >>> interval(Estimate(-0.692, -0.85, float("nan")))
+        ['−0.69', '−0.85', '–']
+        >>> interval(Estimate(0.0123, 0.0119, 0.02))
+        ['0.012', '0.012', '0.02']
+    """
+    shown = estimate[:3]
+    largest = max((abs(number) for number in shown if not math.isnan(number)), default=0.0)
+    spec = ".2f" if largest >= 0.1 else ".2g"
+    return [number(value, spec) for value in shown]
+
+
+def duration(seconds: float) -> str:
+    """Writes minutes and seconds.
+
+    Examples:
+        >>> duration(171.4), duration(9)
+        ('2 min 51 s', '9 s')
+    """
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
+
+
+def number(value: float, spec: str = ".3g") -> str:
+    """Writes a number with a minus sign, thousands apart, and NaN as a dash.
+
+    Examples:
+        >>> number(-0.0123), number(14321.0), number(float("nan"))
+        ('−0.0123', '14,300', '–')
+    """
+    if math.isnan(value):
+        return "–"
+    written = f"{value:{spec}}"
+    if "e+" in written and abs(value) < 1e7:
+        written = f"{float(written):,.0f}"
+    return written.replace("-", "−")
+
+
+def strict_json(records: Iterable[Mapping[str, Any]]) -> bytes:
+    """Writes records as JSON, with null for NaN and for infinity."""
+    # JSON has neither NaN nor infinity
+    strict = [
+        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
+        for record in records
+    ]
+    text = json.dumps(strict, indent=2, allow_nan=False, ensure_ascii=False)
+    return f"{text}\n".encode()
+
+
+def environment() -> Environment:
+    """Makes the environment of the templates beside this file, which escapes whatever it writes."""
+    made = Environment(
+        loader=PackageLoader("decoupled_wd.study.report", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    made.filters |= {"number": number, "interval": interval, "duration": duration}
+    return made
