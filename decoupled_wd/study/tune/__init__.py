@@ -1,0 +1,1 @@
+"""A search for the best hyperparameters within a budget: Optuna's, trained in one program."""

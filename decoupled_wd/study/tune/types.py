@@ -1,0 +1,29 @@
+"""What a search is given, and what it hands on."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import optuna
+import xarray as xr
+
+from decoupled_wd.study.statistics import Estimate
+
+
+@dataclass(frozen=True)
+class Tuned:
+    """Holds what a search found, and what its choice is worth."""
+
+    study: optuna.Study
+    """Every trial; its user attribute ``steps`` counts the training steps that it took."""
+    metric: str
+    """The name of what `estimate` estimates, such as ``test_error``."""
+    best: Mapping[str, float]
+    """The value of each hyperparameter that the search chose."""
+    estimate: Estimate
+    """The metric at `best`, on seeds that took no part in the choice, with its interval."""
+    finalists: xr.Dataset
+    """Every metric over ``trial`` and ``seed``, with the hyperparameters as coordinates."""
+    seconds: float
+    """How long it took, compiling included."""
+    steps: int
+    """Training steps of all trials and of the finalists."""
