@@ -1,0 +1,65 @@
+"""The finalists of a search, trained again with seeds that took no part in it."""
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+import optuna
+import xarray as xr
+
+from decoupled_wd.study.statistics import Estimate, over_seeds
+from decoupled_wd.study.tune.slots import Job, Metrics, Slots, run_jobs
+
+FRESH = 10_000
+"""The seeds from here on judge what the seeds before chose."""
+
+
+def finals(slots: Slots, trials: Sequence[optuna.trial.FrozenTrial], seeds: int) -> xr.Dataset:
+    """Trains whole runs of each trial, and returns every metric over ``trial`` and ``seed``.
+
+    The seeds are those from `FRESH` on, whose places are behind that of the search.
+    """
+    names = [*trials[0].params]
+    shape = (len(trials), seeds)
+    found = {name: np.full(shape, np.nan) for name in slots.metrics}
+    places = itertools.product(range(len(trials)), range(seeds))
+
+    def ask() -> Job | None:
+        place = next(places, None)
+        if place is None:
+            return None
+        trial, seed = place
+        params = trials[trial].params
+        return Job(place, (*(float(params[name]) for name in slots.names), float(1 + seed)))
+
+    def hear(job: Job, metrics: Metrics) -> bool:
+        for name, value in metrics.items():
+            found[name][job.label] = value
+        return job.rounds < slots.rounds
+
+    run_jobs(slots, ask, hear)
+    lists = {name: ("trial", [trial.params[name] for trial in trials]) for name in names}
+    labels = {"trial": [trial.number for trial in trials], "seed": FRESH + np.arange(seeds)}
+    over = {name: (("trial", "seed"), values) for name, values in found.items()}
+    return xr.Dataset(over, {**labels, **lists})
+
+
+def judged(finalists: xr.Dataset, choose_by: str, judge_by: str) -> tuple[int, Estimate]:
+    """Returns the place of the best finalist, and an estimate of what it is worth.
+
+    It is chosen by the mean of `choose_by` over the first half of the seeds, and judged by
+    `judge_by` over the others: of several means the lowest is low by luck too, and seeds that chose
+    would keep that luck.
+
+    Examples:
+      >>> error = [[3.0, 3.0, 5.0, 5.0], [4.0, 4.0, 2.0, 4.0]]
+      >>> runs = xr.Dataset({"error": (("trial", "seed"), error)})
+      >>> place, estimate = judged(runs, "error", "error")
+      >>> place, estimate.value
+      (0, 5.0)
+    """
+    half = finalists.sizes["seed"] // 2
+    mean = finalists[choose_by].isel(seed=slice(half)).mean("seed", skipna=False)
+    place = int(mean.fillna(np.inf).argmin("trial"))
+    worth = finalists[judge_by].isel(trial=place, seed=slice(half, None)).values
+    return place, over_seeds(lambda drawn: float(worth[drawn].mean()), worth.size)
