@@ -1,11 +1,10 @@
 """The finalists of a search, trained again with seeds that took no part in it."""
 
-import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-import optuna
 import xarray as xr
+from optuna.trial import FrozenTrial
 
 from decoupled_wd.study.statistics import Estimate, over_seeds
 from decoupled_wd.study.tune.slots import Job, Metrics, Slots, run_jobs
@@ -14,34 +13,38 @@ FRESH = 10_000
 """The seeds from here on judge what the seeds before chose."""
 
 
-def finals(slots: Slots, trials: Sequence[optuna.trial.FrozenTrial], seeds: int) -> xr.Dataset:
+def finals(
+    slots: Slots, trials: Sequence[FrozenTrial], seeds: int, tick: Callable[[int], None]
+) -> xr.Dataset:
     """Trains whole runs of each trial, and returns every metric over ``trial`` and ``seed``.
 
-    The seeds are those from `FRESH` on, whose places are behind that of the search.
+    The seeds are those from `FRESH` on, whose places are behind that of the search; `tick` is
+    called with the rounds so far as runs end.
     """
-    names = [*trials[0].params]
-    shape = (len(trials), seeds)
-    found = {name: np.full(shape, np.nan) for name in slots.metrics}
-    places = itertools.product(range(len(trials)), range(seeds))
+    told = [tuple(float(trial.params[name]) for name in slots.names) for trial in trials]
+    found = {name: np.full((len(trials), seeds), np.nan) for name in slots.metrics}
+    places = iter(range(len(trials) * seeds))
+    ended = 0
 
     def ask() -> Job | None:
         place = next(places, None)
-        if place is None:
-            return None
-        trial, seed = place
-        params = trials[trial].params
-        return Job(place, (*(float(params[name]) for name in slots.names), float(1 + seed)))
+        return None if place is None else Job(place, (*told[place // seeds], 1.0 + place % seeds))
 
     def hear(job: Job, metrics: Metrics) -> bool:
+        nonlocal ended
+        if job.rounds < slots.rounds:
+            return True
         for name, value in metrics.items():
-            found[name][job.label] = value
-        return job.rounds < slots.rounds
+            found[name].flat[job.label] = value
+        ended += slots.rounds
+        tick(ended)
+        return False
 
     run_jobs(slots, ask, hear)
-    lists = {name: ("trial", [trial.params[name] for trial in trials]) for name in names}
-    labels = {"trial": [trial.number for trial in trials], "seed": FRESH + np.arange(seeds)}
+    numbers = {"trial": [trial.number for trial in trials], "seed": FRESH + np.arange(seeds)}
+    points = dict(zip(slots.names, (("trial", each) for each in np.transpose(told)), strict=True))
     over = {name: (("trial", "seed"), values) for name, values in found.items()}
-    return xr.Dataset(over, {**labels, **lists})
+    return xr.Dataset(over, {**numbers, **points})
 
 
 def judged(finalists: xr.Dataset, choose_by: str, judge_by: str) -> tuple[int, Estimate]:

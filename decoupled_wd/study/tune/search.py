@@ -20,7 +20,7 @@ from decoupled_wd.study.tune import checks
 from decoupled_wd.study.tune.finals import FRESH, finals, judged
 from decoupled_wd.study.tune.slots import slots_of
 from decoupled_wd.study.tune.storages import quiet, storage_of, study_of
-from decoupled_wd.study.tune.trials import Budget, Samplers, best_trials, searched
+from decoupled_wd.study.tune.trials import Budget, Samplers, best_trials, lowest, searched
 from decoupled_wd.study.tune.types import Progress, Tuned
 
 
@@ -145,26 +145,39 @@ def tune(
     judge = checks.metric_name("judge_by", judge_by, ["test_error", choose], slots.metrics)
     with quiet():
         study = study_of(storage_of(storage), study_name, digest(slots.fingerprint, str(ranges)))
-        study.pruner = pruner or optuna.pruners.SuccessiveHalvingPruner(1, 3)
-        # processes that share a study draw other trials
-        samplers = _samplers(seed if storage is None else seed + os.getpid(), startup, sampler)
+        study.pruner = pruner or optuna.pruners.SuccessiveHalvingPruner(1)
+        samplers = _samplers(seed, storage is not None, startup, sampler)
         budget = Budget(started, *limits, judging)
         rounds = searched(study, slots, ranges, samplers, budget, choose, progress)
-        found = finals(slots, best_trials(study, finalists), seeds)
+        trials = best_trials(study, finalists)
+        ended, best = len(study.get_trials(deepcopy=False)), lowest(study)
+
+        def tick(judged: int) -> None:
+            progress(Progress(ended, best, budget.spent(slots, rounds + judged)))
+
+        found = finals(slots, trials, seeds, tick)
     place, estimate = judged(found, choose, judge)
-    best = {name: float(found[name][place]) for name in ranges}
+    choice = {name: float(found[name][place]) for name in ranges}
     steps = (rounds + found[judge].size * slots.rounds) * slots.steps
-    return Tuned(study, judge, best, estimate, found, time.perf_counter() - started, steps)
+    return Tuned(study, judge, choice, estimate, found, time.perf_counter() - started, steps)
 
 
-def _samplers(seed: int, startup: int, then: optuna.samplers.BaseSampler | None) -> Samplers:
+def _samplers(
+    seed: int, shared: bool, startup: int, then: optuna.samplers.BaseSampler | None
+) -> Samplers:
     with warnings.catch_warnings():
         # Optuna calls several of these arguments experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        # all processes of a study share one sequence, which is not scrambled and takes no seed
-        start = optuna.samplers.QMCSampler(seed=seed, warn_independent_sampling=False)
+        # all processes of a study share one sequence
+        start = optuna.samplers.QMCSampler(
+            scramble=True, seed=seed, warn_independent_sampling=False
+        )
         # while trials are under way, others keep away from them
         usual = optuna.samplers.TPESampler(
-            n_startup_trials=startup, multivariate=True, constant_liar=True, seed=seed
+            n_startup_trials=startup,
+            multivariate=True,
+            constant_liar=True,
+            # processes that share a study draw different trials
+            seed=seed + os.getpid() if shared else seed,
         )
     return Samplers(start, then or usual, startup)

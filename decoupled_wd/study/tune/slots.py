@@ -6,7 +6,7 @@ a search is the same program, and nothing is trained twice.
 """
 
 from collections import deque
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, TypeAlias
 
@@ -36,7 +36,7 @@ Metrics: TypeAlias = Mapping[str, float]
 class Job:
     """Describes a run that is in a slot."""
 
-    label: Hashable
+    label: int
     told: tuple[float, ...]
     """Its hyperparameters, and the place of its seed."""
     rounds: int = 0
@@ -145,7 +145,7 @@ def run_jobs(
                 if any(jobs):
                     lanes.append((jobs, *_dispatched(slots, jobs, carry)))
     finally:
-        jax.block_until_ready([values for _, _, values in lanes])
+        jax.block_until_ready([values for *_, values in lanes])  # type: ignore[no-untyped-call]
 
 
 def _dispatched(slots: Slots, jobs: Sequence[Job | None], carry: PyTree) -> tuple[PyTree, Any]:

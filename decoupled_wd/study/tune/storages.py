@@ -45,7 +45,9 @@ def storage_of(storage: object) -> optuna.storages.BaseStorage | None:
         return optuna.storages.JournalStorage(JournalFileBackend(str(where)))
     except (SQLAlchemyError, ArgumentError, ImportError, OSError) as error:
         why = str(error).strip().splitlines()[0]
-        raise ValueError(f"storage {_hidden(where)} cannot be reached ({why}); {remedy}") from error
+        raise ValueError(
+            f"storage {without_password(where)} cannot be reached ({why}); {remedy}"
+        ) from error
 
 
 def study_of(
@@ -96,8 +98,13 @@ def quiet() -> Iterator[None]:
         optuna.logging.set_verbosity(before)
 
 
-def _hidden(where: str) -> str:
-    """Returns a URL without its password."""
+def without_password(where: str) -> str:
+    """Returns a storage as it may be printed.
+
+    Examples:
+      >>> without_password("postgresql://me:secret@host/name")
+      'postgresql://me@host/name'
+    """
     scheme, separator, rest = str(where).partition("://")
     account, at, host = rest.rpartition("@")
     return f"{scheme}{separator}{account.partition(':')[0]}{at}{host}" if separator else where

@@ -111,7 +111,7 @@ def searched(
         ended, finite = ended + 1, finite + (not math.isnan(value))
         if not finite and ended >= samplers.startup:
             raise _diverged(ended)
-        progress(Progress(ended, _best(study), budget.spent(slots, rounds)))
+        progress(Progress(ended, lowest(study), budget.spent(slots, rounds)))
         return False
 
     try:
@@ -140,7 +140,8 @@ def best_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:
     return sorted(whole, key=lambda trial: float(trial.value or 0.0))[:count]
 
 
-def _best(study: optuna.Study) -> float:
+def lowest(study: optuna.Study) -> float:
+    """Returns the lowest value of a whole run, or NaN before there is one."""
     whole = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     return min((trial.value for trial in whole if trial.value is not None), default=math.nan)
 
