@@ -22,7 +22,6 @@ import optuna
 from decoupled_wd.study import Points, sweep
 from decoupled_wd.study.claims.optimizers import contender, octaves
 from decoupled_wd.study.grid.cells import starts_of
-from decoupled_wd.study.statistics import over_seeds
 from decoupled_wd.study.tasks.task import held_out, task
 from decoupled_wd.study.tune import trials
 from decoupled_wd.study.tune.search import tune

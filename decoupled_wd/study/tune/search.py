@@ -118,8 +118,10 @@ def tune(
     Source: Optuna, arXiv 1907.10902; asynchronous successive halving, arXiv 1810.05934.
     """
     started = time.perf_counter()
-    every = evaluate_every or checks.evaluate_every(epochs)
+    every = epochs if evaluate_every is None else evaluate_every
     counts = grid_checks.counts(epochs=epochs, batch_size=batch_size, evaluate_every=every)
+    if evaluate_every is None:
+        counts["evaluate_every"] = checks.evaluate_every(counts["epochs"])
     grid_checks.functions(
         make_optimizer=make_optimizer, init=init, loss=loss, metric=metric, progress=progress
     )
@@ -129,6 +131,8 @@ def tune(
     judging = finalists * seeds
     limits = checks.budget(seconds=seconds, runs=runs, judging=judging)
     data = grid_checks.arrays(train, test, counts["batch_size"])
+    with quiet():
+        opened = storage_of(storage)
     with deferred():
         slots = slots_of(
             make_optimizer,
@@ -144,7 +148,7 @@ def tune(
     choose = checks.metric_name("choose_by", choose_by, ["validation_error"], slots.metrics)
     judge = checks.metric_name("judge_by", judge_by, ["test_error", choose], slots.metrics)
     with quiet():
-        study = study_of(storage_of(storage), study_name, digest(slots.fingerprint, str(ranges)))
+        study = study_of(opened, study_name, digest(slots.fingerprint, str(ranges)))
         study.pruner = pruner or optuna.pruners.SuccessiveHalvingPruner(1)
         samplers = _samplers(seed, storage is not None, startup, sampler)
         budget = Budget(started, *limits, judging)
