@@ -2,6 +2,7 @@
 
 import os
 import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -9,12 +10,14 @@ from pathlib import Path
 import optuna
 from optuna.storages.journal import JournalFileBackend
 from optuna.trial import TrialState
-from sqlalchemy.exc import ArgumentError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 WORKER = "worker"
 """The attribute of a trial that names the process which trains it."""
 SEARCH = "search"
 """The attribute of a study that tells what is searched."""
+TRIES = 3
+"""How often a database is asked for."""
 
 
 def storage_of(storage: object) -> optuna.storages.BaseStorage | None:
@@ -39,11 +42,11 @@ def storage_of(storage: object) -> optuna.storages.BaseStorage | None:
     remedy = "pass the path of a file, or a URL such as postgresql+psycopg://user@host/name"
     try:
         if "://" in str(where):
-            return optuna.storages.RDBStorage(str(where))
+            return _database(str(where))
         # opened for appending: what cannot be written is told now
         Path(where).open("ab").close()
         return optuna.storages.JournalStorage(JournalFileBackend(str(where)))
-    except (SQLAlchemyError, ArgumentError, ImportError, OSError) as error:
+    except (SQLAlchemyError, ImportError, OSError) as error:
         why = str(error).strip().splitlines()[0]
         raise ValueError(
             f"storage {without_password(where)} cannot be reached ({why}); {remedy}"
@@ -108,6 +111,16 @@ def without_password(where: str) -> str:
     scheme, separator, rest = str(where).partition("://")
     account, at, host = rest.rpartition("@")
     return f"{scheme}{separator}{account.partition(':')[0]}{at}{host}" if separator else where
+
+
+def _database(url: str) -> optuna.storages.RDBStorage:
+    for _ in range(TRIES - 1):
+        try:
+            return optuna.storages.RDBStorage(url)
+        # of processes that start together one makes the tables, and the others fail to
+        except DBAPIError:
+            time.sleep(0.5)
+    return optuna.storages.RDBStorage(url)
 
 
 def _lives(process: int) -> bool:

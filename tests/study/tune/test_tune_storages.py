@@ -27,6 +27,16 @@ def study_in(storage):
         return optuna.load_study(study_name="tune", storage=storage_of(storage))
 
 
+def trials_in(url):
+    """The trials in a database, with its connections closed."""
+    storage = storage_of(url)
+    with quiet():
+        trials = optuna.load_study(study_name="tune", storage=storage).trials
+    storage.remove_session()
+    storage.engine.dispose()
+    return trials
+
+
 def test_the_same_call_goes_on_with_the_trials_that_are_there(tmp_path):
     storage = tmp_path / "trials.log"
     first = search(storage, 20)
@@ -41,10 +51,10 @@ def test_the_same_call_goes_on_with_the_trials_that_are_there(tmp_path):
 def test_another_search_is_not_mixed_with_it(tmp_path):
     storage = tmp_path / "trials.log"
     search(storage, 12)
-    before = storage.read_bytes()
+    before = [trial.params for trial in study_in(storage).trials]
     with pytest.raises(ValueError, match="study 'tune' of another search: its model, data, space"):
         search(storage, 12, evaluate_every=4)
-    assert storage.read_bytes() == before
+    assert [trial.params for trial in study_in(storage).trials] == before
     assert len(search(storage, 12, evaluate_every=4, study_name="other").study.trials) > 2
 
 
@@ -91,7 +101,7 @@ def test_four_processes_share_a_study_and_one_is_killed(tmp_path):
         assert victim.poll() is None, victim.communicate()
         time.sleep(0.05)
     victim.send_signal(signal.SIGKILL)
-    victim.wait()
+    victim.communicate()
     # at most what was in its slots is lost
     done = [trial for trial in its_trials() if trial.state.is_finished()]
     lost = [trial.number for trial in its_trials() if not trial.state.is_finished()]
@@ -144,10 +154,14 @@ def postgres(tmp_path_factory):
 def test_two_processes_share_a_study_in_postgresql(postgres):
     results = [finished(process) for process in started(postgres, 16, 2)]
     assert all(0.01 < result["best"]["rate"] < 10 for result in results)
-    trials = study_in(postgres).trials
+    trials = trials_in(postgres)
     assert len({trial.user_attrs[WORKER] for trial in trials}) == 2
     assert all(trial.state.is_finished() for trial in trials)
     steps = sum(trial.user_attrs["steps"] for trial in trials)
     assert steps + 2 * 2 * 4 * 32 == sum(result["steps"] for result in results)
-    known = len(trials)
-    assert len(search(postgres, 12).study.trials) > known
+    (again,) = started(postgres, 12, 1)
+    finished(again)
+    assert [trial.params for trial in trials_in(postgres)][: len(trials)] == [
+        trial.params for trial in trials
+    ]
+    assert len(trials_in(postgres)) > len(trials)
