@@ -99,7 +99,7 @@ import sys, decoupled_wd as dwd
 assert "decoupled_wd.study" not in sys.modules
 print(*dwd.study.__all__, *(getattr(dwd.study, name).__name__ for name in dwd.study.__all__))
 """
-    assert run(program).stdout.split() == ["Points", "sweep", "Points", "sweep"]
+    assert run(program).stdout.split() == ["Points", "sweep", "tune", "Points", "sweep", "tune"]
 
 
 @pytest.mark.skipif(not PLOT, reason="needs the extra plot")

@@ -6,9 +6,11 @@ _EXTRA = {
     "matplotlib",
     "mnist1d",
     "numpy",
+    "optuna",
     "rich",
     "scipy",
     "sklearn",
+    "sqlalchemy",
     "xarray",
     "zarr",
 }
@@ -16,6 +18,7 @@ _EXTRA = {
 try:
     from decoupled_wd.study.grid.sweep import sweep
     from decoupled_wd.study.grid.types import Points
+    from decoupled_wd.study.tune.search import tune
 except ModuleNotFoundError as error:
     # a module that is missing inside the study, or inside an installed package, is a defect
     if error.name not in _EXTRA:
@@ -26,4 +29,4 @@ except ModuleNotFoundError as error:
         name=error.name,
     ) from error
 
-__all__ = ["Points", "sweep"]
+__all__ = ["Points", "sweep", "tune"]

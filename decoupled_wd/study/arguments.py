@@ -46,13 +46,13 @@ def parser() -> argparse.ArgumentParser:
     )
     reader.add_argument(
         "--minutes",
-        type=_minutes,
+        type=minutes_of,
         default=math.inf,
         help="the time after which nothing new is begun, even if statements are undecided",
     )
     reader.add_argument(
         "--out",
-        type=_folder,
+        type=folder_of,
         default="study-results",
         help="folder for the results (default: %(default)s)",
     )
@@ -74,7 +74,8 @@ def _claims(text: str) -> list[str]:
     return claims
 
 
-def _minutes(text: str) -> float:
+def minutes_of(text: str) -> float:
+    """Returns a number of minutes > 0."""
     try:
         minutes = float(text)
     except ValueError:
@@ -84,7 +85,7 @@ def _minutes(text: str) -> float:
     return minutes
 
 
-def _folder(text: str) -> Path:
+def folder_of(text: str) -> Path:
     """Returns a path that can be made, printed and written down."""
     if not text.strip():
         raise argparse.ArgumentTypeError(f"got {text!r}, which names no folder; . is this one")

@@ -1,14 +1,11 @@
 """``decoupled-wd study``: every claim of the paper measured, with its verdict."""
 
 import argparse
-import errno
-import os
 import shlex
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import jax
@@ -19,6 +16,7 @@ from rich.text import Text
 from decoupled_wd.cli import ends_cleanly
 from decoupled_wd.study.arguments import parser
 from decoupled_wd.study.claims.verdicts import Finding
+from decoupled_wd.study.commands import Console, use_all_cores, writable
 from decoupled_wd.study.grid.groups import check_groups, fingerprint, index
 from decoupled_wd.study.grid.layout import lock_of, store_of
 from decoupled_wd.study.grid.locks import locked
@@ -39,10 +37,10 @@ def main(arguments: Sequence[str]) -> None:
         options.profile = profile_of(options.profile, options.data, options.network)
         experiments = _experiments(options.profile, options.claims)
         experiments = with_own(experiments, options.data, options.network)
-        _writable(options.out)
+        writable(options.out, PAGES)
         if options.distributed:
             _join()
-        _use_all_cores()
+        use_all_cores()
         check_tasks(experiments)
     except ValueError as error:
         reader.error(str(error))
@@ -65,7 +63,7 @@ def main(arguments: Sequence[str]) -> None:
 def study(options: argparse.Namespace, experiments: Sequence[Experiment], command: str) -> None:
     """Measures the claims, writes the report, and prints the verdicts."""
     started = time.perf_counter()
-    console = _Console(quiet=jax.process_index() > 0)
+    console = Console(quiet=jax.process_index() > 0)
     seconds = sum(experiment.seconds for experiment in experiments)
     cores = "on two x86-64 cores"
     if options.data or options.network:
@@ -114,13 +112,6 @@ def study(options: argparse.Namespace, experiments: Sequence[Experiment], comman
     console.print(Text(f"{files} in {options.out}, after {duration(elapsed)}"), soft_wrap=True)
 
 
-class _Console(rich.console.Console):
-    """A console that leaves a closed pipe to `ends_cleanly`."""
-
-    def on_broken_pipe(self) -> None:
-        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
-
-
 def _experiments(profile: str, claims: Sequence[str]) -> list[Experiment]:
     """Lists the experiments of a profile on the given claims, or all.
 
@@ -137,21 +128,6 @@ def _experiments(profile: str, claims: Sequence[str]) -> list[Experiment]:
     return [each for each in PROFILES[profile] if not claims or each.claim in claims]
 
 
-def _writable(out: Path) -> None:
-    """Raises ValueError now, rather than an error after the training."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-        for file in map(out.joinpath, PAGES):
-            if file.is_dir():
-                raise IsADirectoryError(errno.EISDIR, f"{file.name} is a folder")
-    except OSError as error:
-        raise ValueError(
-            f"--out {out} is not a folder to write to ({error.strerror}); pass another"
-        ) from error
-
-
 def _join() -> None:
     """Finds the other processes, or raises ValueError."""
     try:
@@ -163,18 +139,6 @@ def _join() -> None:
             "MPI or Kubernetes, or set JAX_COORDINATOR_ADDRESS, JAX_NUM_PROCESSES and "
             "JAX_PROCESS_ID"
         ) from error
-
-
-def _use_all_cores() -> None:
-    """Gives JAX a device for each core.
-
-    XLA runs these small matrices on one core a device.
-    """
-    if not os.environ.get("XLA_FLAGS"):
-        # a program that calls `main` may have its devices already
-        with suppress(RuntimeError):
-            cores = os.cpu_count() or 1
-            jax.config.update("jax_num_cpu_devices", cores)  # type: ignore[no-untyped-call]
 
 
 @contextmanager

@@ -7,7 +7,6 @@ shows, and a block that is finished is never trained again.
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import NamedTuple
@@ -28,6 +27,7 @@ from decoupled_wd.study.grid.blocks import (
     cells_at_once,
     run_blocks,
 )
+from decoupled_wd.study.grid.cells import Carry, advance, begin, optimizer_of, starts_of
 from decoupled_wd.study.grid.interrupts import deferred
 from decoupled_wd.study.grid.store import Store, digest
 from decoupled_wd.study.grid.types import Axis, Init, Loss, Metric, Points, TrainOne
@@ -213,47 +213,15 @@ def _prepared(
 ) -> _Run:
     epochs, names = counts["epochs"], space.names
     cell = _cell(make_optimizer, names, loss, metric, epochs // counts["evaluate_every"])
-    # a seed has the same key, whichever others are trained beside it
-    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(space.seeds.astype(np.uint32))
-    starts = _starts(init, keys, len(data[0][0]), epochs, counts["batch_size"])
+    starts = starts_of(
+        init, space.seeds, rows=len(data[0][0]), epochs=epochs, batch_size=counts["batch_size"]
+    )
     # lowered once, for three ends: the memory of a run, its metrics' dtypes, and its fingerprint
     lowered = jax.jit(cell).lower(jnp.zeros(len(names) + 1), starts, data)
     metrics = {name: leaf.dtype for name, leaf in lowered.out_info.items()}
     checks.check_names(metrics, space.axes)
-    program = digest(lowered.as_text(), jax.jit(init).lower(keys[0]).as_text())
+    program = digest(lowered.as_text(), jax.jit(init).lower(jax.random.key(0)).as_text())
     return _Run(cell, starts, lowered, metrics, program)
-
-
-def _starts(init: Init, keys: jax.Array, rows: int, epochs: int, batch_size: int) -> PyTree:
-    """Returns what differs between seeds.
-
-    That is the parameters, the rows of every batch ``[step, batch]``, and a key for the loss.
-    """
-    # fold_in(key, i) is split(key)[i]: the order of the data and the loss need keys of their own
-    init_keys, order_keys, loss_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(
-        keys
-    )
-    params = _initial(init_keys, init)
-    traced.check_params(params)
-    return params, _batches(order_keys, rows, epochs, batch_size), loss_keys
-
-
-# random numbers that are drawn once take XLA longer to optimise than to draw
-@partial(jax.jit, static_argnames="init", compiler_options={"xla_backend_optimization_level": 0})
-def _initial(keys: jax.Array, init: Init) -> PyTree:
-    return jax.vmap(init)(keys)
-
-
-@partial(jax.jit, static_argnames=("rows", "epochs", "batch_size"))
-def _batches(keys: jax.Array, rows: int, epochs: int, batch_size: int) -> jax.Array:
-    def batches(key: jax.Array) -> jax.Array:
-        keys = jax.random.split(key, epochs)
-        orders = jax.lax.map(lambda epoch: jax.random.permutation(epoch, rows), keys)
-        whole: jax.Array = orders[:, : rows // batch_size * batch_size].reshape(-1, batch_size)
-        return whole
-
-    every: jax.Array = jax.lax.map(batches, keys)
-    return every
 
 
 def _cell(
@@ -267,29 +235,14 @@ def _cell(
 
     def run(cell: jax.Array, starts: PyTree, data: PyTree) -> dict[str, jax.Array]:
         train, test = data
-        # the last coordinate of a cell is the place of its seed, the others are hyperparameters
-        optimizer = make_optimizer(**dict(zip(names, cell[:-1], strict=True)))
-        traced.check_optimizer(optimizer)
-        seed = cell[-1].astype(int)
-        start, batches, keys = starts
-        params = jax.tree.map(lambda leaf: leaf[seed], start)
+        optimizer, seed = optimizer_of(make_optimizer, names, cell)
+        steps = starts[1].shape[1] // evaluations
 
-        def step(carry: PyTree, _: None) -> tuple[PyTree, None]:
-            params, state, count = carry
-            # all seeds' batches are indices into the same data, which is never copied
-            batch = (array[batches[seed, count]] for array in train)
-            gradients = jax.grad(traced.scalar(loss))(
-                params, *batch, jax.random.fold_in(keys[seed], count)
-            )
-            updates, state = optimizer.update(gradients, state, params)
-            return (optax.apply_updates(params, updates), state, count + 1), None
-
-        def evaluation(carry: PyTree, _: None) -> tuple[PyTree, dict[str, jax.Array]]:
-            carry, _ = jax.lax.scan(step, carry, length=batches.shape[1] // evaluations)
+        def evaluation(carry: Carry, _: None) -> tuple[Carry, dict[str, jax.Array]]:
+            carry = advance(optimizer, loss, seed, starts, train, carry, steps)
             return carry, traced.named(metric(carry[0], train, test), names)
 
-        carry = (params, optimizer.init(params), jnp.zeros((), jnp.uint32))
-        _, metrics = jax.lax.scan(evaluation, carry, length=evaluations)
+        _, metrics = jax.lax.scan(evaluation, begin(optimizer, seed, starts), length=evaluations)
         return metrics
 
     return run

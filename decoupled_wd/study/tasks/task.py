@@ -165,7 +165,7 @@ class Training:
             ),
             isinstance(self.space, Points),
             task.model,
-            digest(data.x_train, data.y_train, _held_out(data)),
+            digest(data.x_train, data.y_train, held_out(data)),
             task.epochs,
             task.batch_size,
             self.seeds,
@@ -203,7 +203,7 @@ def runner(
                 loss=task.model.loss,
                 metric=task.model.evaluate,
                 train=(data.x_train, data.y_train),
-                test=_held_out(data),
+                test=held_out(data),
                 epochs=task.epochs,
                 batch_size=task.batch_size,
                 seeds=1 if "seed" in training.space else training.seeds,
@@ -218,7 +218,8 @@ def runner(
     return run
 
 
-def _held_out(data: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def held_out(data: Dataset) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Returns the splits that do not train, as `Model.evaluate` takes them."""
     return {
         "validation": (data.x_validation, data.y_validation),
         "test": (data.x_test, data.y_test),

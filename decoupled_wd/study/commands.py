@@ -1,0 +1,55 @@
+"""What the commands of the study share: a folder to write to, all cores, and a console."""
+
+import errno
+import os
+import tempfile
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import jax
+import rich.console
+
+
+class Console(rich.console.Console):
+    """A console that leaves a closed pipe to `ends_cleanly`."""
+
+    def on_broken_pipe(self) -> None:
+        """Raises the error of a write, where rich would end the process."""
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+
+
+def writable(out: Path, files: Iterable[str]) -> None:
+    """Makes the folder, and sees that the files can be written there, before hours of training.
+
+    Raises:
+      ValueError: they cannot.
+
+    Examples:
+      >>> writable(Path("/dev/null/x"), [])
+      Traceback (most recent call last):
+      ValueError: --out /dev/null/x is not a folder to write to (Not a directory); pass another
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+        for file in map(out.joinpath, files):
+            if file.is_dir():
+                raise IsADirectoryError(errno.EISDIR, f"{file.name} is a folder")
+    except OSError as error:
+        raise ValueError(
+            f"--out {out} is not a folder to write to ({error.strerror}); pass another"
+        ) from error
+
+
+def use_all_cores() -> None:
+    """Gives JAX a device for each core.
+
+    XLA runs these small matrices on one core a device.
+    """
+    if not os.environ.get("XLA_FLAGS"):
+        # a program that calls a command's `main` may have its devices already
+        with suppress(RuntimeError):
+            cores = os.cpu_count() or 1
+            jax.config.update("jax_num_cpu_devices", cores)  # type: ignore[no-untyped-call]

@@ -1,0 +1,94 @@
+"""One training run in two pieces: how it begins, and some steps further."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeAlias
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from decoupled_wd._base.types import PyTree
+from decoupled_wd.study.grid import traced
+from decoupled_wd.study.grid.types import Init, Loss
+
+Carry: TypeAlias = tuple[PyTree, PyTree, jax.Array]
+"""Parameters, the optimiser's state, and the number of steps behind them."""
+
+
+def starts_of(init: Init, seeds: np.ndarray, *, rows: int, epochs: int, batch_size: int) -> PyTree:
+    """Returns what differs between seeds.
+
+    That is the parameters, the rows of every batch ``[step, batch]``, and a key for the loss.
+    """
+    # a seed has the same key, whichever others are trained beside it
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(seeds.astype(np.uint32))
+    # fold_in(key, i) is split(key)[i]: the order of the data and the loss need keys of their own
+    init_keys, order_keys, loss_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(
+        keys
+    )
+    params = _initial(init_keys, init)
+    traced.check_params(params)
+    return params, _batches(order_keys, rows, epochs, batch_size), loss_keys
+
+
+def optimizer_of(
+    make_optimizer: Callable[..., optax.GradientTransformation],
+    names: Sequence[str],
+    cell: jax.Array,
+) -> tuple[optax.GradientTransformation, jax.Array]:
+    """Returns the optimiser of a cell, and the place of its seed, which is its last coordinate."""
+    optimizer = make_optimizer(**dict(zip(names, cell[:-1], strict=True)))
+    traced.check_optimizer(optimizer)
+    return optimizer, cell[-1].astype(int)
+
+
+def begin(optimizer: optax.GradientTransformation, seed: jax.Array, starts: PyTree) -> Carry:
+    """Returns a run before its first step."""
+    params = jax.tree.map(lambda leaf: leaf[seed], starts[0])
+    return params, optimizer.init(params), jnp.zeros((), jnp.uint32)
+
+
+def advance(
+    optimizer: optax.GradientTransformation,
+    loss: Loss,
+    seed: jax.Array,
+    starts: PyTree,
+    train: tuple[jax.Array, ...],
+    carry: Carry,
+    steps: int,
+) -> Carry:
+    """Trains a run for some steps, from wherever it is."""
+    _, batches, keys = starts
+
+    def step(carry: Carry, _: None) -> tuple[Carry, None]:
+        params, state, count = carry
+        # all seeds' batches are indices into the same data, which is never copied
+        batch = (array[batches[seed, count]] for array in train)
+        gradients = jax.grad(traced.scalar(loss))(
+            params, *batch, jax.random.fold_in(keys[seed], count)
+        )
+        updates, state = optimizer.update(gradients, state, params)
+        return (optax.apply_updates(params, updates), state, count + 1), None
+
+    carry, _ = jax.lax.scan(step, carry, length=steps)
+    return carry
+
+
+# random numbers that are drawn once take XLA longer to optimise than to draw
+@partial(jax.jit, static_argnames="init", compiler_options={"xla_backend_optimization_level": 0})
+def _initial(keys: jax.Array, init: Init) -> PyTree:
+    return jax.vmap(init)(keys)
+
+
+@partial(jax.jit, static_argnames=("rows", "epochs", "batch_size"))
+def _batches(keys: jax.Array, rows: int, epochs: int, batch_size: int) -> jax.Array:
+    def batches(key: jax.Array) -> jax.Array:
+        keys = jax.random.split(key, epochs)
+        orders = jax.lax.map(lambda epoch: jax.random.permutation(epoch, rows), keys)
+        whole: jax.Array = orders[:, : rows // batch_size * batch_size].reshape(-1, batch_size)
+        return whole
+
+    every: jax.Array = jax.lax.map(batches, keys)
+    return every

@@ -1,0 +1,134 @@
+"""Where a study lies, and who works on it."""
+
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import optuna
+from optuna.storages.journal import JournalFileBackend
+from optuna.trial import TrialState
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+WORKER = "worker"
+"""The attribute of a trial that names the process which trains it."""
+SEARCH = "search"
+"""The attribute of a study that tells what is searched."""
+TRIES = 3
+"""How often a database is asked for."""
+
+
+def storage_of(storage: object) -> optuna.storages.BaseStorage | None:
+    """Returns Optuna's storage: None for memory, or that of a journal file or a database's URL.
+
+    Raises:
+      ValueError: it cannot be reached.
+      TypeError: it is none of these.
+
+    Examples:
+      >>> storage_of(None) is None
+      True
+    """
+    if storage is None or isinstance(storage, optuna.storages.BaseStorage):
+        return storage
+    if not isinstance(storage, str | os.PathLike) or not os.fspath(storage):
+        raise TypeError(
+            f"storage must be a journal file, a database's URL or a storage of Optuna, got "
+            f"{storage!r}; pass for example 'trials.log'"
+        )
+    where = os.fspath(storage)
+    remedy = "pass the path of a file, or a URL such as postgresql+psycopg://user@host/name"
+    try:
+        if "://" in str(where):
+            return _database(str(where))
+        # opened for appending: what cannot be written is told now
+        Path(where).open("ab").close()
+        return optuna.storages.JournalStorage(JournalFileBackend(str(where)))
+    except (SQLAlchemyError, ImportError, OSError) as error:
+        why = str(error).strip().splitlines()[0]
+        raise ValueError(
+            f"storage {without_password(where)} cannot be reached ({why}); {remedy}"
+        ) from error
+
+
+def study_of(
+    storage: optuna.storages.BaseStorage | None, name: str, search: str, *, exists: bool = True
+) -> optuna.Study:
+    """Returns the study of this name, a new one or that which other processes work on.
+
+    Trials of processes of this host that have ended are failed: their states went with them.
+
+    Raises:
+      ValueError: the study of this name is of another search.
+    """
+    study = optuna.create_study(storage=storage, study_name=name, load_if_exists=exists)
+    known = study.user_attrs.get(SEARCH)
+    if known is None:
+        study.set_user_attr(SEARCH, search)
+    elif known != search:
+        raise ValueError(
+            f"storage holds the study {name!r} of another search: its model, data, space or "
+            "epochs differ; pass another study_name or storage"
+        )
+    fail_lost(study)
+    return study
+
+
+def fail_lost(study: optuna.Study) -> None:
+    """Fails the trials that processes of this host left when they were killed."""
+    for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
+        host, _, process = trial.user_attrs.get(WORKER, "").rpartition(" ")
+        if host == socket.gethostname() and not _lives(int(process)):
+            # another process may have done so in the meantime
+            study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
+
+
+def worker() -> str:
+    """Names this process among those of all hosts."""
+    return f"{socket.gethostname()} {os.getpid()}"
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Keeps Optuna's log of single trials off the terminal."""
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
+    try:
+        yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def without_password(where: str) -> str:
+    """Returns a storage as it may be printed.
+
+    Examples:
+      >>> without_password("postgresql://me:secret@host/name")
+      'postgresql://me@host/name'
+    """
+    scheme, separator, rest = str(where).partition("://")
+    account, at, host = rest.rpartition("@")
+    return f"{scheme}{separator}{account.partition(':')[0]}{at}{host}" if separator else where
+
+
+def _database(url: str) -> optuna.storages.RDBStorage:
+    for _ in range(TRIES - 1):
+        try:
+            return optuna.storages.RDBStorage(url)
+        # of processes that start together one makes the tables, and the others fail to
+        except DBAPIError:
+            time.sleep(0.5)
+    return optuna.storages.RDBStorage(url)
+
+
+def _lives(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    # it is another user's
+    except PermissionError:
+        return True
+    return True

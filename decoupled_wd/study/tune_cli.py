@@ -1,0 +1,171 @@
+"""``decoupled-wd tune``: the best hyperparameters of the user's model, in a time of the user's."""
+
+import argparse
+import math
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import rich.progress
+from rich.text import Text
+
+from decoupled_wd.cli import ends_cleanly
+from decoupled_wd.study.arguments import folder_of, minutes_of
+from decoupled_wd.study.claims.optimizers import CONTENDERS
+from decoupled_wd.study.commands import Console, use_all_cores, writable
+from decoupled_wd.study.own import task_of
+from decoupled_wd.study.report.page import duration
+from decoupled_wd.study.tune.best import BEST, at_an_end, write_best
+from decoupled_wd.study.tune.modules import of_module, of_task
+from decoupled_wd.study.tune.search import tune
+from decoupled_wd.study.tune.storages import without_password
+from decoupled_wd.study.tune.types import Progress, Tuned
+
+try:
+    from decoupled_wd.study.report.tuned import (  # type: ignore[import-not-found,unused-ignore]
+        write as write_report,
+    )
+except ModuleNotFoundError:
+
+    def write_report(out: Path, tuned: Tuned) -> None:
+        """Writes nothing: the report is not there yet."""
+
+
+TRIALS = "trials.log"
+"""The journal file of a search, in the folder of its results."""
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Reads the command's arguments, then searches."""
+    reader = _parser()
+    options = reader.parse_args(arguments)
+    options.storage = options.storage or str(options.out / TRIALS)
+    farewell = (
+        f"stopped; finished trials are kept in {without_password(options.storage)}, and the same "
+        "command goes on from there"
+    )
+    # what a user's module prints may be read by nobody
+    with ends_cleanly(reader.prog, farewell):
+        try:
+            writable(options.out, [BEST])
+            use_all_cores()
+            settings = _settings(options)
+        except ValueError as error:
+            reader.error(str(error))
+        try:
+            found = _searched(options, settings)
+        except (ValueError, TypeError) as error:
+            sys.exit(f"{reader.prog}: {error}")
+        write_best(options.out, found)
+        write_report(options.out, found)
+        _print(options.out, found)
+
+
+def _parser() -> argparse.ArgumentParser:
+    reader = argparse.ArgumentParser(
+        prog="decoupled-wd tune",
+        description="Search for the best hyperparameters of a model within a time. A search that "
+        "was stopped goes on with the trials it has when the same command is given again, and "
+        "several at once share their trials.",
+    )
+    what = reader.add_mutually_exclusive_group(required=True)
+    what.add_argument(
+        "module",
+        nargs="?",
+        type=Path,
+        metavar="MODULE.py",
+        help="a module that defines what study.tune takes: make_optimizer, space, init, loss, "
+        "metric, train, epochs, batch_size",
+    )
+    what.add_argument(
+        "--data",
+        type=Path,
+        help="an .npz file with x_train, y_train, x_test and y_test, learned by --network",
+    )
+    reader.add_argument(
+        "--network", default="mlp", help="mlp, resnet, or MODULE:FUNCTION (default: %(default)s)"
+    )
+    reader.add_argument(
+        "--optimizer",
+        choices=list(CONTENDERS),
+        default="AdamW",
+        help="for --data; λ is the paper's (default: %(default)s)",
+    )
+    reader.add_argument(
+        "--minutes", type=minutes_of, help="how long it may take (default: 10, without --runs)"
+    )
+    reader.add_argument(
+        "--runs", type=float, default=math.inf, help="how many whole runs it may train"
+    )
+    reader.add_argument(
+        "--out",
+        type=folder_of,
+        default=Path("tune-results"),
+        help="folder for the results (default: %(default)s)",
+    )
+    reader.add_argument(
+        "--storage",
+        help="where the trials are kept: a journal file, or the URL of a database (default: "
+        f"{TRIALS} in the folder of the results)",
+    )
+    return reader
+
+
+def _settings(options: argparse.Namespace) -> dict[str, Any]:
+    if options.module is not None:
+        return of_module(options.module)
+    # a command is not started from a module, so that its folder is not searched
+    sys.path.insert(0, str(Path.cwd()))
+    try:
+        return of_task(task_of(options.data, options.network), options.optimizer)
+    except OSError as error:
+        raise ValueError(f"--data {error.filename}: {error.strerror}; pass an .npz file") from error
+
+
+def _searched(options: argparse.Namespace, settings: dict[str, Any]) -> Tuned:
+    minutes = options.minutes or (10 if options.runs == math.inf else math.inf)
+    with _progress(Console()) as show:
+        return tune(
+            **settings,
+            seconds=60 * minutes,
+            runs=options.runs,
+            storage=options.storage,
+            progress=show,
+        )
+
+
+def _print(out: Path, found: Tuned) -> None:
+    console, estimate = Console(), found.estimate
+    choice = ", ".join(f"{name} {value:.4g}" for name, value in found.best.items())
+    trials = len(found.study.get_trials(deepcopy=False))
+    lines = [
+        f"{choice}: {found.metric} {estimate.value:.4g}, 95 % interval {estimate.low:.4g} to "
+        f"{estimate.high:.4g} over {estimate.seeds} fresh seeds",
+        *(f"the best {name} lies at an end of its range; widen it" for name in at_an_end(found)),
+        f"{BEST} in {out}, after {trials} trials and {duration(found.seconds)}",
+    ]
+    for line in lines:
+        console.print(Text(line), soft_wrap=True)
+
+
+@contextmanager
+def _progress(console: Console) -> Iterator[Callable[[Progress], None]]:
+    """Shows the trials, the best so far, and the time left, while a terminal looks on."""
+    bars = rich.progress.Progress(
+        rich.progress.TextColumn("{task.description}", markup=False),
+        rich.progress.BarColumn(bar_width=20),
+        rich.progress.TaskProgressColumn(),
+        rich.progress.TimeRemainingColumn(elapsed_when_finished=True),
+        console=console,
+        disable=not console.is_terminal,
+    )
+    with bars:
+        task = bars.add_task("compiling", total=1.0)
+
+        def show(now: Progress) -> None:
+            best = "" if math.isnan(now.best) else f", best {now.best:.4g}"
+            bars.update(task, description=f"{now.trials} trials{best}", completed=now.spent)
+
+        yield show

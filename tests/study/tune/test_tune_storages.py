@@ -1,0 +1,167 @@
+"""A search that goes on, that several processes share, and that outlives any of them."""
+
+import glob
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from optuna.trial import TrialState
+from tune_worker import search
+
+from decoupled_wd.study.tune.storages import WORKER, fail_lost, quiet, storage_of, study_of
+
+PROGRAMS = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
+WORKER_FILE = Path(__file__).with_name("tune_worker.py")
+
+
+def study_in(storage):
+    with quiet():
+        return optuna.load_study(study_name="tune", storage=storage_of(storage))
+
+
+def trials_in(url):
+    """The trials in a database, with its connections closed."""
+    storage = storage_of(url)
+    with quiet():
+        trials = optuna.load_study(study_name="tune", storage=storage).trials
+    storage.remove_session()
+    storage.engine.dispose()
+    return trials
+
+
+def test_the_same_call_goes_on_with_the_trials_that_are_there(tmp_path):
+    storage = tmp_path / "trials.log"
+    first = search(storage, 20)
+    known = [(trial.number, trial.params, trial.values) for trial in first.study.trials]
+    second = search(storage, 20)
+    trials = [(trial.number, trial.params, trial.values) for trial in second.study.trials]
+    assert trials[: len(known)] == known
+    assert len(trials) > len(known) + 10
+    assert second.study.best_value <= first.study.best_value
+
+
+def test_another_search_is_not_mixed_with_it(tmp_path):
+    storage = tmp_path / "trials.log"
+    search(storage, 12)
+    before = [trial.params for trial in study_in(storage).trials]
+    with pytest.raises(ValueError, match="study 'tune' of another search: its model, data, space"):
+        search(storage, 12, evaluate_every=4)
+    assert [trial.params for trial in study_in(storage).trials] == before
+    assert len(search(storage, 12, evaluate_every=4, study_name="other").study.trials) > 2
+
+
+def test_trials_of_a_process_that_ended_are_failed_and_no_others():
+    study = optuna.create_study()
+    ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=-1)
+    here, gone = socket.gethostname(), int(ended.stdout)
+    for owner in (f"{here} {gone}", f"{here} {os.getpid()}", f"elsewhere {gone}"):
+        study.ask().set_user_attr(WORKER, owner)
+    study.ask()
+    fail_lost(study)
+    running = TrialState.RUNNING
+    assert [trial.state for trial in study.trials] == [TrialState.FAIL, running, running, running]
+
+
+def test_a_new_study_remembers_its_search():
+    study = study_of(None, "tune", "a fingerprint")
+    assert study.user_attrs == {"search": "a fingerprint"}
+
+
+def started(storage, runs, count):
+    command = [sys.executable, str(WORKER_FILE), str(storage), str(runs)]
+    return [subprocess.Popen(command, stdout=-1, stderr=-1, text=True) for _ in range(count)]
+
+
+def finished(process):
+    printed, errors = process.communicate(timeout=600)
+    assert process.returncode == 0, errors
+    return json.loads(printed)
+
+
+@pytest.mark.slow
+def test_four_processes_share_a_study_and_one_is_killed(tmp_path):
+    storage = tmp_path / "trials.log"
+    victim, *others = started(storage, 60, 4)
+
+    def its_trials():
+        if not storage.exists() or b"tune" not in storage.read_bytes():
+            return []
+        mine = f"{socket.gethostname()} {victim.pid}"
+        return [t for t in study_in(storage).trials if t.user_attrs.get(WORKER) == mine]
+
+    while len(its_trials()) < 12:
+        assert victim.poll() is None, victim.communicate()
+        time.sleep(0.05)
+    victim.send_signal(signal.SIGKILL)
+    victim.communicate()
+    # at most what was in its slots is lost
+    done = [trial for trial in its_trials() if trial.state.is_finished()]
+    lost = [trial.number for trial in its_trials() if not trial.state.is_finished()]
+    assert len(lost) <= 8
+    results = [finished(process) for process in others]
+    trials = study_in(storage).trials
+    assert [trial.number for trial in trials] == [*range(len(trials))]
+    assert {t.state for t in trials if t.number in lost} <= {TrialState.RUNNING, TrialState.FAIL}
+    known = {trial.number: trial.values for trial in trials}
+    assert {trial.number: trial.values for trial in done}.items() <= known.items()
+    assert len({trial.user_attrs[WORKER] for trial in trials}) == 4
+    # no two processes tried the same, and all know of all
+    assert len({trial.params["rate"] for trial in trials}) == len(trials)
+    assert all(0.1 < result["best"]["rate"] < 4 for result in results)
+    # the next process to start fails what the killed one left
+    search(storage, 10)
+    assert all(trial.state.is_finished() for trial in study_in(storage).trials)
+
+
+@pytest.fixture(scope="module")
+def postgres(tmp_path_factory):
+    """The URL of a database server of Debian's package, which does not run as root."""
+    if not PROGRAMS:
+        pytest.skip("needs PostgreSQL's programs in /usr/lib/postgresql, as from Debian's package")
+    pytest.importorskip("psycopg")
+    as_user = ["runuser", "-u", "postgres", "--"] if os.getuid() == 0 else []
+    if as_user and not shutil.which("runuser"):
+        pytest.skip("needs runuser to start PostgreSQL from root")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    # a folder that another user can reach
+    made = [*as_user, "mktemp", "-d", "/tmp/decoupled-wd-postgres-XXXXXX"]
+    folder = subprocess.run(made, check=True, stdout=-1, text=True).stdout.strip()
+
+    def run(program, *arguments):
+        command = [*as_user, f"{PROGRAMS[-1]}/{program}", "-D", f"{folder}/data", *arguments]
+        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, cwd="/")
+
+    try:
+        run("initdb", "-A", "trust", "-U", "tuner", "-E", "UTF8")
+        options = f"-h 127.0.0.1 -p {port} -k {folder} -c fsync=off"
+        run("pg_ctl", "-w", "-l", f"{folder}/log", "-o", options, "start")
+        yield f"postgresql+psycopg://tuner@127.0.0.1:{port}/postgres"
+        run("pg_ctl", "-m", "immediate", "stop")
+    finally:
+        subprocess.run([*as_user, "rm", "-r", folder], check=True)
+
+
+def test_two_processes_share_a_study_in_postgresql(postgres):
+    results = [finished(process) for process in started(postgres, 16, 2)]
+    assert all(0.01 < result["best"]["rate"] < 10 for result in results)
+    trials = trials_in(postgres)
+    assert len({trial.user_attrs[WORKER] for trial in trials}) == 2
+    assert all(trial.state.is_finished() for trial in trials)
+    steps = sum(trial.user_attrs["steps"] for trial in trials)
+    assert steps + 2 * 2 * 4 * 32 == sum(result["steps"] for result in results)
+    (again,) = started(postgres, 12, 1)
+    finished(again)
+    assert [trial.params for trial in trials_in(postgres)][: len(trials)] == [
+        trial.params for trial in trials
+    ]
+    assert len(trials_in(postgres)) > len(trials)
