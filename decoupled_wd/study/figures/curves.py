@@ -19,6 +19,7 @@ from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator, StrMethodF
 
 from decoupled_wd.study.figures.heatmaps import TITLES
 from decoupled_wd.study.statistics import Estimate
+from decoupled_wd.study.tasks.task import ERROR, Metric
 
 # Okabe & Ito's colours, which the common kinds of colour blindness keep apart;
 # yellow is too pale for lines
@@ -88,18 +89,21 @@ def lines(
     return figure
 
 
-def scatter(results: Mapping[str, xr.Dataset], *, tolerance: float) -> Figure:
+def scatter(
+    results: Mapping[str, xr.Dataset], *, tolerance: float, metric: Metric = ERROR
+) -> Figure:
     """Draws test error over training loss, a dot for each good cell.
 
     Dots are means over the seeds.
 
-    Near are the cells whose mean validation error is at most `tolerance` points above their
-    optimiser's best.
+    Near are the cells whose mean validation error is at most `tolerance` above their optimiser's
+    best.
 
     Args:
         results: optimiser to ``train_loss``, ``validation_error`` and ``test_error`` over
             learning_rate, weight_decay and seed; a cell with a diverged seed takes no part.
-        tolerance: in points.
+        tolerance: in the unit of the errors.
+        metric: what `test_error` is, and its unit.
 
     Raises:
         ValueError: there is no optimiser, or one lacks a metric.
@@ -123,7 +127,7 @@ def scatter(results: Mapping[str, xr.Dataset], *, tolerance: float) -> Figure:
         )
         dots.set(label=TITLES.get(name, name), edgecolor="white", linewidth=0.7)
     _use_logarithms(axis, "x")
-    _dress(axis, "", "training loss", "test error (%)")
+    _dress(axis, "", "training loss", metric.label)
     _draw_legend(figure)
     return figure
 

@@ -21,6 +21,7 @@ from matplotlib.ticker import MaxNLocator
 from numpy.typing import NDArray
 
 from decoupled_wd.study.statistics import Ridge, best_cell, ridge
+from decoupled_wd.study.tasks.task import ERROR, Metric
 
 TITLES = {
     "SGD": "SGD + L2",
@@ -32,7 +33,7 @@ _DIMS = ("learning_rate", "weight_decay", "seed")
 _DIVERGED = "0.8"
 _RIDGE = "crimson"
 _Array = NDArray[np.float64]
-_Scale = tuple[float, float]  # the best error and the cap, percent
+_Scale = tuple[float, float]  # the best error and the cap
 
 
 def heatmaps(
@@ -40,6 +41,7 @@ def heatmaps(
     *,
     ridges: Mapping[str, Ridge] | None = None,
     tolerance: float = 1.0,
+    metric: Metric = ERROR,
     drop_edge: bool = True,
     circled: int = 10,
     cap: float | None = None,
@@ -54,14 +56,15 @@ def heatmaps(
     slope.
 
     Args:
-        results: one child for each optimizer, each with `test_error` in percent over the
-            dimensions learning_rate, weight_decay and seed, the first two with coordinates.
+        results: one child for each optimizer, each with `test_error` over the dimensions
+            learning_rate, weight_decay and seed, the first two with coordinates.
         ridges: the ridge of each, if it was measured more finely; by default that of the map, as
             `statistics.ridge` finds it.
-        tolerance: as for `statistics.ridge`, in points.
+        tolerance: as for `statistics.ridge`.
+        metric: what `test_error` is, and its unit.
         drop_edge: as for `statistics.ridge`.
         circled: how many cells get a ring.
-        cap: upper end of the colour scale in percent; by default 60 % of all cells lie below it.
+        cap: upper end of the colour scale; by default 60 % of all cells lie below it.
 
     Returns:
         A figure, 1600 × 450 pixels for four optimizers; its `savefig` writes it. The
@@ -78,7 +81,7 @@ def heatmaps(
     _check(panels, circled)
     means = [runs.mean("seed", skipna=False) for runs in panels.values()]
     errors = np.concatenate([mean.values.ravel() for mean in means])
-    scale = _colour_scale(errors, cap)
+    scale = _colour_scale(errors, cap, metric)
     figure = Figure(figsize=(1 + 3.75 * len(panels), 4.5), dpi=100, layout="constrained")
     axes = figure.subplots(1, len(panels), squeeze=False)[0]
     for axis, mean, (name, runs) in zip(axes, means, panels.items(), strict=True):
@@ -90,9 +93,9 @@ def heatmaps(
         _draw_errors(axis, mean, scale)
         _draw_ridge(axis, mean, found)
         _draw_best(axis, mean, circled)
-        axis.set_title(_title(name, mean, found), fontsize=13)
-        axis.format_coord = _reader(runs)
-    _draw_colorbar(figure, scale)
+        axis.set_title(_title(name, mean, found, metric), fontsize=13)
+        axis.format_coord = _reader(runs, metric)
+    _draw_colorbar(figure, scale, metric)
     _draw_legend(figure, circled, diverged=bool(np.isnan(errors).any()))
     return figure
 
@@ -120,15 +123,18 @@ def _arrays(mean: xr.DataArray) -> tuple[_Array, _Array, _Array]:
     return mean.values, mean["learning_rate"].values, mean["weight_decay"].values
 
 
-def _colour_scale(errors: _Array, cap: float | None) -> _Scale:
+def _colour_scale(errors: _Array, cap: float | None, metric: Metric) -> _Scale:
     finite = errors[np.isfinite(errors)]
     if finite.size == 0:
         return 0.0, 100.0
     # bad cells are many and far off: above the cap they look alike
-    best, usual = float(finite.min()), float(np.ceil(np.quantile(finite, 0.6)))
+    finer = 10.0 ** (metric.digits - 1)
+    best, usual = float(finite.min()), float(np.ceil(finer * np.quantile(finite, 0.6)) / finer)
     if cap is not None and not best < cap < np.inf:
-        raise ValueError(f"cap must be finite and above the best error {best:g} %, got {cap}")
-    return best, cap or (usual if usual > best else best + 1)
+        raise ValueError(
+            f"cap must be finite and above the best error {best:g} {metric.unit}, got {cap}"
+        )
+    return best, cap or (usual if usual > best else best + 1 / finer)
 
 
 def _draw_errors(axis: Axes, mean: xr.DataArray, scale: _Scale) -> None:
@@ -176,7 +182,7 @@ def _ticks(values: _Array) -> list[int]:
     return list(range(values.size - 1, -1, -step))
 
 
-def _reader(runs: xr.DataArray) -> Callable[[float, float], str]:
+def _reader(runs: xr.DataArray, metric: Metric) -> Callable[[float, float], str]:
     """Tells what stands in the cell at a place (x, y)."""
     mean, rates, decays = _arrays(runs.mean("seed", skipna=False))
     seeds = runs.sizes["seed"]
@@ -186,9 +192,9 @@ def _reader(runs: xr.DataArray) -> Callable[[float, float], str]:
         row, column = math.floor(y + 0.5), math.floor(x + 0.5)
         if not (0 <= row < rates.size and 0 <= column < decays.size):
             return ""
-        around = f" (± {spread[row, column]:.1f} over {seeds} seeds)" * (seeds > 1)
+        around = f" (± {spread[row, column]:.{metric.digits}f} over {seeds} seeds)" * (seeds > 1)
         diverged = np.isnan(mean[row, column])
-        error = "diverged" if diverged else f"{mean[row, column]:.1f} %{around}"
+        error = "diverged" if diverged else f"{metric.write(mean[row, column])}{around}"
         return f"α = {rates[row]:.3g}, λ = {decays[column]:.3g}: {error}"
 
     return read
@@ -229,22 +235,22 @@ def _draw_best(axis: Axes, mean: xr.DataArray, circled: int) -> None:
     star.set(edgecolor="white", linewidth=0.7)
 
 
-def _title(name: str, mean: xr.DataArray, found: Ridge) -> str:
+def _title(name: str, mean: xr.DataArray, found: Ridge, metric: Metric) -> str:
     best = best_cell(*_arrays(mean)).error
     number = f"{found.slope:+.2f}".replace("-", "−")
     slope = "no ridge" if np.isnan(found.slope) else f"ridge slope {number}"
-    text = "every cell diverged" if np.isnan(best) else f"best {best:.1f} %, {slope}"
+    text = "every cell diverged" if np.isnan(best) else f"best {metric.write(best)}, {slope}"
     return f"{TITLES.get(name, name)}\n{text}"
 
 
-def _draw_colorbar(figure: Figure, scale: _Scale) -> None:
+def _draw_colorbar(figure: Figure, scale: _Scale, metric: Metric) -> None:
     low, cap = scale
     round_values = MaxNLocator(5, steps=[1, 2, 5, 10]).tick_values(low, cap)
     ticks = [tick for tick in round_values if low <= tick < cap - 0.1 * (cap - low)]
     bar = figure.colorbar(figure.axes[0].images[0], ax=figure.axes, aspect=25, pad=0.01)
     bar.set_ticks([*ticks, cap], labels=[*(f"{tick:g}" for tick in ticks), f"≥ {cap:g}"])
     bar.ax.tick_params(labelsize=11)
-    bar.set_label("test error (%)", fontsize=12)
+    bar.set_label(metric.label, fontsize=12)
 
 
 def _draw_legend(figure: Figure, circled: int, diverged: bool) -> None:
