@@ -16,7 +16,8 @@ from decoupled_wd.study.grid.sweep import sweep
 from decoupled_wd.study.grid.types import Axis, Points
 from decoupled_wd.study.tasks.data import Dataset, load, validated
 from decoupled_wd.study.tasks.language import from_text
-from decoupled_wd.study.tasks.models import WIDENED, Model
+from decoupled_wd.study.tasks.models import Model
+from decoupled_wd.study.tasks.networks import OF_WIDTH, TRANSFORMER
 from decoupled_wd.study.tasks.networks import network as network_of
 
 Space: TypeAlias = Mapping[str, Axis]
@@ -123,9 +124,8 @@ def task(dataset: str | Path, network: str) -> Task:
       >>> task("digits", "mlp").steps
       600
     """
-    is_text = network == "transformer"
-    data = validated(from_text(dataset)) if is_text and isinstance(dataset, Path) else load(dataset)
-    own = "topics" if is_text else "fashion-mnist"
+    data = _loaded(dataset, network)
+    own = "topics" if network == TRANSFORMER else "fashion-mnist"
     known = own if isinstance(dataset, Path) else dataset
     if known not in RECIPES:
         raise ValueError(
@@ -139,8 +139,21 @@ def task(dataset: str | Path, network: str) -> Task:
             "left to train on, as a quarter is for validation; add examples"
         )
     name = f"{data.name}, {network.replace(':', '.')}"
-    of_width = cache(partial(WIDENED[network], data)) if network in WIDENED else None
+    # a width asked for again is the same network
+    of_width = cache(partial(OF_WIDTH[network], data)) if network in OF_WIDTH else None
     return Task(name, data, network_of(network, data), *recipe, of_width)
+
+
+def _loaded(dataset: str | Path, network: str) -> Dataset:
+    """Loads text for the transformer, and inputs with labels for any other network."""
+    if network != TRANSFORMER:
+        return load(dataset)
+    if dataset != "topics" and not isinstance(dataset, Path):
+        raise ValueError(
+            f"network {TRANSFORMER} learns text, got dataset {dataset!r}; pass 'topics' or the "
+            "path of a text"
+        )
+    return validated(from_text(None if dataset == "topics" else dataset))
 
 
 class MakeOptimizer(Protocol):
