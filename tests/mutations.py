@@ -661,7 +661,7 @@ MUTATIONS = [
              "study/claims/test_generalization.py::test_what_cannot_be_matched_is_not_measured"),
     Mutation("study/claims/generalization", '"seed", skipna=False', '"seed"',
              "study/claims/test_generalization.py::test_only_settings_near_the_best_by_validation_take_part"),
-    Mutation("study/claims/budget", 'than the best λ", -0.25)', 'than the best λ", -0.5)',
+    Mutation("study/claims/laws", '"<",\n                    -0.25,', '"<",\n                    -0.5,',
              "study/claims/test_budget.py::test_the_verdict_follows_the_exponent"),
     Mutation("study/claims/budget", 'coords=["weight_decay"],\n', "",
              "study/claims/test_budget.py::test_the_verdict_follows_the_exponent"),
