@@ -157,7 +157,9 @@ def judge(trained: Trained, task: Task, looks: tuple[int, ...]) -> list[Verdict]
 
     return [
         *(
-            gain(f"Tuned {name} has a lower {task.metric.name} decoupled than with L2", *_both(pair))
+            gain(
+                f"Tuned {name} has a lower {task.metric.name} decoupled than with L2", *_both(pair)
+            )
             if FAMILIES[name].adaptive
             else gain(f"Tuned {name} is as good with L2 as decoupled", *_both(pair), sense="≈")
             for name, pair in searches.items()

@@ -16,7 +16,6 @@ from decoupled_wd.study.statistics import Estimate, over_seeds
 from decoupled_wd.study.tasks.task import Run, Task
 
 
-
 class Tuned(NamedTuple):
     """Holds what was trained of a contender, and what tuning it is worth."""
 

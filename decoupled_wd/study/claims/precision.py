@@ -29,9 +29,9 @@ ROUNDINGS: Mapping[str, optax.GradientTransformation | None] = MappingProxyType(
     {
         WIDE: None,
         NEAREST: None,
-        "residual": dwd.rounding.residual(),
+        "a residual": dwd.rounding.residual(),
         "24 bits": dwd.rounding.residual(bits=8),
-        "stochastic": dwd.rounding.stochastic_rounding(0),
+        "stochastic rounding": dwd.rounding.stochastic_rounding(0),
     }
 )
 """How weights are held: in float32, or in bfloat16 with a last link."""
@@ -163,9 +163,7 @@ def judge(
     worse = f"{metric.name} above that of float32, {metric.differences}"
     statement = "Rounded to nearest, bfloat16 weights lose decay and end longer than in float32"
     return [
-        Verdict(
-            statement, where, "log2 of the norms at the end", longer, ">", 0.0, OCTAVE, count
-        ),
+        Verdict(statement, where, "log2 of the norms at the end", longer, ">", 0.0, OCTAVE, count),
         Verdict(
             f"Rounded to nearest, bfloat16 weights have a higher {metric.name} than float32",
             where,
@@ -178,7 +176,7 @@ def judge(
         ),
         *(
             Verdict(
-                f"bfloat16 weights with {name} rounding have the {metric.name} of float32",
+                f"bfloat16 weights with {name} have the {metric.name} of float32",
                 where,
                 worse,
                 lost(found, name, looks),

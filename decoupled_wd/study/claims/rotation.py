@@ -169,7 +169,8 @@ def judge(
       [(0.0, 'holds'), (0.0, 'holds')]
     """
     half = runs.isel(step=slice(runs.sizes["step"] // 2, None))
-    ratio = np.log2(half.sel(kind="measured") / half.sel(kind="predicted")).mean("step")
+    quotient = half.sel(kind="measured") / half.sel(kind="predicted")
+    ratio = xr.apply_ufunc(np.log2, quotient).mean("step")
 
     def line(quantity: str, leaf: str) -> Verdict:
         seeds = ratio[quantity].sel(leaf=leaf).values
@@ -199,9 +200,11 @@ def judge(
 def draw(runs: xr.Dataset) -> Drawing:
     """Describes the rotation of each leaf over the steps, beside what was predicted."""
     # single angles are noisy, and the eye wants their trend
-    smooth = runs["rotation"].rolling(step=32, min_periods=1).mean()
+    smooth: xr.DataArray = runs["rotation"].rolling(step=32, min_periods=1).mean()
     panels = {
-        str(leaf): {str(kind): smooth.sel(leaf=leaf, kind=kind, drop=True) for kind in smooth.kind.values}
+        str(leaf): {
+            str(kind): smooth.sel(leaf=leaf, kind=kind, drop=True) for kind in smooth.kind.values
+        }
         for leaf in runs["leaf"].values
     }
     return Lines(panels, x="step", xlabel="steps", ylabel="rotation a step (radians)", log="y")

@@ -1,5 +1,6 @@
 """Claim (xi): variants of AdamW's decay, each tuned like AdamW itself."""
 
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cache, partial
@@ -171,10 +172,7 @@ class Variants:
             )
 
         # those that a look adds are a training of their own
-        parts = [
-            choices.isel(seed=slice(low, high))
-            for low, high in zip(ends[:-1], ends[1:], strict=True)
-        ]
+        parts = [choices.isel(seed=slice(low, high)) for low, high in itertools.pairwise(ends)]
         return {
             name: xr.concat(
                 [at_the_end(run, training(name, part)) for part in parts],
@@ -271,13 +269,13 @@ def judge_norms(
     ]
 
 
-def draw(
-    worth: Mapping[str, NDArray[np.float64]], task: Task, looks: tuple[int, ...]
-) -> Drawing:
+def draw(worth: Mapping[str, NDArray[np.float64]], task: Task, looks: tuple[int, ...]) -> Drawing:
     """Describes the gain of each variant over AdamW."""
     gains = {
         name: {"gain": difference(worth[PLAIN], each, level(looks))}
         for name, each in worth.items()
         if name != PLAIN
     }
-    return Bars(gains, ylabel=f"gain over AdamW in tuned {task.metric.name}, {task.metric.differences}")
+    return Bars(
+        gains, ylabel=f"gain over AdamW in tuned {task.metric.name}, {task.metric.differences}"
+    )

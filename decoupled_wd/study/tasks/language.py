@@ -4,7 +4,6 @@ A row of the data is a piece of the text, and its label the character that follo
 character of the text stands in one row and is predicted once.
 """
 
-import re
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -71,7 +70,10 @@ def from_text(
             f"characters {max(rows - sum(held_out), 0)} rows are left to train on; pass a text of "
             f"{_least()} characters or more"
         )
-    x, y = tokens[: rows * LENGTH].reshape(rows, LENGTH), tokens[LENGTH : rows * LENGTH + 1 : LENGTH]
+    x, y = (
+        tokens[: rows * LENGTH].reshape(rows, LENGTH),
+        tokens[LENGTH : rows * LENGTH + 1 : LENGTH],
+    )
     order = np.random.default_rng(0).permutation(rows)
     ends = np.cumsum([*held_out, train_size])
     validation, test, train = np.split(order, ends)[:3]
@@ -136,7 +138,7 @@ def _unit(x: jax.Array) -> jax.Array:
 
 
 class Transformer(nnx.Module):
-    """Maps characters ``[batch, length]`` to logits of the next one, ``[batch, length, letters]``."""
+    """Maps characters ``[batch, length]`` to logits of what follows each of them."""
 
     def __init__(
         self, letters: int, length: int, width: int, heads: int, blocks: int, rngs: nnx.Rngs
@@ -188,7 +190,8 @@ def transformer(
         nnx.update(model, params)
         characters = jnp.concatenate([x.astype(int), y[:, None]], axis=1)
         logits = model(characters[:, :-1])
-        return optax.softmax_cross_entropy_with_integer_labels(logits, characters[:, 1:]).mean()
+        each: jax.Array = optax.softmax_cross_entropy_with_integer_labels(logits, characters[:, 1:])
+        return each.mean()
 
     def evaluate(
         params: PyTree, train: tuple[Any, Any], held_out: Mapping[str, tuple[Any, Any]]
