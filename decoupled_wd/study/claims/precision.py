@@ -35,6 +35,9 @@ ROUNDINGS: Mapping[str, optax.GradientTransformation | None] = MappingProxyType(
     }
 )
 """How weights are held: in float32, or in bfloat16 with a last link."""
+NATS = 0.02
+"""The smallest difference in training loss that matters; two runs alike differ by half of it."""
+ABOVE = "training loss above that of float32, nats"
 
 
 @dataclass(frozen=True)
@@ -82,7 +85,7 @@ class Precision:
                 self.looks,
             )
         ]
-        return Finding(verdicts, {f"precision {task.name}": self._draw(found, task)})
+        return Finding(verdicts, {f"precision {task.name}": self._draw(found)})
 
     def train(self, run: Run, task: Task, look: int) -> dict[str, xr.Dataset]:
         """Trains, and returns by rounding what was measured at the end, over trial and seed."""
@@ -104,7 +107,7 @@ class Precision:
             for name in ROUNDINGS
         }
 
-    def _draw(self, found: Mapping[str, xr.Dataset], task: Task) -> Drawing:
+    def _draw(self, found: Mapping[str, xr.Dataset]) -> Drawing:
         groups = {
             name: {
                 held: lost(
@@ -115,8 +118,7 @@ class Precision:
             }
             for place, name in enumerate(self.settings)
         }
-        metric = task.metric
-        return Bars(groups, ylabel=f"{metric.name} above that of float32, {metric.differences}")
+        return Bars(groups, ylabel=ABOVE)
 
 
 @cache
@@ -140,16 +142,21 @@ def held(model: Model, *, is_narrow: bool) -> Model:
     return Model(init, loss, evaluate)
 
 
-def lost(found: Mapping[str, xr.Dataset], name: str, looks: tuple[int, ...]) -> Estimate:
+def lost(
+    found: Mapping[str, xr.Dataset],
+    name: str,
+    looks: tuple[int, ...],
+    quantity: str = "train_loss",
+) -> Estimate:
     """Estimates how much worse a rounding is than float32, of runs over seed.
 
     Examples:
-      >>> errors = xr.DataArray(np.array([1.0, 2.0]), dims="seed")
-      >>> found = {WIDE: xr.Dataset({"test_error": errors})}
-      >>> lost(found | {"residual": found[WIDE] + 0.5}, "residual", (2,)).value
+      >>> losses = xr.DataArray(np.array([1.0, 2.0]), dims="seed")
+      >>> found = {WIDE: xr.Dataset({"train_loss": losses})}
+      >>> lost(found | {"24 bits": found[WIDE] + 0.5}, "24 bits", (2,)).value
       0.5
     """
-    worse, wide = (found[each]["test_error"].values.astype(float) for each in (name, WIDE))
+    worse, wide = (found[each][quantity].values.astype(float) for each in (name, WIDE))
     return difference(worse, wide, level(looks))
 
 
@@ -160,15 +167,24 @@ def judge(
     norms = [found[each]["weight_norm"].values.astype(float) for each in (NEAREST, WIDE)]
     longer = mean(np.log2(norms[0] / norms[1]), level(looks))
     metric, count = task.metric, len(looks)
-    worse = f"{metric.name} above that of float32, {metric.differences}"
     statement = "Rounded to nearest, bfloat16 weights lose decay and end longer than in float32"
     return [
         Verdict(statement, where, "log2 of the norms at the end", longer, ">", 0.0, OCTAVE, count),
         Verdict(
+            "Rounded to nearest, bfloat16 weights have a higher training loss than float32",
+            where,
+            ABOVE,
+            lost(found, NEAREST, looks),
+            ">",
+            0.0,
+            NATS,
+            count,
+        ),
+        Verdict(
             f"Rounded to nearest, bfloat16 weights have a higher {metric.name} than float32",
             where,
-            worse,
-            lost(found, NEAREST, looks),
+            f"{metric.name} above that of float32, {metric.differences}",
+            lost(found, NEAREST, looks, "test_error"),
             ">",
             0.0,
             task.matters,
@@ -176,13 +192,13 @@ def judge(
         ),
         *(
             Verdict(
-                f"bfloat16 weights with {name} have the {metric.name} of float32",
+                f"bfloat16 weights with {name} have the training loss of float32",
                 where,
-                worse,
+                ABOVE,
                 lost(found, name, looks),
                 "≈",
                 0.0,
-                task.matters,
+                NATS,
                 count,
             )
             for name in found
