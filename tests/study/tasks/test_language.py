@@ -12,7 +12,8 @@ from decoupled_wd.study.tasks.language import BATCH, LENGTH, from_text, transfor
 from decoupled_wd.study.tasks.task import LOSS, task
 
 SPLITS = ("train", "validation", "test")
-TEXT = "".join(chr(97 + (i * i + i // 7) % 26) for i in range(40 * LENGTH + 5))
+NUMBERS = np.random.default_rng(0).integers(0, 26, 40 * LENGTH + 5)
+TEXT = "".join(chr(97 + number) for number in NUMBERS)
 MODEL = transformer(7, 6, width=8, heads=2)
 
 
