@@ -208,7 +208,8 @@ def draw(trained: Trained, task: Task, looks: tuple[int, ...]) -> dict[str, Draw
 
 def _easier(family: str, pair: Mapping[str, Tuned], task: Task, looks: tuple[int, ...]) -> Verdict:
     each = shares(pair, task.tolerance)
-    more, unit = each[DECOUPLED] - each[L2], task.metric.differences
+    more = each[DECOUPLED] - each[L2]
+    unit = task.metric.differences
     return Verdict(
         f"{family} is easier to tune decoupled than with L2",
         task.name,

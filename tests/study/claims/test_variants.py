@@ -13,7 +13,7 @@ from toys import luck, made_up, recorded, tiny_task
 
 from decoupled_wd.study.claims import precision, variants
 from decoupled_wd.study.claims.precision import ROUNDINGS, Precision, Rounded, held
-from decoupled_wd.study.claims.variants import VARIANTS, Varied, Variants, with_norms
+from decoupled_wd.study.claims.variants import VARIANTS, Variants, Varied, with_norms
 from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, SAME
 from decoupled_wd.study.figures.draw import draw
 from decoupled_wd.study.tasks.data import from_splits

@@ -73,7 +73,7 @@ def test_letters_of_any_alphabet_are_numbered(text):
 )
 def test_what_cannot_be_learned_is_refused_by_its_name(text, content, words):
     path = text(content)
-    with pytest.raises(ValueError, match="my text, 2nd.txt") as error:
+    with pytest.raises(ValueError, match=r"my text, 2nd\.txt") as error:
         task(path, "transformer")
     assert words in str(error.value)
 
