@@ -2,11 +2,11 @@
 
 from decoupled_wd import LR, PAPER
 from decoupled_wd.study.claims.budget import Budget
+from decoupled_wd.study.claims.comparison import Variants
 from decoupled_wd.study.claims.generalization import Generalization
 from decoupled_wd.study.claims.interaction import Interaction
 from decoupled_wd.study.claims.precision import Precision
 from decoupled_wd.study.claims.rotation import Rotation
-from decoupled_wd.study.claims.variants import Variants
 from decoupled_wd.study.claims.verdicts import Design
 
 # how many seeds, or searches, there are at each look; a run on text costs ten on MNIST-1D

@@ -92,7 +92,7 @@ class Budget:
         """Trains one row for each thing that is varied, optimiser and α."""
         if self.dataset is not None:
             task = task._replace(dataset=self.dataset())
-        rows = []
+        rows, followed = [], f", α to the power {self.power:g}" if self.power else ""
         for varied, values in self.budgets.items():
             tasks = {value: VARY[varied](task, value) for value in values}
             at = [LAWS[self.along].at(one, value) for value, one in tasks.items()]
@@ -103,7 +103,7 @@ class Budget:
                             run,
                             one,
                             name,
-                            (f"{varied} {value}{self._followed}", _points(task)),
+                            (f"{varied} {value}{followed}", _points(task)),
                             (value / values[0]) ** self.power,
                             look,
                         )
@@ -125,10 +125,6 @@ class Budget:
                     for rate in rates
                 ]
         return rows
-
-    @property
-    def _followed(self) -> str:
-        return f", α to the power {self.power:g}" if self.power else ""
 
     def _error(
         self, run: Run, task: Task, name: str, varied: tuple[str, ...], scale: float, look: int
@@ -211,8 +207,8 @@ def draw(row: Row, along: str = "steps") -> Drawing:
         error = error.swap_dims(place="weight_decay").rename({"weight_decay": "λ"})
         # the factor between the two axes
         one = law.unit(task, value)
-        raw[f"{value} {row.varied}"] = error
-        scaled[f"{value} {row.varied}"] = error.assign_coords({"λ": error["λ"] / one})
+        raw[f"{row.varied} = {value}"] = error
+        scaled[f"{row.varied} = {value}"] = error.assign_coords({"λ": error["λ"] / one})
     return Lines(
         {"λ": raw, law.other: scaled},
         x="λ",

@@ -8,12 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import xarray as xr
 from toys import luck, made_up, recorded, tiny_task
 
-from decoupled_wd.study.claims import precision, variants
+from decoupled_wd.study.claims.comparison import Variants
 from decoupled_wd.study.claims.precision import ROUNDINGS, Precision, Rounded, held
-from decoupled_wd.study.claims.variants import VARIANTS, Variants, Varied, with_norms
+from decoupled_wd.study.claims.variants import VARIANTS, Varied, with_norms
 from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, SAME
 from decoupled_wd.study.figures.draw import draw
 from decoupled_wd.study.tasks.data import from_splits
@@ -159,7 +158,8 @@ def test_weights_are_held_in_bfloat16_and_computed_in_float32():
     assert float(losses[0]) == float(losses[1])
     splits = {"validation": (x, y), "test": (x, y)}
     found = [m.evaluate(p, (x, y), splits) for m, p in ((narrow, params), (wide, widened))]
-    assert found[0] == pytest.approx(found[1])
+    numbers = [jax.tree.map(float, each) for each in found]
+    assert numbers[0] == pytest.approx(numbers[1])
     kernel = np.asarray(widened["hidden"][0]["kernel"][...])
     assert float(found[0]["weight_norm"]) == pytest.approx(np.linalg.norm(kernel), rel=1e-6)
     # a model asked for again is the same, and so is its training
@@ -181,6 +181,3 @@ def test_tiny_real_runs():
         finding = replace(SETTINGS, looks=(2, 3)).measure(run, task, look)
         assert all(np.isfinite(line.estimate.value) for line in finding.verdicts)
     assert set(ROUNDINGS) == set(SETTINGS.train(run, task, 0))
-    assert {variants.PLAIN, precision.WIDE} == {"AdamW", "float32"}
-    assert isinstance(finding.drawings, dict)
-    assert not any(isinstance(each, xr.Dataset) for each in finding.drawings.values())
