@@ -30,7 +30,7 @@ RECIPES = {  # the most files, and what the battery says of the new thing
     ),
     "claim": (
         4,
-        "viii or annealing or floor or down or every_claim_is_measured",
+        "xiv or annealing or floor or down or every_claim_is_measured",
         [
             "decoupled_wd/study/claims/annealing.py",
             "tests/study/claims/test_every_claim.py",

@@ -23,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
         "--profile",
         choices=list(PROFILES),
         help=f"what to measure, in which time on two cores: {', '.join(times)}; by default images "
-        "with --data or --network, and default without",
+        "with --data or --network, modern with --text, and default without",
     )
     reader.add_argument(
         "--data",
@@ -36,6 +36,12 @@ def parser() -> argparse.ArgumentParser:
         "--network",
         help="with this network: mlp, resnet, or MODULE:FUNCTION, a function that takes the data "
         "set and returns a Model; by default mlp and resnet",
+    )
+    reader.add_argument(
+        "--text",
+        type=Path,
+        help="measure the claims of the profile modern about language on this, a file of UTF-8; "
+        "by default the topics of Python's help",
     )
     reader.add_argument(
         "--claims",

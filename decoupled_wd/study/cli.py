@@ -34,9 +34,9 @@ def main(arguments: Sequence[str]) -> None:
     reader = parser()
     options = reader.parse_args(arguments)
     try:
-        options.profile = profile_of(options.profile, options.data, options.network)
+        options.profile = profile_of(options.profile, options.data, options.network, options.text)
         experiments = _experiments(options.profile, options.claims)
-        experiments = with_own(experiments, options.data, options.network)
+        experiments = with_own(experiments, options.data, options.network, options.text)
         writable(options.out, PAGES)
         if options.distributed:
             _join()
@@ -71,7 +71,7 @@ def study(options: argparse.Namespace, experiments: Sequence[Experiment], comman
     console.print(
         f"{len(experiments)} experiments, about {duration(seconds)} {cores}", soft_wrap=True
     )
-    if options.data:
+    if options.data or options.text:
         console.print(Text(sizes_of(experiments[0])), soft_wrap=True)
     root = store_of(options.out, options.profile)
     # a damaged tree is told now, and not after the training
@@ -100,7 +100,7 @@ def study(options: argparse.Namespace, experiments: Sequence[Experiment], comman
             "claims": ", ".join(claims),
             "fingerprint of all runs": fingerprint(root),
         }
-        | {name: own for name in ("data", "network") if (own := getattr(options, name))},
+        | {name: own for name in ("data", "network", "text") if (own := getattr(options, name))},
         command=command,
         seconds=elapsed,
     )

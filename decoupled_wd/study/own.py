@@ -1,4 +1,4 @@
-"""The profile ``images``, on data and with a network of the user's in place of its own."""
+"""The profiles ``images`` and ``modern``, on data or with a network of the user's."""
 
 import os
 import sys
@@ -9,14 +9,17 @@ from pathlib import Path
 
 from decoupled_wd.study.profiles import Experiment
 from decoupled_wd.study.tasks.data import FASHION_MNIST
+from decoupled_wd.study.tasks.networks import TRANSFORMER
 from decoupled_wd.study.tasks.task import task
 
 # several experiments learn the same task, and it is made once
 task_of = cache(task)
 
 
-def profile_of(profile: str | None, data: Path | None, network: str | None) -> str:
-    """Returns the profile: by default images for data or a network of the user's.
+def profile_of(
+    profile: str | None, data: Path | None, network: str | None, text: Path | None = None
+) -> str:
+    """Returns the profile: by default images for data or a network of the user's, modern for text.
 
     Raises:
       ValueError: another profile is asked for with them.
@@ -25,21 +28,31 @@ def profile_of(profile: str | None, data: Path | None, network: str | None) -> s
       >>> profile_of(None, Path("mine.npz"), None)
       'images'
     """
-    own = [name for name, given in (("data", data), ("network", network)) if given is not None]
-    if own and profile not in (None, "images"):
-        raise ValueError(
-            f"--{own[0]} is for the profile images, got --profile {profile}; leave one of them out"
-        )
-    return profile or ("images" if own else "default")
+    own = {"data": (data, "images"), "network": (network, "images"), "text": (text, "modern")}
+    for name, (given, wanted) in own.items():
+        if given is not None and (profile := profile or wanted) != wanted:
+            raise ValueError(
+                f"--{name} is for the profile {wanted}, got the profile {profile}; leave one of "
+                "them out"
+            )
+    return profile or "default"
 
 
 def with_own(
-    experiments: Sequence[Experiment], data: Path | None, network: str | None
+    experiments: Sequence[Experiment],
+    data: Path | None,
+    network: str | None,
+    text: Path | None = None,
 ) -> list[Experiment]:
-    """Returns the experiments on this data and with this network.
+    """Returns the experiments on this data or text, and with this network.
 
     A network of the profile is chosen from it; one of the user's takes the place of the last.
     """
+    if text is not None:
+        experiments = [
+            replace(each, dataset=text) if each.network == TRANSFORMER else each
+            for each in experiments
+        ]
     if data is not None:
         experiments = [replace(each, dataset=data) for each in experiments]
     if network is None:
@@ -64,10 +77,13 @@ def check_tasks(experiments: Sequence[Experiment]) -> None:
         try:
             task_of(experiment.dataset, experiment.network)
         except OSError as error:
-            raise ValueError(
-                f"{error.filename}: {error.strerror}; pass --data with an .npz file or a folder, "
-                f"or install Debian's dataset-fashion-mnist, which brings {FASHION_MNIST}"
-            ) from error
+            remedy = (
+                "pass --text with a file of UTF-8"
+                if experiment.network == TRANSFORMER
+                else "pass --data with an .npz file or a folder, or install Debian's "
+                f"dataset-fashion-mnist, which brings {FASHION_MNIST}"
+            )
+            raise ValueError(f"{error.filename}: {error.strerror}; {remedy}") from error
 
 
 def sizes_of(experiment: Experiment) -> str:

@@ -17,6 +17,7 @@ from decoupled_wd.study.claims.interaction import Interaction
 from decoupled_wd.study.claims.restarts import Restarts
 from decoupled_wd.study.claims.superconvergence import Superconvergence
 from decoupled_wd.study.claims.verdicts import Design
+from decoupled_wd.study.modern import MODERN, ROTATION
 from decoupled_wd.study.tasks.data import Dataset, mnist1d
 
 
@@ -27,7 +28,7 @@ class Experiment:
     claim: str
     """Its number in the study, a key of `CLAIMS`."""
     dataset: str | Path
-    """A name, or a file that `data.from_file` loads."""
+    """A name, or a file that `task.task` loads."""
     network: str
     design: Design
     """How it is measured, with its sizes as fields."""
@@ -44,6 +45,12 @@ CLAIMS: Mapping[str, str] = MappingProxyType(
         "v": "Warm restarts are good at any time",
         "vi": "Which optimiser to choose, at equal tuning budgets",
         "vii": "Super-convergence with AdamW and one cycle",
+        "viii": "Decoupling and the tuned gain on language",
+        "ix": "Over batch sizes, the best λ keeps its timescale in epochs",
+        "x": "Over widths, with α ∝ 1/width, the best λ stays",
+        "xi": "Variants of AdamW, tuned alike",
+        "xii": "Norms and rotations at equilibrium are those of theory",
+        "xiii": "bfloat16 weights, rounded to nearest, lose their decay",
     }
 )
 
@@ -100,6 +107,7 @@ _DEFAULT = (
         ),
         seconds=30,
     ),
+    Experiment("xii", "mnist1d", "mlp", ROTATION, seconds=10),
 )
 
 
@@ -239,6 +247,11 @@ _IMAGES = (
 )
 
 PROFILES: Mapping[str, tuple[Experiment, ...]] = MappingProxyType(
-    {"default": _DEFAULT, "full": _FULL, "images": _IMAGES}
+    {
+        "default": _DEFAULT,
+        "full": _FULL,
+        "images": _IMAGES,
+        "modern": tuple(Experiment(*row) for row in MODERN),
+    }
 )
 """The experiments of each profile, in the order in which they run."""

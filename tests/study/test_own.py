@@ -101,6 +101,11 @@ def test_a_file_and_a_network_of_the_user_s_are_measured(npz, tmp_path):
         (["--data", "mine.npz", "--network", "cnn"], "or MODULE:FUNCTION; got 'cnn'"),
         (["--data", "mine.npz", "--network", "nets:deep"], "the module has no function deep"),
         (["--data", "mine.npz", "--network", "os:getcwd"], "getcwd(dataset) raises TypeError"),
+        (["--text", "none.txt"], "none.txt: No such file or directory; pass --text with a file"),
+        (["--text", "mine.npz"], "mine.npz is no text in UTF-8: byte"),
+        (["--text", "nets.py"], "nets.py: a batch has 16 rows of 32 characters, and of its"),
+        (["--text", "nets.py", "--profile", "full"], "--text is for the profile modern, got"),
+        (["--text", "nets.py", "--data", "mine.npz"], "--text is for the profile modern, got"),
         (["--data", "mine.npz", "--claims", "vi"], "--claims vi: the profile images does not"),
     ],
 )

@@ -1,16 +1,15 @@
-"""Claim (iv): the best λ falls with the number of steps, the normalised one does not."""
+"""Claims (iv), (ix), (x): how the best λ follows the steps, the batch size and the width."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from types import MappingProxyType
 from typing import NamedTuple
 
 import numpy as np
 import xarray as xr
 from numpy.typing import NDArray
 
-from decoupled_wd import normalized
 from decoupled_wd.study.claims.drawings import Drawing, Lines
+from decoupled_wd.study.claims.laws import LAWS, VARY
 from decoupled_wd.study.claims.optimizers import contender
 from decoupled_wd.study.claims.ridges import OFFSETS, around
 from decoupled_wd.study.claims.tuning import at_the_end, grown
@@ -26,51 +25,42 @@ PILOTS = 4
 DECAYS = tuple((2.0 ** np.arange(-11, -3)).tolist())
 
 
-def _first(task: Task, size: int) -> Task:
-    """Returns the task with only the first training points."""
-    data = task.dataset
-    data = data._replace(x_train=data.x_train[:size], y_train=data.y_train[:size])
-    return task._replace(dataset=data)
-
-
-VARY: Mapping[str, Callable[[Task, int], Task]] = MappingProxyType(
-    {
-        "epochs": lambda task, epochs: task._replace(epochs=epochs),
-        "training points": _first,
-        "batch size": lambda task, size: task._replace(batch_size=size),
-    }
-)
-"""The three numbers that make up the steps T·B/b, and how a task gets another one."""
-
-
 class Row(NamedTuple):
     """Holds test errors of one optimiser at one α.
 
-    Their dimensions are steps, place and seed; λ is a coordinate over steps and place.
+    Their dimensions are that of the `LAWS`, place and seed; λ is a coordinate over the first two.
     """
 
     varied: str
-    """What was varied to vary the steps, a key of `VARY`."""
+    """What was varied, a key of `VARY`."""
     tasks: Mapping[int, Task]
     """The task at each value of it."""
     name: str
     learning_rate: float
     error: xr.DataArray
+    power: float = 0.0
+    """The learning rate follows what is varied with this power."""
 
     @property
     def where(self) -> str:
         """Says where the verdicts of this row stand."""
-        task = next(iter(self.tasks.values()))
-        return f"{task.name}, {self.varied}, {self.name}, α = {self.learning_rate:g}"
+        first, task = next(iter(self.tasks.items()))
+        scaled = f"·({self.varied} / {first})^{self.power:g}" if self.power else ""
+        rate = f"{self.learning_rate:g}{scaled}".replace("-", "−")
+        return f"{task.name}, {self.varied}, {self.name}, α = {rate}"
 
 
 @dataclass(frozen=True)
 class Budget:
-    """Measures how the best λ depends on the number of steps.
+    """Measures how the best λ depends on the number of steps, the batch size or the width.
 
-    It is the exponent d log λ* / d log steps in test error, of λ as it is and normalised.
+    It is the exponent d log λ* / d log steps in test error, of λ as it is and normalised; along the
+    other axes it is judged between what two laws say. λ is in the paper's unit, so that it is the
+    fraction removed at the peak.
 
-    Source: arXiv 1711.05101, appendix B.1.
+    Source: arXiv 1711.05101, appendix B.1, for λ ∝ √(batch size); Wang & Aitchison, arXiv
+    2405.13698, for λ ∝ batch size; arXiv 2510.19093 for a λ that stays over widths, and 2510.15262
+    for one that falls as width^−½, both with α ∝ 1/width.
     """
 
     budgets: Mapping[str, Sequence[int]]
@@ -82,6 +72,10 @@ class Budget:
     """The λ of the pilot, some octaves on both sides of the best."""
     dataset: Callable[[], Dataset] | None = None
     """Made in place of the task's, since with few training points the best λ hardly moves."""
+    along: str = "steps"
+    """The axis of the exponent, a key of `LAWS`."""
+    power: float = 0.0
+    """The learning rate follows what is varied with this power, from the first value on."""
 
     def measure(self, run: Run, task: Task, look: int) -> Finding:
         """Trains at every budget, judges the exponents, and describes error over λ."""
@@ -89,38 +83,57 @@ class Budget:
         verdicts = [
             verdict
             for row in rows
-            for verdict in judge(row.error, row.where, task.tolerance, self.looks)
+            for verdict in judge(row.error, row.where, task.tolerance, self.looks, self.along)
         ]
-        return Finding(verdicts, {f"budget {row.where}": draw(row) for row in rows})
+        drawings = {f"budget {row.where}": draw(row, self.along) for row in rows}
+        return Finding(verdicts, drawings)
 
     def train(self, run: Run, task: Task, look: int) -> list[Row]:
         """Trains one row for each thing that is varied, optimiser and α."""
         if self.dataset is not None:
             task = task._replace(dataset=self.dataset())
-        rows = []
+        rows, followed = [], f", α to the power {self.power:g}" if self.power else ""
         for varied, values in self.budgets.items():
             tasks = {value: VARY[varied](task, value) for value in values}
+            at = [LAWS[self.along].at(one, value) for value, one in tasks.items()]
             for name, rates in self.learning_rates.items():
                 errors = xr.concat(
                     [
-                        self._error(run, one, name, (f"{varied} {value}", _points(task)), look)
+                        self._error(
+                            run,
+                            one,
+                            name,
+                            (f"{varied} {value}{followed}", _points(task)),
+                            (value / values[0]) ** self.power,
+                            look,
+                        )
                         for value, one in tasks.items()
                     ],
-                    xr.DataArray([one.steps for one in tasks.values()], dims="steps"),
+                    xr.DataArray(at, dims=self.along),
                     # each budget has λ of its own, even where they are the same
                     coords=["weight_decay"],
                 )
                 rows += [
-                    Row(varied, tasks, name, rate, errors.sel(learning_rate=rate, drop=True))
+                    Row(
+                        varied,
+                        tasks,
+                        name,
+                        rate,
+                        errors.sel(learning_rate=rate, drop=True),
+                        self.power,
+                    )
                     for rate in rates
                 ]
         return rows
 
     def _error(
-        self, run: Run, task: Task, name: str, varied: tuple[str, ...], look: int
+        self, run: Run, task: Task, name: str, varied: tuple[str, ...], scale: float, look: int
     ) -> xr.DataArray:
-        """Returns test errors over learning_rate, place and seed, where λ is a coordinate."""
-        rates = np.asarray(self.learning_rates[name])
+        """Returns test errors over learning_rate, place and seed, where λ is a coordinate.
+
+        The learning rates are those of the design; trained is with `scale` times as much.
+        """
+        rates = scale * np.asarray(self.learning_rates[name])
         pilot = Training(
             task,
             contender(name, "cosine", task.steps),
@@ -153,54 +166,54 @@ class Budget:
         decays = np.reshape(points["weight_decay"], shape[:2])
         return xr.DataArray(
             error.values.reshape(shape),
-            {"learning_rate": rates, "weight_decay": (("learning_rate", "place"), decays)},
+            {
+                "learning_rate": np.asarray(self.learning_rates[name]),
+                "weight_decay": (("learning_rate", "place"), decays),
+            },
             ("learning_rate", "place", "seed"),
         )
 
 
 def judge(
-    error: xr.DataArray, where: str, tolerance: float, looks: tuple[int, ...]
+    error: xr.DataArray,
+    where: str,
+    tolerance: float,
+    looks: tuple[int, ...],
+    along: str = "steps",
 ) -> list[Verdict]:
-    """Judges both exponents from test errors over steps, place and seed."""
-    runs = error.transpose("steps", "place", "seed").values.astype(float)
-    steps = np.log(error["steps"].values)
-    decays = np.log(error["weight_decay"].transpose("steps", "place").values)
+    """Judges the exponent from test errors over an axis of `LAWS`, place and seed."""
+    runs = error.transpose(along, "place", "seed").values.astype(float)
+    at = np.log(error[along].values)
+    decays = np.log(error["weight_decay"].transpose(along, "place").values)
 
     def exponent(drawn: NDArray[np.intp]) -> float:
         mean = runs[..., drawn].mean(axis=2)
-        return line_slope(steps, valleys(mean, decays, tolerance=tolerance))
+        return line_slope(at, valleys(mean, decays, tolerance=tolerance))
 
     found = over_seeds(exponent, error.sizes["seed"], level=level(looks))
     return [
-        Verdict(statement, where, "d log λ* / d log steps", found, "<", bound, EXPONENT, len(looks))
-        for statement, bound in (
-            ("The best λ falls as the number of steps rises", 0.0),
-            # λ_norm = λ·√steps: its exponent is larger by a half, and nearer to 0 from −¼ on
-            ("The best normalised λ moves less with the number of steps than the best λ", -0.25),
+        Verdict(
+            statement, where, f"d log λ* / d log {along}", found, sense, bound, EXPONENT, len(looks)
         )
+        for statement, sense, bound in LAWS[along].statements
     ]
 
 
-def draw(row: Row) -> Drawing:
-    """Describes error over λ and over normalised λ, one line for each budget."""
-    raw, scaled = {}, {}
-    for value, task in row.tasks.items():
-        error = row.error.sel(steps=task.steps, drop=True)
+def draw(row: Row, along: str = "steps") -> Drawing:
+    """Describes error over λ, and over λ in the unit of another law, one line for each budget."""
+    raw, scaled, law = {}, {}, LAWS[along]
+    for number, (value, task) in enumerate(row.tasks.items()):
+        error = row.error.isel({along: number}, drop=True)
         error = error.swap_dims(place="weight_decay").rename({"weight_decay": "λ"})
-        # λ of a unit of normalised λ: the factor between the two axes
-        one = normalized(
-            1.0,
-            batch_size=task.batch_size,
-            dataset_size=len(task.dataset.y_train),
-            epochs=task.epochs,
-        )
-        raw[f"{value} {row.varied}"] = error
-        scaled[f"{value} {row.varied}"] = error.assign_coords({"λ": error["λ"] / one})
+        # the factor between the two axes
+        one = law.unit(task, value)
+        raw[f"{row.varied} = {value}"] = error
+        scaled[f"{row.varied} = {value}"] = error.assign_coords({"λ": error["λ"] / one})
     return Lines(
-        {"λ": raw, "normalised λ": scaled},
+        {"λ": raw, law.other: scaled},
         x="λ",
         xlabel="weight decay",
-        ylabel="test error (%)",
+        ylabel=task.metric.label,
         log="x",
     )
 

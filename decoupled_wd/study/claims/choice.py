@@ -89,7 +89,7 @@ class Choice:
             return search_of(
                 task,
                 Decayed(family, decay, "cosine", task.steps),
-                box(family, decay),
+                box(family, decay, task.decay),
                 trials=self.trials,
                 searches=searches,
                 experiment=("optimizers",),
@@ -120,15 +120,15 @@ class Choice:
         return Tuned(*searched(run, training, self.looks, look))
 
 
-def box(family: str, decay: str) -> Box:
+def box(family: str, decay: str, scale: float = 1.0) -> Box:
     """Returns the space of a search: ten octaves of α and nine of λ.
 
     The highest α and the highest λ' with L2 are those of the family.
 
-    Decoupled λ reaches from 2^-11 to 2^-2 in all families.
+    Decoupled λ reaches from 2^-11 to 2^-2 in all families, times the `scale` of the task's λ.
     """
     highest = FAMILIES[family]
-    most = highest.l2 if decay == L2 else 0.25
+    most = scale * (highest.l2 if decay == L2 else 0.25)
     return {
         "learning_rate": (highest.learning_rate * 2.0**-10, highest.learning_rate),
         "weight_decay": (most * 2.0**-9, most),
@@ -146,7 +146,7 @@ def judge(trained: Trained, task: Task, looks: tuple[int, ...]) -> list[Verdict]
         return Verdict(
             statement,
             task.name,
-            "gain in tuned test error, points",
+            f"gain in tuned {task.metric.name}, {task.metric.differences}",
             difference(worse.worth, better.worth, level(looks)),
             sense,
             bound,
@@ -157,7 +157,9 @@ def judge(trained: Trained, task: Task, looks: tuple[int, ...]) -> list[Verdict]
 
     return [
         *(
-            gain(f"Tuned {name} has a lower test error decoupled than with L2", *_both(pair))
+            gain(
+                f"Tuned {name} has a lower {task.metric.name} decoupled than with L2", *_both(pair)
+            )
             if FAMILIES[name].adaptive
             else gain(f"Tuned {name} is as good with L2 as decoupled", *_both(pair), sense="≈")
             for name, pair in searches.items()
@@ -187,7 +189,7 @@ def _both(pair: Mapping[str, Tuned]) -> tuple[Tuned, Tuned]:
 
 def draw(trained: Trained, task: Task, looks: tuple[int, ...]) -> dict[str, Drawing]:
     """Describes tuned errors, and how many trials come near them."""
-    pairs, wanted = trained.searches.items(), level(looks)
+    pairs, wanted, unit = trained.searches.items(), level(looks), task.metric.differences
     tested = {
         name: {decay: mean(each.worth, wanted) for decay, each in pair.items()}
         for name, pair in pairs
@@ -197,9 +199,9 @@ def draw(trained: Trained, task: Task, looks: tuple[int, ...]) -> dict[str, Draw
         for name, pair in pairs
     }
     return {
-        f"optimizers {task.name}": Bars(tested, ylabel="tuned test error (%)"),
+        f"optimizers {task.name}": Bars(tested, ylabel=f"tuned {task.metric.label}"),
         f"sensitivity {task.name}": Bars(
-            near, ylabel=f"trials within {task.tolerance} points of the pair's best (%)"
+            near, ylabel=f"trials within {task.tolerance} {unit} of the pair's best (%)"
         ),
     }
 
@@ -207,10 +209,11 @@ def draw(trained: Trained, task: Task, looks: tuple[int, ...]) -> dict[str, Draw
 def _easier(family: str, pair: Mapping[str, Tuned], task: Task, looks: tuple[int, ...]) -> Verdict:
     each = shares(pair, task.tolerance)
     more = each[DECOUPLED] - each[L2]
+    unit = task.metric.differences
     return Verdict(
         f"{family} is easier to tune decoupled than with L2",
         task.name,
-        f"more trials within {task.tolerance} points of the pair's best, percent of all",
+        f"more trials within {task.tolerance} {unit} of the pair's best, percent of all",
         mean(more, level(looks)),
         ">",
         0.0,

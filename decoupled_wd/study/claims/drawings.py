@@ -10,6 +10,7 @@ from typing import TypeAlias
 import xarray as xr
 
 from decoupled_wd.study.statistics import Estimate, Ridge
+from decoupled_wd.study.tasks.task import ERROR, Metric
 
 
 @dataclass(frozen=True)
@@ -19,6 +20,7 @@ class Heatmaps:
     results: xr.DataTree
     ridges: Mapping[str, Ridge]
     tolerance: float
+    metric: Metric = ERROR
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Scatter:
 
     results: Mapping[str, xr.Dataset]
     tolerance: float
+    metric: Metric = ERROR
 
 
 @dataclass(frozen=True)

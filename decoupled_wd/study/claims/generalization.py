@@ -15,8 +15,6 @@ from decoupled_wd.study.claims.verdicts import Finding, Verdict, level
 from decoupled_wd.study.statistics import Estimate, over_seeds
 from decoupled_wd.study.tasks.task import Run, Task
 
-GAIN = "gain in test error, points"
-
 
 class Tuned(NamedTuple):
     """Holds what was trained of a contender, and what tuning it is worth."""
@@ -89,27 +87,28 @@ def draw(tunings: Tunings, task: Task) -> dict[str, Drawing]:
     """Describes test error over training loss under each schedule."""
     return {
         f"generalization {task.name}, {schedule}": Scatter(
-            {name: each.along for name, each in tuned.items()}, tolerance=2 * task.tolerance
+            {name: each.along for name, each in tuned.items()}, 2 * task.tolerance, task.metric
         )
         for schedule, tuned in tunings.items()
     }
 
 
 def _gain(gain: Estimate, schedule: str, where: str, task: Task, looks: int) -> Verdict:
-    statement = "Tuned AdamW has a lower test error than tuned Adam + L2"
+    statement = f"Tuned AdamW has a lower {task.metric.name} than tuned Adam + L2"
     sense = ">"
     if schedule == "fixed":
         statement = "Under a fixed learning rate tuned AdamW gains nothing over tuned Adam + L2"
         sense = "≈"
-    return Verdict(statement, where, GAIN, gain, sense, 0.0, task.matters, looks)
+    return Verdict(statement, where, task.metric.gain, gain, sense, 0.0, task.matters, looks)
 
 
 def _matched_gain(
     adam: xr.Dataset, adamw: xr.Dataset, where: str, task: Task, looks: tuple[int, ...]
 ) -> Verdict:
-    statement = "At the same training loss AdamW has a lower test error than Adam + L2"
+    statement = f"At the same training loss AdamW has a lower {task.metric.name} than Adam + L2"
     gain = matched(adam, adamw, task.tolerance, level(looks))
-    return Verdict(statement, where, GAIN, gain, ">", 0.0, task.matters, len(looks))
+    measured = task.metric.gain
+    return Verdict(statement, where, measured, gain, ">", 0.0, task.matters, len(looks))
 
 
 def matched(first: xr.Dataset, second: xr.Dataset, tolerance: float, level: float) -> Estimate:

@@ -108,7 +108,7 @@ class Inclusion:
         """Trains searches and paths, judges, and describes errors and distances."""
         worth, apart = self.train(run, task, look), distances(task, LARGE)
         verdicts = judge(worth, task, self.looks) + judge_limit(apart, task.name)
-        return Finding(verdicts, draw(worth, apart, task.name, level(self.looks)))
+        return Finding(verdicts, draw(worth, apart, task, level(self.looks)))
 
     def train(self, run: Run, task: Task, look: int) -> dict[str, NDArray[np.float64]]:
         """Trains each family's searches, and returns what each of them is worth."""
@@ -139,7 +139,7 @@ def judge(
         Verdict(
             f"Tuned {larger} is no worse than tuned {smaller}, which it includes",
             task.name,
-            "gain in tuned test error, points",
+            f"gain in tuned {task.metric.name}, {task.metric.differences}",
             difference(worth[smaller], worth[larger], level(looks)),
             ">",
             -task.matters,
@@ -225,7 +225,7 @@ def judge_limit(apart: NDArray[np.float64], where: str) -> list[Verdict]:
 def draw(
     worth: Mapping[str, NDArray[np.float64]],
     apart: NDArray[np.float64],
-    where: str,
+    task: Task,
     level: float,
 ) -> dict[str, Drawing]:
     """Describes the tuned errors, and the distance over ε."""
@@ -233,8 +233,10 @@ def draw(
     distance = {"Adam, α = η·ε / (1 − β1)": xr.DataArray(apart, {"eps": LARGE}, ("eps",))}
     label = "distance from momentum, relative"
     return {
-        f"inclusion {where}": Bars(tested, ylabel="tuned test error (%)"),
-        f"large ε {where}": Lines({where: distance}, x="eps", xlabel="ε", ylabel=label, log="xy"),
+        f"inclusion {task.name}": Bars(tested, ylabel=f"tuned {task.metric.label}"),
+        f"large ε {task.name}": Lines(
+            {task.name: distance}, x="eps", xlabel="ε", ylabel=label, log="xy"
+        ),
     }
 
 

@@ -1,5 +1,6 @@
 """Claim (ii): learning rate and weight decay can be tuned apart once the decay is decoupled."""
 
+import itertools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -36,6 +37,8 @@ class Interaction:
     looks: tuple[int, ...]
     schedules: tuple[str, ...] = ("cosine",)
     couplings: tuple[Coupling, ...] = (PAPER,)
+    pairs: tuple[tuple[str, str], ...] = PAIRS
+    """Each optimiser with L2, and its decoupled form."""
 
     def measure(self, run: Run, task: Task, look: int) -> Finding:
         """Trains the grids, judges their ridges, and describes the heat maps."""
@@ -61,8 +64,8 @@ class Interaction:
                     look=look,
                     coupling=coupling,
                 )
-                for name, contender in CONTENDERS.items()
-                if coupling == PAPER or contender.decay == DECOUPLED
+                for name in itertools.chain(*self.pairs)
+                if coupling == PAPER or CONTENDERS[name].decay == DECOUPLED
             }
             for schedule in self.schedules
             for coupling in self.couplings
@@ -85,6 +88,7 @@ def draw(valleys: Valleys, task: Task) -> dict[str, Drawing]:
             xr.DataTree.from_dict({name: each.pilot for name, each in mine.items()}),
             {name: each.ridge(np.arange(each.along.sizes["seed"])) for name, each in mine.items()},
             task.tolerance,
+            task.metric,
         )
         for key, mine in valleys.items()
     }
@@ -120,7 +124,7 @@ def _where(task: Task, schedule: str, coupling: Coupling) -> str:
 
 def _paper(mine: Mapping[str, Valley], where: str, looks: tuple[int, ...]) -> list[Verdict]:
     verdicts = []
-    for coupled, decoupled in PAIRS:
+    for coupled, decoupled in (pair for pair in PAIRS if pair[0] in mine):
         statement = f"With L2 in {coupled}, the best λ falls as α rises"
         verdicts.append(_falls(statement, where, mine[coupled], looks))
         verdicts.append(_flatter(coupled, decoupled, where, mine, looks))

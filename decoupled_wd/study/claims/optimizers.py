@@ -159,17 +159,20 @@ def contender(name: str, schedule: str, steps: int, coupling: Coupling = PAPER) 
     return Decayed(found.family, found.decay, schedule, steps, coupling)
 
 
-def octaves(name: str, grid: int, coupling: Coupling = PAPER) -> dict[str, np.ndarray]:
+def octaves(
+    name: str, grid: int, coupling: Coupling = PAPER, scale: float = 1.0
+) -> dict[str, np.ndarray]:
     """Returns a contender's grid: octaves of α and λ, and λ = 0.
 
-    Both axes have `grid` values. In lr-coupled units the decays at the middle α are the same.
+    Both axes have `grid` values. In lr-coupled units the decays at the middle α are the same. The
+    `scale` is that of the task's λ.
 
     Examples:
       >>> octaves("AdamW", 4)["weight_decay"].tolist()
       [0.0, 0.0078125, 0.015625, 0.03125]
     """
     middle = CONTENDERS[name]
-    decay = middle.weight_decay / (middle.learning_rate if coupling == LR else 1.0)
+    decay = scale * middle.weight_decay / (middle.learning_rate if coupling == LR else 1.0)
     powers = np.arange(grid) - grid // 2
     return {
         "learning_rate": middle.learning_rate * 2.0**-powers,

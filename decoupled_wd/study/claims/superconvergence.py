@@ -123,7 +123,7 @@ class Superconvergence:
             return search_of(
                 shorter,
                 way.make_optimizer(shorter.steps),
-                box(*way.searched),
+                box(*way.searched, task.decay),
                 trials=self.trials,
                 searches=searches,
                 experiment=("super-convergence", f"{epochs} epochs"),
@@ -156,7 +156,7 @@ def draw(curves: Mapping[str, xr.DataArray], task: Task) -> Drawing:
         {task.name: dict(curves)},
         x="epochs",
         xlabel="epochs, each with its own schedule",
-        ylabel="tuned test error (%)",
+        ylabel=f"tuned {task.metric.label}",
         log="x",
     )
 

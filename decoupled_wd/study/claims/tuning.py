@@ -33,7 +33,8 @@ def grid_of(
     this way.
     """
     make_optimizer = contender(name, schedule, task.steps, coupling)
-    return Training(task, make_optimizer, octaves(name, grid, coupling), seeds=range(PILOTS))
+    space = octaves(name, grid, coupling, task.decay)
+    return Training(task, make_optimizer, space, seeds=range(PILOTS))
 
 
 def halton(trials: int, seed: int, box: Box) -> dict[str, NDArray[np.float64]]:

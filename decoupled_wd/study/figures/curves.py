@@ -27,6 +27,7 @@ from decoupled_wd.figures._style import (
     use_logarithms,
 )
 from decoupled_wd.study.statistics import Estimate
+from decoupled_wd.study.tasks.task import ERROR, Metric
 
 # values of x up to which each gets a dot
 _FEW = 15
@@ -90,18 +91,21 @@ def lines(
     return figure
 
 
-def scatter(results: Mapping[str, xr.Dataset], *, tolerance: float) -> Figure:
+def scatter(
+    results: Mapping[str, xr.Dataset], *, tolerance: float, metric: Metric = ERROR
+) -> Figure:
     """Draws test error over training loss, a dot for each good cell.
 
     Dots are means over the seeds.
 
-    Near are the cells whose mean validation error is at most `tolerance` points above their
-    optimiser's best.
+    Near are the cells whose mean validation error is at most `tolerance` above their optimiser's
+    best.
 
     Args:
         results: optimiser to ``train_loss``, ``validation_error`` and ``test_error`` over
             learning_rate, weight_decay and seed; a cell with a diverged seed takes no part.
-        tolerance: in points.
+        tolerance: in the unit of the errors.
+        metric: what `test_error` is, and its unit.
 
     Raises:
         ValueError: there is no optimiser, or one lacks a metric.
@@ -125,7 +129,7 @@ def scatter(results: Mapping[str, xr.Dataset], *, tolerance: float) -> Figure:
         )
         dots.set(label=TITLES.get(name, name), edgecolor="white", linewidth=0.7)
     use_logarithms(axis, "x")
-    dress(axis, "", "training loss", "test error (%)")
+    dress(axis, "", "training loss", metric.label)
     draw_legend(figure)
     return figure
 

@@ -7,6 +7,7 @@ from matplotlib.figure import Figure
 
 from decoupled_wd.figures import heatmap
 from decoupled_wd.study.statistics import Ridge
+from decoupled_wd.study.tasks.task import ERROR, Metric
 
 
 def heatmaps(
@@ -14,6 +15,7 @@ def heatmaps(
     *,
     ridges: Mapping[str, Ridge] | None = None,
     tolerance: float = 1.0,
+    metric: Metric = ERROR,
     drop_edge: bool = True,
     circled: int = 10,
     cap: float | None = None,
@@ -21,13 +23,14 @@ def heatmaps(
     """Draws a heat map of test error for each optimizer, by `decoupled_wd.figures.heatmap`.
 
     Args:
-        results: one child for each optimizer, each with `test_error` in percent over the
-            dimensions learning_rate, weight_decay and seed, the first two with coordinates.
+        results: one child for each optimizer, each with `test_error` over the dimensions
+            learning_rate, weight_decay and seed, the first two with coordinates.
         ridges: the ridge of each, if it was measured more finely.
-        tolerance: as for `statistics.ridge`, in points.
+        tolerance: as for `statistics.ridge`.
+        metric: what `test_error` is, and its unit.
         drop_edge: as for `statistics.ridge`.
         circled: how many cells get a ring.
-        cap: upper end of the colour scale in percent; by default 60 % of all cells lie below it.
+        cap: upper end of the colour scale; by default 60 % of all cells lie below it.
 
     Raises:
         ValueError: there is no child; a child lacks `test_error`; or as `heatmap`.
@@ -44,6 +47,8 @@ def heatmaps(
         drop_edge=drop_edge,
         circled=circled,
         cap=cap,
+        name=metric.name,
+        unit=metric.unit,
     )
 
 

@@ -8,7 +8,6 @@ are read from files.
 import contextlib
 import math
 import random
-import re
 from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
@@ -328,10 +327,8 @@ def from_file(
         raise ValueError(
             f"{path}: labels must be of two classes or more, got {classes}; add others"
         )
-    # it becomes the name of a folder
-    name = re.sub(r"\W+", "-", path.resolve().stem, flags=re.ASCII).strip("-") or "data"
     shape, splits = files.draw(arrays, train_size, validation_size, test_size)
-    return from_splits(name, shape, num_classes=classes, **splits)
+    return from_splits(files.name_of(path), shape, num_classes=classes, **splits)
 
 
 DATASETS: Mapping[str, Callable[[], Dataset]] = {

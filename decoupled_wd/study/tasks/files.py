@@ -5,6 +5,7 @@ What is wrong with them is told before anything is trained, with the file and th
 
 import gzip
 import math
+import re
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -61,6 +62,16 @@ def read(path: Path) -> Arrays:
     if (arrays.x_train == arrays.x_train[:1]).all():
         raise ValueError(f"{path}: x_train is the same in every row; check what was stored")
     return arrays._replace(y_train=arrays.y_train.ravel(), y_test=arrays.y_test.ravel())
+
+
+def name_of(path: Path) -> str:
+    """Returns the name of a data set, which becomes that of a folder.
+
+    Examples:
+        >>> name_of(Path("my data, 2nd.npz"))
+        'my-data-2nd'
+    """
+    return re.sub(r"\W+", "-", path.resolve().stem, flags=re.ASCII).strip("-") or "data"
 
 
 class _Described(Protocol):

@@ -1,7 +1,9 @@
 """Networks by name: those of the study, and functions of the user's, checked before training."""
 
 import importlib
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import jax
@@ -9,14 +11,33 @@ import jax.numpy as jnp
 
 from decoupled_wd._base.types import PyTree
 from decoupled_wd.study.tasks.data import Dataset
-from decoupled_wd.study.tasks.models import NETWORKS, Model
+from decoupled_wd.study.tasks.language import transformer
+from decoupled_wd.study.tasks.models import NETWORKS, Model, mlp
+
+TRANSFORMER = "transformer"
+"""The network that learns text, and nothing else."""
+OF_WIDTH: Mapping[str, Callable[[Dataset, int], Model]] = MappingProxyType(
+    {
+        "mlp": lambda data, width: mlp(
+            math.prod(data.shape), data.num_classes, hidden=(width, width)
+        ),
+        TRANSFORMER: lambda data, width: transformer(data.num_classes, data.shape[0], width=width),
+    }
+)
+"""Networks that have a width."""
+KNOWN: Mapping[str, Callable[[Dataset], Model]] = MappingProxyType(
+    {
+        **NETWORKS,
+        TRANSFORMER: lambda data: transformer(data.num_classes, data.shape[0]),
+    }
+)
 
 
 def network(name: str, data: Dataset) -> Model:
     """Returns the network of this name, for this data set.
 
     Args:
-      name: one of `NETWORKS`, or ``MODULE:FUNCTION``. The function is called with the `Dataset`,
+      name: one of `KNOWN`, or ``MODULE:FUNCTION``. The function is called with the `Dataset`,
         whose `shape` and `num_classes` say what the network is for, and returns a `Model`, which
         `from_module` makes of an nnx module.
       data: what the network will learn.
@@ -31,12 +52,12 @@ def network(name: str, data: Dataset) -> Model:
       Traceback (most recent call last):
       ValueError: network decoupled_wd.study.tasks.models:small: the module has no function small
     """
-    if name in NETWORKS:
-        return NETWORKS[name](data)
+    if name in KNOWN:
+        return KNOWN[name](data)
     module, colon, function = name.partition(":")
     if not (module and colon and function):
         raise ValueError(
-            f"network must be one of {', '.join(NETWORKS)}, or MODULE:FUNCTION; got {name!r}"
+            f"network must be one of {', '.join(KNOWN)}, or MODULE:FUNCTION; got {name!r}"
         )
     make = _found(f"network {name}", module, function)
     model = _called(f"network {name}: {function}(dataset)", make, data)

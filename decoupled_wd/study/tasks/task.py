@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
+from functools import cache, partial
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, NamedTuple, Protocol, TypeAlias
@@ -13,25 +14,63 @@ import xarray as xr
 from decoupled_wd.study.grid.store import digest
 from decoupled_wd.study.grid.sweep import sweep
 from decoupled_wd.study.grid.types import Axis, Points
-from decoupled_wd.study.tasks.data import Dataset, load
+from decoupled_wd.study.tasks.data import Dataset, load, validated
+from decoupled_wd.study.tasks.language import from_text
 from decoupled_wd.study.tasks.models import Model
+from decoupled_wd.study.tasks.networks import OF_WIDTH, TRANSFORMER
 from decoupled_wd.study.tasks.networks import network as network_of
 
 Space: TypeAlias = Mapping[str, Axis]
 """The values of each hyperparameter; a sweep trains every combination of them."""
 
 
+class Metric(NamedTuple):
+    """Names what a task is judged by, which sweeps know as `validation_error` and `test_error`."""
+
+    name: str = "test error"
+    unit: str = "%"
+    differences: str = "points"
+    """The unit of differences."""
+    digits: int = 1
+    """Digits after the point that are worth showing."""
+
+    @property
+    def label(self) -> str:
+        """Returns what stands beside an axis."""
+        return f"{self.name} ({self.unit})"
+
+    @property
+    def gain(self) -> str:
+        """Returns what a difference is, with its unit."""
+        return f"gain in {self.name}, {self.differences}"
+
+    def write(self, value: float) -> str:
+        """Writes a value with its unit.
+
+        Examples:
+          >>> ERROR.write(38.46), LOSS.write(2.0237)
+          ('38.5 %', '2.024 nats')
+        """
+        return f"{value:.{self.digits}f} {self.unit}"
+
+
+ERROR, LOSS = Metric(), Metric("test loss", "nats", "nats", 3)
+
+
 class Recipe(NamedTuple):
     """Says how long to train, and what counts as near the best.
 
-    `tolerance` is in points of error: settings that are at most so much worse than the best are
-    near. `matters` is the smallest difference, in points, for which one would change an optimiser.
+    `tolerance` is in the unit of `metric`: settings that are at most so much worse than the best
+    are near. `matters` is the smallest difference for which one would change an optimiser.
     """
 
     epochs: int
     batch_size: int
     tolerance: float
     matters: float = 0.5
+    metric: Metric = ERROR
+    decay: float = 1.0
+    """Where grids and searches of λ have their middle, relative to that on images."""
 
 
 class Task(NamedTuple):
@@ -44,6 +83,10 @@ class Task(NamedTuple):
     batch_size: int
     tolerance: float
     matters: float = 0.5
+    metric: Metric = ERROR
+    decay: float = 1.0
+    of_width: Callable[[int], Model] | None = None
+    """``of_width(width) -> model``, the same network with another width, if it can have one."""
 
     @property
     def steps(self) -> int:
@@ -56,6 +99,9 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         "mnist1d": Recipe(epochs=40, batch_size=125, tolerance=2.5, matters=1.0),
         "digits": Recipe(epochs=100, batch_size=50, tolerance=1.0),
         "fashion-mnist": Recipe(epochs=20, batch_size=100, tolerance=1.0),
+        "topics": Recipe(
+            epochs=1, batch_size=16, tolerance=0.1, matters=0.02, metric=LOSS, decay=2.0**-3
+        ),
     }
 )
 
@@ -64,8 +110,9 @@ def task(dataset: str | Path, network: str) -> Task:
     """Returns the task with this data set and this network.
 
     Args:
-      dataset: one of `data.DATASETS`, or a file that `data.from_file` loads, which is learned with
-        the recipe of Fashion-MNIST.
+      dataset: one of `data.DATASETS`; or a file that `data.from_file` loads, which is learned with
+        the recipe of Fashion-MNIST, or with the network ``transformer`` a text that
+        `language.from_text` loads, which is learned with that of the topics.
       network: one of `models.NETWORKS`, or ``MODULE:FUNCTION`` as `networks.network` takes it.
 
     Raises:
@@ -77,8 +124,9 @@ def task(dataset: str | Path, network: str) -> Task:
       >>> task("digits", "mlp").steps
       600
     """
-    data = load(dataset)
-    known = "fashion-mnist" if isinstance(dataset, Path) else dataset
+    data = _loaded(dataset, network)
+    own = "topics" if network == TRANSFORMER else "fashion-mnist"
+    known = own if isinstance(dataset, Path) else dataset
     if known not in RECIPES:
         raise ValueError(
             f"dataset must have a recipe, which are there for {', '.join(RECIPES)}; "
@@ -91,7 +139,21 @@ def task(dataset: str | Path, network: str) -> Task:
             "left to train on, as a quarter is for validation; add examples"
         )
     name = f"{data.name}, {network.replace(':', '.')}"
-    return Task(name, data, network_of(network, data), *recipe)
+    # a width asked for again is the same network
+    of_width = cache(partial(OF_WIDTH[network], data)) if network in OF_WIDTH else None
+    return Task(name, data, network_of(network, data), *recipe, of_width)
+
+
+def _loaded(dataset: str | Path, network: str) -> Dataset:
+    """Loads text for the transformer, and inputs with labels for any other network."""
+    if network != TRANSFORMER:
+        return load(dataset)
+    if dataset != "topics" and not isinstance(dataset, Path):
+        raise ValueError(
+            f"network {TRANSFORMER} learns text, got dataset {dataset!r}; pass 'topics' or the "
+            "path of a text"
+        )
+    return validated(from_text(None if dataset == "topics" else dataset))
 
 
 class MakeOptimizer(Protocol):

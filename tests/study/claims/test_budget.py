@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import xarray as xr
-from toys import every_run, luck, made_up, recorded, tiny
+from toys import every_run, linear, luck, made_up, recorded, tiny
 
 from decoupled_wd.study.claims import budget
 from decoupled_wd.study.claims.budget import PILOTS, Budget
@@ -169,6 +169,62 @@ def test_another_data_set_takes_the_place_of_the_tasks():
     (run, trainings), other = recorded(pretend(-0.5)), tiny(24).dataset
     measured(run, {"epochs": (1, 2)}, dataset=lambda: other)
     assert all(training.task.dataset is other for training in trainings)
+
+
+def by_size(exponent, size_of):
+    """A parabola in log λ whose minimum goes as a power of a number of the task."""
+
+    def errors(training, point):
+        best = np.log(2**-5.3 * size_of(training.task) ** exponent)
+        error = 40 + (np.log(point["weight_decay"]) - best) ** 2
+        return {"test_error": error, "validation_error": error}
+
+    return made_up(errors)
+
+
+@pytest.mark.parametrize(
+    ("exponent", "expected"),
+    [(1.0, [HOLDS, HOLDS]), (0.5, [HOLDS, FAILS]), (0.7, [HOLDS, SAME]), (-0.5, [FAILS, FAILS])],
+)
+def test_over_batch_sizes_it_is_judged_between_the_batch_and_its_root(exponent, expected):
+    run, trainings = recorded(by_size(exponent, lambda task: task.batch_size / 16))
+    budgets = {"batch size": (4, 16, 64)}
+    finding = measured(run, budgets, along="batch size", power=0.5)
+    assert [line.verdict for line in finding.verdicts] == expected
+    for line in finding.verdicts:
+        assert line.estimate.value == pytest.approx(exponent, abs=0.005)
+        assert line.where.endswith("batch size, AdamW, α = 0.01·(batch size / 4)^0.5")
+    rates = [np.unique(training.space["learning_rate"]).tolist() for training in trainings[::2]]
+    assert np.ravel(rates) == pytest.approx([0.01, 0.02, 0.04])
+    assert len({training.place for training in trainings}) == 6
+    (panels,) = (draw(drawing).axes for drawing in finding.drawings.values())
+    raw, scaled = ([line.get_xdata() for line in panel.lines] for panel in panels[:2])
+    ratios = [np.unique((a / b).round(6)).tolist() for a, b in zip(raw, scaled, strict=True)]
+    assert ratios == [[4], [16], [64]]
+
+
+@pytest.mark.parametrize(("exponent", "verdict"), [(0.0, HOLDS), (-0.5, FAILS), (-0.2, SAME)])
+def test_over_widths_it_is_judged_between_staying_and_the_inverse_root(exponent, verdict):
+    widths = {}
+
+    def of_width(width):
+        return widths.setdefault(width, linear(width))
+
+    run, trainings = recorded(
+        by_size(exponent, lambda task: next(w for w, m in widths.items() if m == task.model) / 32)
+    )
+    task = tiny()._replace(of_width=of_width)
+    design = replace(DESIGN, budgets={"width": (16, 32, 64)}, along="width", power=-1.0)
+    (line,) = design.measure(run, task, 0).verdicts
+    assert line.verdict == verdict
+    assert line.estimate.value == pytest.approx(exponent, abs=0.005)
+    rates = [np.unique(training.space["learning_rate"]).tolist() for training in trainings[::2]]
+    assert np.ravel(rates) == pytest.approx([0.01, 0.005, 0.0025])
+
+
+def test_a_network_without_a_width_is_refused_by_its_task():
+    with pytest.raises(ValueError, match="toy, linear has no width to vary; take one of mlp, tr"):
+        measured(pretend(0.0), {"width": (16, 32)}, along="width")
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Small tasks and made-up results for the tests of the claims."""
 
 import itertools
-from functools import partial
+from functools import cache, partial
 
 import jax
 import jax.numpy as jnp
@@ -50,7 +50,8 @@ def tiny_task():
         part for start in (0, 20, 40) for part in (x[start : start + 20], y[start : start + 20])
     )
     data = Dataset("tiny", *parts, 2, (3,))
-    return Task("tiny", data, linear(3), epochs=4, batch_size=10, tolerance=1.0)
+    wider = cache(lambda width: linear(3))
+    return Task("tiny", data, linear(3), epochs=4, batch_size=10, tolerance=1.0, of_width=wider)
 
 
 def made_up(errors):
