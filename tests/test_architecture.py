@@ -88,9 +88,10 @@ FLOORS = {
     ],
     "study": [
         {"grid", "statistics"},
-        {"tasks", "response", "tune"},
+        {"tasks", "response"},
         {"claims"},
-        {"modern", "figures", "tune"},
+        {"experiment", "figures", "tune"},
+        {"modern"},
         {"profiles", "commands"},
         {"report", "own", "looks"},
         {"arguments"},

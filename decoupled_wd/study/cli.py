@@ -17,12 +17,13 @@ from decoupled_wd.cli import ends_cleanly
 from decoupled_wd.study.arguments import parser
 from decoupled_wd.study.claims.verdicts import Finding
 from decoupled_wd.study.commands import Console, use_all_cores, writable
+from decoupled_wd.study.experiment import Experiment
 from decoupled_wd.study.grid.groups import check_groups, fingerprint, index
 from decoupled_wd.study.grid.layout import lock_of, store_of
 from decoupled_wd.study.grid.locks import locked
 from decoupled_wd.study.looks import look
 from decoupled_wd.study.own import check_tasks, profile_of, sizes_of, task_of, with_own
-from decoupled_wd.study.profiles import PROFILES, Experiment
+from decoupled_wd.study.profiles import PROFILES
 from decoupled_wd.study.report.page import PAGES, write
 from decoupled_wd.study.report.pieces import duration
 from decoupled_wd.study.report.terminal import verdicts_table

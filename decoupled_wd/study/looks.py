@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 
 from decoupled_wd.study.claims.verdicts import DECIDED, Finding, Verdict
-from decoupled_wd.study.profiles import Experiment
+from decoupled_wd.study.experiment import Experiment
 
 Measure = Callable[[Experiment, int], Finding]
 """``measure(experiment, look) -> finding``, with the seeds of all looks so far."""

@@ -7,7 +7,7 @@ from decoupled_wd.study.claims.generalization import Generalization
 from decoupled_wd.study.claims.interaction import Interaction
 from decoupled_wd.study.claims.precision import Precision
 from decoupled_wd.study.claims.rotation import Rotation
-from decoupled_wd.study.claims.verdicts import Design
+from decoupled_wd.study.experiment import Experiment
 
 # how many seeds, or searches, there are at each look; a run on text costs ten on MNIST-1D
 _TEXT_LOOKS = (4, 8)
@@ -24,16 +24,18 @@ ROTATION = Rotation(
 )
 """Claim (xii) on the MLP, which the default profile has too."""
 
-MODERN: tuple[tuple[str, str, str, Design, float], ...] = (
-    (
+MODERN: tuple[Experiment, ...] = (
+    Experiment(
         "viii",
         "topics",
         "transformer",
         Interaction(grid=6, looks=_TEXT_LOOKS, couplings=(PAPER, LR), pairs=(("Adam", "AdamW"),)),
-        600,
+        seconds=600,
     ),
-    ("viii", "topics", "transformer", Generalization(grid=6, looks=_TEXT_LOOKS), 30),
-    (
+    Experiment(
+        "viii", "topics", "transformer", Generalization(grid=6, looks=_TEXT_LOOKS), seconds=30
+    ),
+    Experiment(
         "ix",
         "topics",
         "transformer",
@@ -45,9 +47,9 @@ MODERN: tuple[tuple[str, str, str, Design, float], ...] = (
             along="batch size",
             power=0.5,
         ),
-        200,
+        seconds=200,
     ),
-    (
+    Experiment(
         "ix",
         "mnist1d",
         "mlp",
@@ -59,9 +61,9 @@ MODERN: tuple[tuple[str, str, str, Design, float], ...] = (
             along="batch size",
             power=0.5,
         ),
-        50,
+        seconds=50,
     ),
-    (
+    Experiment(
         "x",
         "topics",
         "transformer",
@@ -73,9 +75,9 @@ MODERN: tuple[tuple[str, str, str, Design, float], ...] = (
             along="width",
             power=-1.0,
         ),
-        250,
+        seconds=250,
     ),
-    (
+    Experiment(
         "x",
         "mnist1d",
         "mlp",
@@ -87,23 +89,23 @@ MODERN: tuple[tuple[str, str, str, Design, float], ...] = (
             along="width",
             power=-1.0,
         ),
-        50,
+        seconds=50,
     ),
-    (
+    Experiment(
         "xi",
         "topics",
         "transformer",
         Variants(("cautious", "AdamC", "hyperball", *_MASKS), trials=8, looks=(6, 12)),
-        300,
+        seconds=300,
     ),
-    (
+    Experiment(
         "xi",
         "mnist1d",
         "mlp",
         Variants(("cautious", "AdamC", "hyperball", "matrices"), trials=12, looks=(12, 24)),
-        80,
+        seconds=80,
     ),
-    (
+    Experiment(
         "xii",
         "topics",
         "transformer",
@@ -115,22 +117,21 @@ MODERN: tuple[tuple[str, str, str, Design, float], ...] = (
             looks=(4, 8),
             steps=364,
         ),
-        30,
+        seconds=30,
     ),
-    ("xii", "mnist1d", "mlp", ROTATION, 10),
-    (
+    Experiment("xii", "mnist1d", "mlp", ROTATION, seconds=10),
+    Experiment(
         "xiii",
         "topics",
         "transformer",
         Precision({"tuned": (2.0**-6, 2.0**-7), "small steps": (2.0**-10, 2.0**-10)}, (6, 12)),
-        60,
+        seconds=60,
     ),
-    (
+    Experiment(
         "xiii",
         "mnist1d",
         "mlp",
         Precision({"tuned": (0.0125, 2.0**-6), "small steps": (1.5e-3, 1.5e-3)}, (12, 24)),
-        30,
+        seconds=30,
     ),
 )
-"""Claim, data set, network, design, and seconds on two x86-64 cores."""

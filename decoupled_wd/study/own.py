@@ -7,7 +7,7 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from decoupled_wd.study.profiles import Experiment
+from decoupled_wd.study.experiment import Experiment
 from decoupled_wd.study.tasks.data import FASHION_MNIST
 from decoupled_wd.study.tasks.networks import TRANSFORMER
 from decoupled_wd.study.tasks.task import task

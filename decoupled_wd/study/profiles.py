@@ -1,8 +1,6 @@
 """Which experiments a study consists of, in small and in full."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 
 import numpy as np
@@ -17,24 +15,9 @@ from decoupled_wd.study.claims.interaction import Interaction
 from decoupled_wd.study.claims.restarts import Restarts
 from decoupled_wd.study.claims.superconvergence import Superconvergence
 from decoupled_wd.study.claims.verdicts import Design
+from decoupled_wd.study.experiment import Experiment
 from decoupled_wd.study.modern import MODERN, ROTATION
 from decoupled_wd.study.tasks.data import Dataset, mnist1d
-
-
-@dataclass(frozen=True)
-class Experiment:
-    """Describes one claim on one data set and network."""
-
-    claim: str
-    """Its number in the study, a key of `CLAIMS`."""
-    dataset: str | Path
-    """A name, or a file that `task.task` loads."""
-    network: str
-    design: Design
-    """How it is measured, with its sizes as fields."""
-    seconds: float
-    """How long it took on two x86-64 cores."""
-
 
 CLAIMS: Mapping[str, str] = MappingProxyType(
     {
@@ -247,11 +230,6 @@ _IMAGES = (
 )
 
 PROFILES: Mapping[str, tuple[Experiment, ...]] = MappingProxyType(
-    {
-        "default": _DEFAULT,
-        "full": _FULL,
-        "images": _IMAGES,
-        "modern": tuple(Experiment(*row) for row in MODERN),
-    }
+    {"default": _DEFAULT, "full": _FULL, "images": _IMAGES, "modern": MODERN}
 )
 """The experiments of each profile, in the order in which they run."""

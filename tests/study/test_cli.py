@@ -18,8 +18,9 @@ from decoupled_wd.study.claims.generalization import Generalization
 from decoupled_wd.study.claims.interaction import Interaction
 from decoupled_wd.study.claims.verdicts import Finding, Verdict
 from decoupled_wd.study.cli import main
+from decoupled_wd.study.experiment import Experiment
 from decoupled_wd.study.grid.layout import is_block
-from decoupled_wd.study.profiles import CLAIMS, PROFILES, Experiment
+from decoupled_wd.study.profiles import CLAIMS, PROFILES
 from decoupled_wd.study.report import terminal as printing
 from decoupled_wd.study.statistics import Estimate
 
@@ -29,7 +30,7 @@ from decoupled_wd.study import cli
 from decoupled_wd.study.tasks import task as tasks
 from decoupled_wd.study.claims.generalization import Generalization
 from decoupled_wd.study.claims.interaction import Interaction
-from decoupled_wd.study.profiles import Experiment
+from decoupled_wd.study.experiment import Experiment
 
 grid = Interaction(grid=5, looks=(2,))
 gain = Generalization(grid=5, looks=(2,))

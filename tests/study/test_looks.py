@@ -13,8 +13,8 @@ from decoupled_wd.study.claims.verdicts import (
     Finding,
     Verdict,
 )
+from decoupled_wd.study.experiment import Experiment
 from decoupled_wd.study.looks import look
-from decoupled_wd.study.profiles import Experiment
 from decoupled_wd.study.statistics import Estimate
 
 NAN = float("nan")

@@ -31,7 +31,7 @@ import sys
 from decoupled_wd.study import cli, own
 from decoupled_wd.study.tasks import task as tasks
 from decoupled_wd.study.claims.interaction import Interaction
-from decoupled_wd.study.profiles import Experiment
+from decoupled_wd.study.experiment import Experiment
 
 designs = {"mlp": Interaction(grid=6, looks=(2,)), "resnet": Interaction(grid=5, looks=(2,))}
 cli.PROFILES = dict(cli.PROFILES) | {"images": tuple(

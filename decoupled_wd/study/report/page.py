@@ -24,8 +24,9 @@ from decoupled_wd.study.claims.verdicts import (
     Verdict,
     expected_wrong,
 )
+from decoupled_wd.study.experiment import Experiment
 from decoupled_wd.study.figures.draw import draw
-from decoupled_wd.study.profiles import CLAIMS, Experiment
+from decoupled_wd.study.profiles import CLAIMS
 from decoupled_wd.study.report.intervals import REACH, bar
 from decoupled_wd.study.report.machine import machine
 from decoupled_wd.study.report.pictures import Picture, picture

@@ -16,7 +16,7 @@ from decoupled_wd.study.claims.verdicts import (
     Finding,
     Verdict,
 )
-from decoupled_wd.study.profiles import Experiment
+from decoupled_wd.study.experiment import Experiment
 from decoupled_wd.study.report.pieces import interval
 
 STYLES = {HOLDS: "green", FAILS: "red", SAME: "blue", UNDECIDED: "yellow", MISSING: "dim"}

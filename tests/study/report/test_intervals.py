@@ -14,7 +14,7 @@ from decoupled_wd.study.claims.verdicts import (
     Finding,
     Verdict,
 )
-from decoupled_wd.study.profiles import Experiment
+from decoupled_wd.study.experiment import Experiment
 from decoupled_wd.study.report import page as report
 from decoupled_wd.study.report.intervals import REACH, bar
 from decoupled_wd.study.statistics import Estimate

@@ -29,7 +29,8 @@ from decoupled_wd.study.claims.verdicts import (
     Finding,
     Verdict,
 )
-from decoupled_wd.study.profiles import CLAIMS, Experiment
+from decoupled_wd.study.experiment import Experiment
+from decoupled_wd.study.profiles import CLAIMS
 from decoupled_wd.study.report import machine
 from decoupled_wd.study.report import page as report
 from decoupled_wd.study.statistics import Estimate

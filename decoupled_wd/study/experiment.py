@@ -1,0 +1,21 @@
+"""One claim on one data set and network, as profiles list them."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from decoupled_wd.study.claims.verdicts import Design
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """Describes one claim on one data set and network."""
+
+    claim: str
+    """Its number in the study, a key of `CLAIMS`."""
+    dataset: str | Path
+    """A name, or a file that `task.task` loads."""
+    network: str
+    design: Design
+    """How it is measured, with its sizes as fields."""
+    seconds: float
+    """How long it took on two x86-64 cores."""
