@@ -1,12 +1,12 @@
 """Wrong calls of the command and of what it reads and writes: rows for test_bad_input.py."""
 
-import contextlib
 import io
 import tempfile
 import zipfile
 from pathlib import Path
 
 import numpy as np
+from commands import refused
 
 from decoupled_wd import cli
 from decoupled_wd.study import cli as study
@@ -17,18 +17,6 @@ from decoupled_wd.study.tasks import data, npz
 # what is refused trains nothing and leaves nothing here
 FOLDER = tempfile.gettempdir()
 CONVERT = ("0.1", "--from", "torch", "--learning-rate", "3e-4")
-
-
-def refused(main, *arguments):
-    """ValueError with what a command prints when it ends with a usage error."""
-    printed = io.StringIO()
-    with contextlib.redirect_stderr(printed):
-        try:
-            main(list(arguments))
-        except SystemExit as ended:
-            if ended.code == 2:
-                raise ValueError(printed.getvalue()) from None
-    raise AssertionError(f"{arguments} is accepted")
 
 
 def npz_file(change, **arrays):

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import jax
 import optax
-from wrong_cli import refused
+from commands import refused
 
 import decoupled_wd as dwd
 from decoupled_wd.planning import cli
