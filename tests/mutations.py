@@ -352,7 +352,7 @@ MUTATIONS = [
              "from_share(run, share.low), from_share(run, share.high)",
              "test_planning.py::test_the_fit_and_its_intervals_are_those_of_scipy"),
     Mutation("planning/_fit", "math.sqrt(1 + 1 / self.runs", "math.sqrt(1 / self.runs",
-             "test_planning.py::test_the_interval_holds_a_further_run_as_often_as_it_says"),
+             "test_planning.py::test_the_fit_and_its_intervals_are_those_of_scipy"),
     Mutation("planning/_fit", "/ (n - 2))", "/ (n - 1))", "test_planning.py::test_the_fit_and_its_intervals_are_those_of_scipy"),
     Mutation("planning/_fit", "term *= k / (k + 1)", "term *= (k + 1) / (k + 2)", "test_planning.py::test_student_s_t_is_that_of_scipy"),
     Mutation("planning/_table", 'row.kind in ("published", "fitted")', "row.kind", "test_planning.py::test_the_disagreement_is_that_of_published_rules"),
