@@ -180,7 +180,7 @@ def _notes(leaf: _Leaf) -> list[str]:
     }
     if leaf.is_matrix and not leaf.held and off > UNSETTLED:
         steps = _steps_to_settle(ratio, c, leaf.average.power)
-        words[f"settles in {_rounded(steps)} steps, from {ratio:.2g} × its norm"] = True
+        words[f"settles in {_rounded(steps)} steps, from {ratio:.2g} × that at equilibrium"] = True
     return [text for text, holds in words.items() if holds]
 
 
