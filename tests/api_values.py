@@ -422,7 +422,7 @@ POOLS = {
     "fitted": pool(f"None dwd.fit_timescale({TUNED})", "", "'fit' 1 {} dwd.fit_timescale object()"),
     "runs": pool(
         TUNED,
-        f"{TUNED[:-1]},*{TUNED}] tuple({TUNED})",
+        f"2*{TUNED} tuple({TUNED})",
         f"None 1 'runs' [] {{}} {TUNED}[:2] 3*{TUNED}[:1] 3*[dwd.Run(0.1,2,100)] 3*[None] "
         "3*[dwd.Run(0.1,2,100,weight_decay=0,parameters=1)] [1,2,3]",
     ),

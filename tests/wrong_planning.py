@@ -29,7 +29,7 @@ WRONG = [
     (lambda: run(dataset_size="1e4"), TypeError, "dataset_size must be a real number, got '1e4'"),
     (lambda: run(epochs=None), TypeError, "epochs must be a real number"),
     (lambda: run(weight_decay=-1e-4), ValueError, "weight_decay must be finite and >= 0"),
-    (lambda: run(parameters=0), ValueError, "parameters must be finite and > 0, got 0.0; leave"),
+    (lambda: run(parameters=0), ValueError, "parameters must be finite and > 0, got 0.0"),
     (lambda: run(width=float("nan")), ValueError, "width must be finite"),
     (lambda: run(depth=True), TypeError, "depth must be a real number"),
     (lambda: run(coupling="pytorchh"), ValueError, "is not a known framework"),

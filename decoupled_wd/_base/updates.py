@@ -31,7 +31,7 @@ def check_gradients(what: str, updates: PyTree, like: PyTree) -> None:
         paths = [path for path, _ in jax.tree.leaves_with_path(updates, is_leaf=is_none)]
         rows = zip(paths, leaves, twins, strict=True)
         path, u, twin = next(row for row in rows if not _fits(*row[1:]))
-        if not (_is_float0(u) or jax.tree_util.all_leaves([twin])):
+        if not jax.tree_util.all_leaves([twin]):
             raise _other_structure(what, updates, like)
         raise _misfit(f"{what} at {path_name(path)!r}", u, twin)
 
@@ -42,7 +42,7 @@ _PYTHON_NUMBERS = int | float | complex
 def check_structure(what: str, updates: PyTree, like: PyTree) -> tuple[list[PyTree], list[PyTree]]:
     """Return the leaves of `updates`, None among them, and their twins.
 
-    Trees that differ are a ValueError.
+    Trees that differ are a ValueError, and what is no number a TypeError.
     """
     treedef: PyTreeDef
     leaves, treedef = jax.tree.flatten(updates, is_leaf=is_none)
@@ -51,6 +51,12 @@ def check_structure(what: str, updates: PyTree, like: PyTree) -> tuple[list[PyTr
     ]
     if strange:
         raise TypeError(f"{what} must hold arrays, got {strange[0]!r}; pass None in its place")
+    if any(map(_is_float0, leaves)):
+        paths = jax.tree.leaves_with_path(updates)
+        path = next(path for path, u in paths if _is_float0(u))
+        remedy = "pass zeros of its parameter's dtype, or hide both with optax.masked"
+        name = f"{what} at {path_name(path)!r}"
+        raise TypeError(f"{name} is float0, the derivative of an integer; {remedy}")
     try:
         return leaves, treedef.flatten_up_to(like)
     except ValueError:
@@ -62,7 +68,7 @@ def _fits(u: PyTree, twin: PyTree) -> bool:
     if u is None:
         return is_absent(twin) or jax.tree_util.all_leaves([twin])
     if is_absent(twin):
-        return not _is_float0(u)
+        return True
     dtype = dtype_of(twin)
     if dtype is type(twin) and not isinstance(twin, int | float | complex):
         return False
@@ -74,7 +80,7 @@ def _is_float0(u: PyTree) -> bool:
 
     No optimiser of optax takes it.
     """
-    return bool(dtype_of(u) == jax.dtypes.float0)
+    return u is not None and bool(dtype_of(u) == jax.dtypes.float0)
 
 
 # an eager step asks this of every leaf, and there are few pairs of dtypes
@@ -89,9 +95,6 @@ def _kind_fits(dtype: DType, like: DType) -> bool:
 
 
 def _misfit(name: str, u: PyTree, twin: PyTree) -> Exception:
-    if _is_float0(u):
-        remedy = "pass zeros of its parameter's dtype, or hide both with optax.masked"
-        return TypeError(f"{name} is float0, the derivative of an integer; {remedy}")
     if not _kind_fits(dtype_of(u), dtype_of(twin)):
         imaginary = jnp.issubdtype(dtype_of(u), jnp.complexfloating)
         kind = "real" if imaginary else "floating-point"

@@ -92,7 +92,7 @@ def fit_timescale(
       >>> runs = [Run(1e-3, 1e4, d, weight_decay=c, parameters=1e6) for d, c in best.items()]
       >>> fit = fit_timescale(runs)
       >>> f"{fit.exponent:.2f}, {fit.exponent_low:.2f} to {fit.exponent_high:.2f}"
-      '-0.51, -0.72 to -0.31'
+      '-0.51, -0.83 to -0.19'
 
     Source: the form is that of Bergsma et al., arXiv 2505.13738; the interval is that of simple
       linear regression.

@@ -107,9 +107,9 @@ class Plan(Table[PlannedRule]):
             "λ; steps, epochs, tokens: the timescale 1/c, tokens being the unit of batch_size"
         )
         yield (
-            "last tenth: the share of the run's last tenth in the final weights; lost: weights that "
-            "a step at the peak … the last step leaves as they are, rounded to nearest; behind a "
-            "link of dwd.rounding none is"
+            "last tenth: the share of the run's last tenth in the final weights; lost: weights "
+            "that a step at the peak … the last step leaves as they are, rounded to nearest; "
+            "behind a link of dwd.rounding none is"
         )
         if self.reference is not None:
             known = {name: value for name, value in vars(self.reference).items() if value}
