@@ -77,9 +77,9 @@ FLOORS = {
     ],
     "study": [
         {"grid", "statistics"},
-        {"tasks", "response", "tune"},
+        {"tasks", "response"},
         {"claims"},
-        {"profiles", "figures"},
+        {"profiles", "figures", "tune"},
         {"report", "own", "looks"},
         {"arguments"},
         {"cli", "__init__"},

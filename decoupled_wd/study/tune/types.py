@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import optuna
 import xarray as xr
@@ -27,3 +28,14 @@ class Tuned:
     """How long it took, compiling included."""
     steps: int
     """Training steps of all trials and of the finalists."""
+
+
+class Progress(NamedTuple):
+    """Tells how far a search is."""
+
+    trials: int
+    """Trials that have ended."""
+    best: float
+    """The lowest value of a whole run; NaN before there is one."""
+    spent: float
+    """The share of the budget that is spent, from 0 to 1."""
