@@ -24,8 +24,11 @@ from decoupled_wd.study.tune.trials import Budget, Samplers, best_trials, lowest
 from decoupled_wd.study.tune.types import Progress, Tuned
 
 RUNG, KEPT = 0.4, 4
-"""After this share of a run, one in so many trials goes on. Under a cosine the best settings are not
-yet ahead in its first tenth or fifth: searches that compare there end at worse ones."""
+"""After this share of a run, one in so many trials goes on.
+
+A tenth into a cosine the best settings are not ahead: searches that compare there end at worse ones
+(``tests/benchmarks/tune.py rungs``).
+"""
 
 
 def tune(
@@ -58,7 +61,8 @@ def tune(
     """Searches for the hyperparameters of the lowest metric within a budget.
 
     Which are tried, and which are given up, is Optuna's: by default quasi-random points first, then
-    its TPE, with asynchronous successive halving. A batch of trials is one compiled program over all devices.
+    its TPE, with asynchronous successive halving. A batch of trials is one compiled program over
+    all devices.
 
     A trial is evaluated every `evaluate_every` epochs, and its pruner is asked. If it is given up,
     the next trial takes its place beside those that go on. The schedule of the optimiser is that of
