@@ -4,7 +4,8 @@
 9 × 9 × 5-seed grid, their choices and the grid's best cell judged by the same fresh seeds.
 ``python tests/benchmarks/tune.py speed``: seconds for as many trials, with the searches of Optuna as its users write
 them; the loops are timed on a few trials. ``python tests/benchmarks/tune.py overhead``: the share of the processor's
-time that choosing trials takes.
+time that choosing trials takes. ``python tests/benchmarks/tune.py rungs [SEARCHES]``: what searches end with under
+several pruners, simulated on the measured curves of the grid, which are interpolated and scattered as its seeds are.
 """
 
 import functools
@@ -12,19 +13,24 @@ import os
 import sys
 import tempfile
 import time
+import warnings
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import optuna
+from scipy.interpolate import RectBivariateSpline
 
+import decoupled_wd as dwd
 from decoupled_wd.study import Points, sweep
 from decoupled_wd.study.claims.optimizers import contender, octaves
 from decoupled_wd.study.grid.cells import starts_of
 from decoupled_wd.study.tasks.task import held_out, task
 from decoupled_wd.study.tune import trials
-from decoupled_wd.study.tune.search import tune
+from decoupled_wd.study.tune.finals import finals, judged
+from decoupled_wd.study.tune.search import _samplers, tune
+from decoupled_wd.study.tune.slots import Slots
 
 TASK = task("mnist1d", "mlp")
 DATA = TASK.dataset
@@ -44,7 +50,6 @@ JUDGES = range(20_000, 20_016)
 """Seeds that neither a search nor the grid has seen."""
 TIMED = {"one jit": 12, "a jit a step": 4, "compiled anew": 2}
 """Trials of each loop that are timed."""
-TRIALS = 100
 
 
 def space():
@@ -57,9 +62,9 @@ def space():
     }
 
 
-def worth(points):
+def worth(points, seeds=JUDGES):
     """The test error of listed points, by seeds of their own: ``[points, seeds]``."""
-    runs = sweep(ADAMW, Points(points), seeds=JUDGES, **TRAINING)
+    runs = sweep(ADAMW, Points(points), seeds=seeds, **TRAINING)
     return runs["test_error"].isel(epoch=-1).values
 
 
@@ -68,7 +73,7 @@ def quality(searches=20, first=0):
     mean = grid["test_error"].mean("seed", skipna=False)
     cell = mean.where(mean.notnull(), np.inf).argmin(["learning_rate", "weight_decay"])
     best = {name: [float(mean[name][place])] for name, place in cell.items()}
-    floor = float(worth(best).mean())
+    floor = float(worth(best, range(20_000, 20_064)).mean())
     print(f"best cell of the grid {best}, test error {floor:.2f} by fresh seeds", flush=True)
     gaps = []
     for seed in range(first, first + searches):
@@ -142,7 +147,6 @@ def speed():
     def searched(objective, count, warm):
         if warm:
             objective(0.006, 0.016)
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=0))
         box = space()
 
@@ -165,7 +169,6 @@ def speed():
 
 def timed_tune():
     started = time.perf_counter()
-    # as many runs as `TRIALS` trials take
     found = tune(ADAMW, space(), **TRAINING, runs=RUNS / 2, finalists=2, seeds=4)
     return (time.perf_counter() - started) / len(found.study.trials)
 
@@ -198,6 +201,84 @@ def overhead():
         tune(ADAMW, space(), **TRAINING, runs=RUNS, storage=storage)
 
 
+EVERY = 4
+"""Epochs of a round."""
+NAMES = ("learning_rate", "weight_decay")
+ERRORS = ("validation_error", "test_error")
+PRUNERS = {
+    "none": optuna.pruners.NopPruner,
+    **{
+        f"{rung} tenths, 1 in {kept}": functools.partial(
+            optuna.pruners.SuccessiveHalvingPruner, rung, kept
+        )
+        for rung, kept in ((1, 4), (2, 3), (4, 3), (4, 4))
+    },
+}
+
+
+def rungs(searches=20):
+    grid = octaves("AdamW", GRID)
+    grid["weight_decay"] = grid["weight_decay"][1:]
+    runs = sweep(ADAMW, grid, seeds=SEEDS, evaluate_every=EVERY, **TRAINING)
+    runs = runs.sortby("learning_rate").fillna(90.0).transpose(*NAMES, "seed", "epoch")
+    axes = [np.log2(runs[name].values) for name in NAMES]
+    rounds = runs.sizes["epoch"]
+    means = {name: runs[name].mean("seed").values for name in ERRORS}
+    smooth = {
+        name: [RectBivariateSpline(*axes, each[..., age], kx=1, ky=2) for age in range(rounds)]
+        for name, each in means.items()
+    }
+    # of five values about their mean
+    scatter = {
+        name: (runs[name] - runs[name].mean("seed")).values * (SEEDS / (SEEDS - 1)) ** 0.5
+        for name in ERRORS
+    }
+    for name, pruner in PRUNERS.items():
+        gaps = []
+        for seed in range(searches):
+            slots = _simulated(axes, smooth, scatter, rounds, np.random.default_rng(seed))
+            study = optuna.create_study(pruner=pruner())
+            ends = {
+                each: optuna.distributions.FloatDistribution(*space()[each], log=True)
+                for each in NAMES
+            }
+            budget = trials.Budget(0.0, np.inf, RUNS, 4 * 8)
+            samplers = _samplers(seed, False, 16, None)
+            trials.searched(
+                study, slots, ends, samplers, budget, "validation_error", lambda _: None
+            )
+            found = finals(slots, trials.best_trials(study, 4), 8, lambda _: None)
+            place, _ = judged(found, *ERRORS)
+            choice = [np.log2(float(found[each][place])) for each in NAMES]
+            gaps.append(
+                smooth["test_error"][-1](*choice).item() - means["test_error"][..., -1].min()
+            )
+        print(f"{name}: quartiles of the gap {np.percentile(gaps, [25, 50, 75]).round(2)}")
+
+
+def _simulated(axes, smooth, scatter, rounds, rng):
+    """Slots whose runs are interpolated, each with the scatter of a seed of the nearest cell."""
+
+    def program(told, fresh, busy, runs):
+        found = {name: np.zeros(len(told)) for name in ERRORS}
+        for slot in np.flatnonzero(busy):
+            at = np.log2(told[slot, :2])
+            age, luck = (0, rng.integers(SEEDS)) if fresh[slot] else runs[slot]
+            cell = [int(np.abs(axis - x).argmin()) for axis, x in zip(axes, at, strict=True)]
+            for name in ERRORS:
+                noise = scatter[name][(*cell, luck, age)]
+                found[name][slot] = smooth[name][age](*at).item() + noise
+            runs[slot] = age + 1, luck
+        return runs, (found, np.ones(len(told), bool))
+
+    return Slots(program, dict, 8, TASK.steps // rounds, rounds, NAMES, ERRORS, "")
+
+
 if __name__ == "__main__":
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    # at the ends of the box a decay is strong
+    warnings.simplefilter("ignore", dwd.StrongDecayWarning)
     jax.config.update("jax_num_cpu_devices", os.cpu_count())
-    {"quality": quality, "speed": speed, "overhead": overhead}[sys.argv[1]](*map(int, sys.argv[2:]))
+    {"quality": quality, "speed": speed, "overhead": overhead, "rungs": rungs}[sys.argv[1]](
+        *map(int, sys.argv[2:])
+    )

@@ -23,6 +23,13 @@ from decoupled_wd.study.tune.storages import quiet, storage_of, study_of
 from decoupled_wd.study.tune.trials import Budget, Samplers, best_trials, lowest, searched
 from decoupled_wd.study.tune.types import Progress, Tuned
 
+RUNG, KEPT = 0.4, 4
+"""After this share of a run, one in so many trials goes on.
+
+A tenth into a cosine the best settings are not ahead: searches that compare there end at worse ones
+(``tests/benchmarks/tune.py rungs``).
+"""
+
 
 def tune(
     make_optimizer: Callable[..., optax.GradientTransformation],
@@ -54,7 +61,8 @@ def tune(
     """Searches for the hyperparameters of the lowest metric within a budget.
 
     Which are tried, and which are given up, is Optuna's: by default quasi-random points first, then
-    its TPE, with successive halving. A batch of trials is one compiled program over all devices.
+    its TPE, with asynchronous successive halving. A batch of trials is one compiled program over
+    all devices.
 
     A trial is evaluated every `evaluate_every` epochs, and its pruner is asked. If it is given up,
     the next trial takes its place beside those that go on. The schedule of the optimiser is that of
@@ -149,7 +157,8 @@ def tune(
     judge = checks.metric_name("judge_by", judge_by, ["test_error", choose], slots.metrics)
     with quiet():
         study = study_of(opened, study_name, digest(slots.fingerprint, str(ranges)))
-        study.pruner = pruner or optuna.pruners.SuccessiveHalvingPruner(1)
+        rung = math.ceil(RUNG * slots.rounds)
+        study.pruner = pruner or optuna.pruners.SuccessiveHalvingPruner(rung, KEPT)
         samplers = _samplers(seed, storage is not None, startup, sampler)
         budget = Budget(started, *limits, judging)
         rounds = searched(study, slots, ranges, samplers, budget, choose, progress)

@@ -78,7 +78,7 @@ def test_every_value_of_every_trial_is_that_of_a_sweep_of_its_point(found):
     trials = found[0].study.trials
     curves = sweep(adamw, points_of(trials), evaluate_every=1, seeds=1, **LINE)
     ages = [trial.last_step for trial in trials]
-    assert {1, 4, 8} == set(ages)
+    assert {4, 8} == set(ages)
     for place, trial in enumerate(trials):
         expected = curves["validation_error"].isel(trial=place, seed=0).values[: ages[place]]
         told = [trial.intermediate_values[epoch] for epoch in range(1, ages[place] + 1)]
