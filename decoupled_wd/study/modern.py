@@ -30,9 +30,9 @@ MODERN: tuple[tuple[str, str, str, Design, float], ...] = (
         "topics",
         "transformer",
         Interaction(grid=6, looks=_TEXT_LOOKS, couplings=(PAPER, LR), pairs=(("Adam", "AdamW"),)),
-        600,
+        640,
     ),
-    ("viii", "topics", "transformer", Generalization(grid=6, looks=_TEXT_LOOKS), 30),
+    ("viii", "topics", "transformer", Generalization(grid=6, looks=_TEXT_LOOKS), 15),
     (
         "ix",
         "topics",
@@ -59,7 +59,7 @@ MODERN: tuple[tuple[str, str, str, Design, float], ...] = (
             along="batch size",
             power=0.5,
         ),
-        50,
+        100,
     ),
     (
         "x",
@@ -73,7 +73,7 @@ MODERN: tuple[tuple[str, str, str, Design, float], ...] = (
             along="width",
             power=-1.0,
         ),
-        250,
+        240,
     ),
     (
         "x",
@@ -87,21 +87,21 @@ MODERN: tuple[tuple[str, str, str, Design, float], ...] = (
             along="width",
             power=-1.0,
         ),
-        50,
+        65,
     ),
     (
         "xi",
         "topics",
         "transformer",
         Variants(("cautious", "AdamC", "hyperball", *_MASKS), trials=8, looks=(6, 12)),
-        300,
+        320,
     ),
     (
         "xi",
         "mnist1d",
         "mlp",
         Variants(("cautious", "AdamC", "hyperball", "matrices"), trials=12, looks=(12, 24)),
-        80,
+        75,
     ),
     (
         "xii",
@@ -115,7 +115,7 @@ MODERN: tuple[tuple[str, str, str, Design, float], ...] = (
             looks=(4, 8),
             steps=364,
         ),
-        30,
+        20,
     ),
     ("xii", "mnist1d", "mlp", ROTATION, 10),
     (
@@ -123,14 +123,14 @@ MODERN: tuple[tuple[str, str, str, Design, float], ...] = (
         "topics",
         "transformer",
         Precision({"tuned": (2.0**-6, 2.0**-7), "small steps": (2.0**-10, 2.0**-10)}, (6, 12)),
-        60,
+        55,
     ),
     (
         "xiii",
         "mnist1d",
         "mlp",
         Precision({"tuned": (0.0125, 2.0**-6), "small steps": (1.5e-3, 1.5e-3)}, (12, 24)),
-        30,
+        20,
     ),
 )
 """Claim, data set, network, design, and seconds on two x86-64 cores."""
