@@ -30,10 +30,10 @@ MODERN: tuple[Experiment, ...] = (
         "topics",
         "transformer",
         Interaction(grid=6, looks=_TEXT_LOOKS, couplings=(PAPER, LR), pairs=(("Adam", "AdamW"),)),
-        seconds=600,
+        seconds=640,
     ),
     Experiment(
-        "viii", "topics", "transformer", Generalization(grid=6, looks=_TEXT_LOOKS), seconds=30
+        "viii", "topics", "transformer", Generalization(grid=6, looks=_TEXT_LOOKS), seconds=15
     ),
     Experiment(
         "ix",
@@ -61,7 +61,7 @@ MODERN: tuple[Experiment, ...] = (
             along="batch size",
             power=0.5,
         ),
-        seconds=50,
+        seconds=100,
     ),
     Experiment(
         "x",
@@ -75,7 +75,7 @@ MODERN: tuple[Experiment, ...] = (
             along="width",
             power=-1.0,
         ),
-        seconds=250,
+        seconds=240,
     ),
     Experiment(
         "x",
@@ -89,21 +89,21 @@ MODERN: tuple[Experiment, ...] = (
             along="width",
             power=-1.0,
         ),
-        seconds=50,
+        seconds=65,
     ),
     Experiment(
         "xi",
         "topics",
         "transformer",
         Variants(("cautious", "AdamC", "hyperball", *_MASKS), trials=8, looks=(6, 12)),
-        seconds=300,
+        seconds=320,
     ),
     Experiment(
         "xi",
         "mnist1d",
         "mlp",
         Variants(("cautious", "AdamC", "hyperball", "matrices"), trials=12, looks=(12, 24)),
-        seconds=80,
+        seconds=75,
     ),
     Experiment(
         "xii",
@@ -117,7 +117,7 @@ MODERN: tuple[Experiment, ...] = (
             looks=(4, 8),
             steps=364,
         ),
-        seconds=30,
+        seconds=20,
     ),
     Experiment("xii", "mnist1d", "mlp", ROTATION, seconds=10),
     Experiment(
@@ -125,13 +125,13 @@ MODERN: tuple[Experiment, ...] = (
         "topics",
         "transformer",
         Precision({"tuned": (2.0**-6, 2.0**-7), "small steps": (2.0**-10, 2.0**-10)}, (6, 12)),
-        seconds=60,
+        seconds=55,
     ),
     Experiment(
         "xiii",
         "mnist1d",
         "mlp",
         Precision({"tuned": (0.0125, 2.0**-6), "small steps": (1.5e-3, 1.5e-3)}, (12, 24)),
-        seconds=30,
+        seconds=20,
     ),
 )

@@ -54,7 +54,11 @@ class Rotation:
             for schedule, runs in found.items()
             for verdict in judge(runs, f"{task.name}, {schedule}", self.others, self.looks)
         ]
-        drawings = {f"rotation {task.name}, {each}": draw(runs) for each, runs in found.items()}
+        drawings = {
+            f"{quantity} {task.name}, {each}": draw(runs, quantity)
+            for each, runs in found.items()
+            for quantity in QUANTITIES
+        }
         return Finding(verdicts, drawings)
 
     def train(self, task: Task, schedule: str, seeds: int) -> xr.Dataset:
@@ -197,14 +201,16 @@ def judge(
     ]
 
 
-def draw(runs: xr.Dataset) -> Drawing:
-    """Describes the rotation of each leaf over the steps, beside what was predicted."""
+def draw(runs: xr.Dataset, quantity: str) -> Drawing:
+    """Describes a quantity of each leaf over the steps, beside what was predicted."""
     # single angles are noisy, and the eye wants their trend
-    smooth: xr.DataArray = runs["rotation"].rolling(step=32, min_periods=1).mean()
+    steps = max(1, runs.sizes["step"] // 16)
+    smooth: xr.DataArray = runs[quantity].rolling(step=steps).mean()
     panels = {
         str(leaf): {
-            str(kind): smooth.sel(leaf=leaf, kind=kind, drop=True) for kind in smooth.kind.values
+            str(kind): smooth.sel(leaf=leaf, kind=kind, drop=True) for kind in smooth["kind"].values
         }
         for leaf in runs["leaf"].values
     }
-    return Lines(panels, x="step", xlabel="steps", ylabel="rotation a step (radians)", log="y")
+    ylabel = {"norm": "L2 norm", "rotation": "rotation a step (radians)"}[quantity]
+    return Lines(panels, x="step", xlabel="steps", ylabel=ylabel, log="y")

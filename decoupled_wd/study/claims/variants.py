@@ -14,9 +14,7 @@ from decoupled_wd._base.types import PyTree, Schedule
 from decoupled_wd.masks import matching, matrices, multipliers, without
 from decoupled_wd.study.claims.choice import box
 from decoupled_wd.study.claims.optimizers import DECOUPLED, SCHEDULES, Scalar
-from decoupled_wd.study.claims.tuning import (
-    Box,
-)
+from decoupled_wd.study.claims.tuning import Box
 from decoupled_wd.study.tasks.models import Model
 
 PLAIN, ADAMC, HYPERBALL = "AdamW", "AdamC", "hyperball"
