@@ -98,7 +98,7 @@ FLOORS = {
         {"cli", "tune_cli", "__init__"},
     ],
     "study.tune": [
-        {"types", "slots", "storages", "__init__"},
+        {"types", "slots", "storages", "sizes", "__init__"},
         {"finals", "trials", "best"},
         {"checks"},
         {"search"},

@@ -35,12 +35,19 @@ def ranged(given):
     return wrong({"rate": given})
 
 
-def module(text):
+RIGHT = """
+import jax.numpy as jnp
+make_optimizer = space = loss = metric = None
+init, train, epochs, batch_size = lambda key: jnp.zeros(3), (jnp.ones((12, 3)),), 2, 5
+"""
+
+
+def module(text, *arguments):
     """The command on a module of this text, in a folder of its own."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "mine.py")
         path.write_text(text)
-        refused(tune_cli.main, str(path), "--out", folder)
+        refused(tune_cli.main, str(path), *arguments, "--out", folder)
 
 
 def command(*arguments):
@@ -126,6 +133,16 @@ WRONG = [
         lambda: module("make_optimizer = space = init = loss = metric = train = epochs = 1"),
         ValueError,
         "mine.py lacks batch_size; define what study.tune takes: make_optimizer, space",
+    ),
+    (
+        lambda: command("a.py", "--target-tokens", "many"),
+        ValueError,
+        "must be a number, got 'many'",
+    ),
+    (
+        lambda: module(RIGHT, "--target-batch", "0"),
+        ValueError,
+        "batch_size must be a finite number > 0, got 0",
     ),
     (lambda: module("1 / 0"), ValueError, "cannot be run (ZeroDivisionError: division by zero)"),
     (lambda: module("("), ValueError, "cannot be run (SyntaxError"),

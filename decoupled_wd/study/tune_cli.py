@@ -3,7 +3,7 @@
 import argparse
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -11,30 +11,25 @@ from typing import Any
 import rich.progress
 from rich.text import Text
 
+from decoupled_wd._base.arguments import number
 from decoupled_wd.cli import ends_cleanly
 from decoupled_wd.study.arguments import folder_of, minutes_of
 from decoupled_wd.study.claims.optimizers import CONTENDERS
 from decoupled_wd.study.commands import Console, use_all_cores, writable
 from decoupled_wd.study.own import task_of
-from decoupled_wd.study.report.page import duration
+from decoupled_wd.study.report.pieces import duration
+from decoupled_wd.study.report.tuned import PAGE
+from decoupled_wd.study.report.tuned import write as write_report
 from decoupled_wd.study.tune.best import BEST, at_an_end, write_best
-from decoupled_wd.study.tune.modules import of_module, of_task
+from decoupled_wd.study.tune.modules import REPORTED, of_module, of_task
 from decoupled_wd.study.tune.search import tune
+from decoupled_wd.study.tune.sizes import TARGET, run_of, shapes_of, target_of
 from decoupled_wd.study.tune.storages import without_password
 from decoupled_wd.study.tune.types import Progress, Tuned
 
-try:
-    from decoupled_wd.study.report.tuned import (  # type: ignore[import-not-found,unused-ignore]
-        write as write_report,
-    )
-except ModuleNotFoundError:
-
-    def write_report(out: Path, tuned: Tuned) -> None:
-        """Writes nothing: the report is not there yet."""
-
-
 TRIALS = "trials.log"
 """The journal file of a search, in the folder of its results."""
+_TARGET = "target_"
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -49,17 +44,20 @@ def main(arguments: Sequence[str]) -> None:
     # what a user's module prints may be read by nobody
     with ends_cleanly(reader.prog, farewell):
         try:
-            writable(options.out, [BEST])
+            writable(options.out, [BEST, PAGE])
             use_all_cores()
             settings = _settings(options)
-        except ValueError as error:
+            if target := _told(options):
+                # what is wrong with it is said before anything is trained
+                target_of(run_of(settings, 1.0), target)
+        except (ValueError, TypeError) as error:
             reader.error(str(error))
         try:
             found = _searched(options, settings)
         except (ValueError, TypeError) as error:
             sys.exit(f"{reader.prog}: {error}")
         write_best(options.out, found)
-        write_report(options.out, found)
+        _report(options.out, found, settings, target)
         _print(options.out, found)
 
 
@@ -110,7 +108,31 @@ def _parser() -> argparse.ArgumentParser:
         help="where the trials are kept: a journal file, or the URL of a database (default: "
         f"{TRIALS} in the folder of the results)",
     )
+    target = reader.add_argument_group(
+        "the run that the search is for",
+        "With any of these the report plans its λ; what is left out is as in the search.",
+    )
+    for name, words in TARGET.items():
+        option = f"--target-{words.replace('_', '-')}"
+        target.add_argument(option, dest=_TARGET + name, type=number, metavar="N")
     return reader
+
+
+def _told(options: argparse.Namespace) -> dict[str, float]:
+    """Returns what is told of the run that the search is for."""
+    given = {name: getattr(options, _TARGET + name) for name in TARGET}
+    return {name: value for name, value in given.items() if value is not None}
+
+
+def _report(
+    out: Path, found: Tuned, settings: Mapping[str, Any], target: Mapping[str, float]
+) -> None:
+    """Writes the report, with a plan where the search chose a learning rate."""
+    told = {name: settings[name] for name in REPORTED if name in settings}
+    if rate := found.best.get("learning_rate"):
+        told["run"] = run_of(settings, rate)
+        told["target"] = target_of(told["run"], target)
+    write_report(out, found, params=shapes_of(settings), **told)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
@@ -128,7 +150,7 @@ def _searched(options: argparse.Namespace, settings: dict[str, Any]) -> Tuned:
     minutes = options.minutes or (10 if options.runs == math.inf else math.inf)
     with _progress(Console()) as show:
         return tune(
-            **settings,
+            **{name: value for name, value in settings.items() if name not in REPORTED},
             seconds=60 * minutes,
             runs=options.runs,
             storage=options.storage,
@@ -144,7 +166,7 @@ def _print(out: Path, found: Tuned) -> None:
         f"{choice}: {found.metric} {estimate.value:.4g}, 95 % interval {estimate.low:.4g} to "
         f"{estimate.high:.4g} over {estimate.seeds} fresh seeds",
         *(f"the best {name} lies at an end of its range; widen it" for name in at_an_end(found)),
-        f"{BEST} in {out}, after {trials} trials and {duration(found.seconds)}",
+        f"{PAGE} and {BEST} in {out}, after {trials} trials and {duration(found.seconds)}",
     ]
     for line in lines:
         console.print(Text(line), soft_wrap=True)

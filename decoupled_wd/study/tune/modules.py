@@ -14,10 +14,12 @@ OCTAVES = 5
 """How far the ranges reach to both sides of the middle of the study's grids."""
 OPTIONS = ("seconds", "runs", "storage", "study_name", "progress")
 """Arguments of `tune` that the command gives it, whatever a module has of that name."""
+REPORTED = ("coupling", "mask")
+"""What a module may define for the report alone: the unit of its λ, and which weights decay."""
 
 
 def of_module(path: Path) -> dict[str, Any]:
-    """Returns the arguments of `tune` that a module defines, by their names.
+    """Returns the arguments of `tune` that a module defines by their names, and what is `REPORTED`.
 
     Raises:
       ValueError: there is no such module, it cannot be run, or it lacks what `tune` needs; the
@@ -44,7 +46,8 @@ def of_module(path: Path) -> dict[str, Any]:
         raise ValueError(
             f"{path} lacks {', '.join(missing)}; define what study.tune takes: {', '.join(needed)}"
         )
-    names = [name for name in arguments if name not in OPTIONS and hasattr(module, name)]
+    taken = [name for name in (*arguments, *REPORTED) if name not in OPTIONS]
+    names = [name for name in taken if hasattr(module, name)]
     return {name: getattr(module, name) for name in names}
 
 

@@ -156,7 +156,7 @@ def tune(
     choose = checks.metric_name("choose_by", choose_by, ["validation_error"], slots.metrics)
     judge = checks.metric_name("judge_by", judge_by, ["test_error", choose], slots.metrics)
     with quiet():
-        study = study_of(opened, study_name, digest(slots.fingerprint, str(ranges)))
+        study = study_of(opened, study_name, digest(slots.fingerprint, str(ranges)), choose)
         rung = math.ceil(RUNG * slots.rounds)
         study.pruner = pruner or optuna.pruners.SuccessiveHalvingPruner(rung, KEPT)
         samplers = _samplers(seed, storage is not None, startup, sampler)

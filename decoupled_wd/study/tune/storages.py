@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,7 +55,12 @@ def storage_of(storage: object) -> optuna.storages.BaseStorage | None:
 
 
 def study_of(
-    storage: optuna.storages.BaseStorage | None, name: str, search: str, *, exists: bool = True
+    storage: optuna.storages.BaseStorage | None,
+    name: str,
+    search: str,
+    metric: str,
+    *,
+    exists: bool = True,
 ) -> optuna.Study:
     """Returns the study of this name, a new one or that which other processes work on.
 
@@ -67,6 +73,9 @@ def study_of(
     known = study.user_attrs.get(SEARCH)
     if known is None:
         study.set_user_attr(SEARCH, search)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study.set_metric_names([metric])
     elif known != search:
         raise ValueError(
             f"storage holds the study {name!r} of another search: its model, data, space or "

@@ -21,11 +21,12 @@ init = lambda key: jax.random.normal(key, (4,))
 loss = lambda w, x, key: jnp.mean((w - x) ** 2)
 metric = lambda w, train, test: {"distance": jnp.mean((w - 1) ** 2)}
 train = (X,)
+coupling = "optax"
 epochs, batch_size, finalists, seeds, runs = 8, 16, 2, 4, "not ours"
 
 
 def make_optimizer(learning_rate, weight_decay):
-    return dwd.adamw(learning_rate, weight_decay, peak_learning_rate=learning_rate)
+    return dwd.adamw(learning_rate, weight_decay, coupling=coupling)
 """
 COMMAND = "import sys; from decoupled_wd.study.tune_cli import main; main(sys.argv[1:])"
 # as the console script starts it
@@ -72,8 +73,14 @@ def run(folder, *arguments, **environment):
 
 
 def test_a_module_is_tuned_and_goes_on(folder):
-    printed, errors = run(folder, "mine.py", "--runs", "30", "--out", "new/out")
+    target = ["--target-tokens", "1e6", "--target-batch", "512"]
+    printed, errors = run(folder, "mine.py", "--runs", "30", "--out", "new/out", *target)
     assert errors == ""
+    page = (folder / "new/out/report.html").read_text()
+    # λ of the search, of the unit that the module names, what decays, and the plan of 1953 steps
+    assert "coupling=dwd.LR" in page
+    assert "constant timescale" in page
+    assert "the rules disagree by a factor of" in page
     assert printed.splitlines()[0] == "λ is read"
     best = json.loads((folder / "new/out/best.json").read_text())
     metric = ["distance", "distance_low", "distance_high"]
@@ -85,7 +92,10 @@ def test_a_module_is_tuned_and_goes_on(folder):
     assert best["fresh_seeds"] == 2
     assert 29 * 32 < best["steps"] <= 30 * 32
     assert f"learning_rate {best['learning_rate']:.4g}, weight_decay" in printed
-    assert f"best.json in new/out, after {best['trials']} trials" in printed.splitlines()[-1]
+    assert (
+        f"report.html and best.json in new/out, after {best['trials']} trials"
+        in printed.splitlines()[-1]
+    )
     # quiet when not on a terminal
     assert "\x1b" not in printed
     printed, _ = run(

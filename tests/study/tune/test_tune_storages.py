@@ -71,7 +71,7 @@ def test_trials_of_a_process_that_ended_are_failed_and_no_others():
 
 
 def test_a_new_study_remembers_its_search():
-    study = study_of(None, "tune", "a fingerprint")
+    study = study_of(None, "tune", "a fingerprint", "error")
     assert study.user_attrs == {"search": "a fingerprint"}
 
 
