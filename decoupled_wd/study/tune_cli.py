@@ -16,22 +16,13 @@ from decoupled_wd.study.arguments import folder_of, minutes_of
 from decoupled_wd.study.claims.optimizers import CONTENDERS
 from decoupled_wd.study.commands import Console, use_all_cores, writable
 from decoupled_wd.study.own import task_of
-from decoupled_wd.study.report.page import duration
+from decoupled_wd.study.report.pieces import duration
+from decoupled_wd.study.report.tuned import write as write_report
 from decoupled_wd.study.tune.best import BEST, at_an_end, write_best
 from decoupled_wd.study.tune.modules import of_module, of_task
 from decoupled_wd.study.tune.search import tune
 from decoupled_wd.study.tune.storages import without_password
 from decoupled_wd.study.tune.types import Progress, Tuned
-
-try:
-    from decoupled_wd.study.report.tuned import (  # type: ignore[import-not-found,unused-ignore]
-        write as write_report,
-    )
-except ModuleNotFoundError:
-
-    def write_report(out: Path, tuned: Tuned) -> None:
-        """Writes nothing: the report is not there yet."""
-
 
 TRIALS = "trials.log"
 """The journal file of a search, in the folder of its results."""
