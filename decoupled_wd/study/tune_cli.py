@@ -40,7 +40,7 @@ def main(arguments: Sequence[str]) -> None:
     # what a user's module prints may be read by nobody
     with ends_cleanly(reader.prog, farewell):
         try:
-            writable(options.out, [BEST])
+            writable(options.out, [BEST, "report.html"])
             use_all_cores()
             settings = _settings(options)
         except ValueError as error:
@@ -135,7 +135,7 @@ def _print(out: Path, found: Tuned) -> None:
         f"{choice}: {found.metric} {estimate.value:.4g}, 95 % interval {estimate.low:.4g} to "
         f"{estimate.high:.4g} over {estimate.seeds} fresh seeds",
         *(f"the best {name} lies at an end of its range; widen it" for name in at_an_end(found)),
-        f"{BEST} in {out}, after {trials} trials and {duration(found.seconds)}",
+        f"{BEST} and report.html in {out}, after {trials} trials and {duration(found.seconds)}",
     ]
     for line in lines:
         console.print(Text(line), soft_wrap=True)

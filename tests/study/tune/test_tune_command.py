@@ -85,7 +85,10 @@ def test_a_module_is_tuned_and_goes_on(folder):
     assert best["fresh_seeds"] == 2
     assert 29 * 32 < best["steps"] <= 30 * 32
     assert f"learning_rate {best['learning_rate']:.4g}, weight_decay" in printed
-    assert f"best.json in new/out, after {best['trials']} trials" in printed.splitlines()[-1]
+    assert (
+        f"best.json and report.html in new/out, after {best['trials']} trials"
+        in printed.splitlines()[-1]
+    )
     # quiet when not on a terminal
     assert "\x1b" not in printed
     printed, _ = run(
