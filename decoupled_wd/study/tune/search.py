@@ -114,6 +114,7 @@ def tune(
       TypeError: what `sweep` refuses.
 
     Examples:
+      >>> import jax
       >>> found = tune(
       ...     lambda rate: optax.sgd(rate), {"rate": (1e-3, 1.0)},
       ...     init=lambda key: jax.random.normal(key), loss=lambda w, x, key: w**2 / 2,

@@ -122,7 +122,7 @@ def test_ctrl_c_says_what_is_kept_and_loses_nothing_that_is_finished(folder):
     process = start(folder, "tune", "mine.py", "--minutes", "5", "--out", "out", program=SCRIPT)
     trials = folder / "out" / "trials.log"
     # 6 is a trial that has ended, in Optuna's journal
-    while not (trials.exists() and trials.read_text().count('"op_code": 6') > 3):
+    while not (trials.exists() and trials.read_text().count('"op_code":6') > 3):
         assert process.poll() is None, process.communicate()
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
