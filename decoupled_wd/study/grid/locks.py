@@ -13,14 +13,16 @@ if sys.platform == "win32":  # pragma: no cover
     # beyond the text, which others must be able to read
     _FAR = 2**30
 
-    def _take(file: int) -> None:
+    def take(file: int) -> None:
+        """Locks an open file, or raises BlockingIOError or PermissionError."""
         os.lseek(file, _FAR, os.SEEK_SET)
         msvcrt.locking(file, msvcrt.LK_NBLCK, 1)
         os.lseek(file, 0, os.SEEK_SET)
 else:
     import fcntl
 
-    def _take(file: int) -> None:
+    def take(file: int) -> None:
+        """Locks an open file, or raises BlockingIOError or PermissionError."""
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
 
 
@@ -50,7 +52,7 @@ def locked(file: Path, what: str) -> Iterator[None]:
     handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         try:
-            _take(handle)
+            take(handle)
         except (BlockingIOError, PermissionError) as error:
             raise BlockingIOError(
                 error.errno,

@@ -48,8 +48,8 @@ def at_an_end(tuned: Tuned) -> list[str]:
 
     A better one may lie beyond.
     """
-    found = []
-    for name, each in tuned.study.best_trial.distributions.items():
+    found, place = [], int(tuned.finalists["trial"][0])
+    for name, each in tuned.study.get_trials(deepcopy=False)[place].distributions.items():
         # `tune` searches no other distributions
         assert isinstance(each, FloatDistribution | IntDistribution)
         scale, value = math.log if each.log else float, tuned.best[name]

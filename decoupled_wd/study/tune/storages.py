@@ -9,9 +9,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import optuna
-from optuna.storages.journal import JournalFileBackend
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 from optuna.trial import TrialState
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from decoupled_wd.study.grid.locks import take
 
 WORKER = "worker"
 """The attribute of a trial that names the process which trains it."""
@@ -46,7 +48,8 @@ def storage_of(storage: object) -> optuna.storages.BaseStorage | None:
             return _database(str(where))
         # opened for appending: what cannot be written is told now
         Path(where).open("ab").close()
-        return optuna.storages.JournalStorage(JournalFileBackend(str(where)))
+        backend = JournalFileBackend(str(where), _Lock(Path(f"{where}.lock")))
+        return optuna.storages.JournalStorage(backend)
     except (SQLAlchemyError, ImportError, OSError) as error:
         why = str(error).strip().splitlines()[0]
         raise ValueError(
@@ -120,6 +123,31 @@ def without_password(where: str) -> str:
     scheme, separator, rest = str(where).partition("://")
     account, at, host = rest.rpartition("@")
     return f"{scheme}{separator}{account.partition(':')[0]}{at}{host}" if separator else where
+
+
+class _Lock(JournalFileOpenLock):
+    """The lock of a journal, which the operating system drops with the process that holds it.
+
+    Optuna's own locks are files that a killed process leaves, and all others would wait for it.
+    """
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.handle = file, -1
+
+    def acquire(self) -> bool:
+        handle = os.open(self.file, os.O_RDWR | os.O_CREAT, 0o666)
+        while True:
+            try:
+                take(handle)
+            # another process writes, for about a millisecond
+            except (BlockingIOError, PermissionError):
+                time.sleep(1e-3)
+            else:
+                self.handle = handle
+                return True
+
+    def release(self) -> None:
+        os.close(self.handle)
 
 
 def _database(url: str) -> optuna.storages.RDBStorage:

@@ -126,18 +126,23 @@ def searched(
 
 
 def best_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:
-    """Returns the whole runs of lowest value, the lowest first.
+    """Returns the whole runs of lowest value, the lowest first; then those that came furthest.
 
     Raises:
-      ValueError: there is none.
+      ValueError: all of them diverged.
     """
-    whole = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
-    if not whole:
-        raise ValueError(
-            "no trial came to its end within the budget, so that there is none to choose; raise "
-            "the budget, or pass pruner=optuna.pruners.NopPruner()"
-        )
-    return sorted(whole, key=lambda trial: float(trial.value or 0.0))[:count]
+    ended = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
+    ranked = sorted((-(trial.last_step or 0), _last(trial), trial.number) for trial in ended)
+    numbers = [number for _, value, number in ranked if math.isfinite(value)]
+    if not numbers:
+        raise _diverged(len(ended))
+    known = {trial.number: trial for trial in ended}
+    return [known[number] for number in numbers[:count]]
+
+
+def _last(trial: FrozenTrial) -> float:
+    value = trial.intermediate_values.get(trial.last_step or 0, math.inf)
+    return math.inf if math.isnan(value) else value
 
 
 def lowest(study: optuna.Study) -> float:

@@ -231,8 +231,25 @@ def test_a_choice_at_the_end_of_its_range_is_named(rate, decay, named):
     }
     study, best = optuna.create_study(), {"rate": rate, "decay": decay}
     study.add_trial(optuna.create_trial(params=best, distributions=ranges, value=1.0))
-    estimate = Estimate(1.0, 0.5, 1.5)
-    assert at_an_end(Tuned(study, "error", best, estimate, xr.Dataset(), 1.0, 1)) == named
+    estimate, finalists = Estimate(1.0, 0.5, 1.5), xr.Dataset(coords={"trial": [0]})
+    assert at_an_end(Tuned(study, "error", best, estimate, finalists, 1.0, 1)) == named
+
+
+def test_finalists_are_those_that_came_furthest_where_whole_runs_are_few():
+    study = optuna.create_study()
+    pruned, whole = TrialState.PRUNED, TrialState.COMPLETE
+    for state, values in (
+        (pruned, [1.0]),
+        (pruned, [5.0, 4.0]),
+        (whole, [9.0, 8.0, 7.0]),
+        (pruned, [3.0, math.nan]),
+        (pruned, [5.0, 3.0]),
+    ):
+        curve = dict(enumerate(values, 1))
+        value = values[-1] if state == whole else None
+        study.add_trial(optuna.create_trial(state=state, value=value, intermediate_values=curve))
+    numbers = [trial.number for trial in trials_module.best_trials(study, 9)]
+    assert numbers == [2, 4, 1, 0]
 
 
 def test_ctrl_c_leaves_no_trial_that_looks_as_if_it_were_trained(monkeypatch):
