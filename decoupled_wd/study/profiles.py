@@ -8,7 +8,7 @@ from types import MappingProxyType
 import numpy as np
 
 from decoupled_wd import LR, PAPER
-from decoupled_wd.study.claims.budget import Budget
+from decoupled_wd.study.claims.budget import Budget, more_points
 from decoupled_wd.study.claims.choice import Choice
 from decoupled_wd.study.claims.equivalence import Equivalence
 from decoupled_wd.study.claims.generalization import Generalization
@@ -18,7 +18,6 @@ from decoupled_wd.study.claims.restarts import Restarts
 from decoupled_wd.study.claims.superconvergence import Superconvergence
 from decoupled_wd.study.claims.verdicts import Design
 from decoupled_wd.study.modern import MODERN, ROTATION
-from decoupled_wd.study.tasks.data import Dataset, mnist1d
 
 
 @dataclass(frozen=True)
@@ -53,14 +52,6 @@ CLAIMS: Mapping[str, str] = MappingProxyType(
         "xiii": "bfloat16 weights, rounded to nearest, lose their decay",
     }
 )
-
-
-def more_points() -> Dataset:
-    """Makes MNIST-1D with twice the training points.
-
-    With few of them the best λ hardly moves.
-    """
-    return mnist1d(train_size=4000)
 
 
 # how many seeds, or searches, there are at each look
@@ -246,12 +237,9 @@ _IMAGES = (
     *_images("resnet", grid=6, looks=(4, 8), seconds=(1200, 170, 380, 330)),
 )
 
+_MODERN = tuple(Experiment(*row) for row in MODERN)
+
 PROFILES: Mapping[str, tuple[Experiment, ...]] = MappingProxyType(
-    {
-        "default": _DEFAULT,
-        "full": _FULL,
-        "images": _IMAGES,
-        "modern": tuple(Experiment(*row) for row in MODERN),
-    }
+    {"default": _DEFAULT, "full": _FULL, "images": _IMAGES, "modern": _MODERN}
 )
 """The experiments of each profile, in the order in which they run."""
