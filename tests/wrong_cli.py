@@ -131,7 +131,7 @@ WRONG = [
     (
         lambda: written([(experiment("x"), verdicts.Finding([], {}))]),
         ValueError,
-        "has the claims ['x']",
+        "has the claims ['xx']",
     ),
     # data sets
     (lambda: toy(num_classes=1), ValueError, "y_train[1] is 1; labels must be in 0…0"),

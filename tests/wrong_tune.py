@@ -142,7 +142,7 @@ WRONG = [
     (
         lambda: module(RIGHT, "--target-batch", "0"),
         ValueError,
-        "batch_size must be a finite number > 0, got 0",
+        "batch_size must be finite and > 0, got 0.0",
     ),
     (lambda: module("1 / 0"), ValueError, "cannot be run (ZeroDivisionError: division by zero)"),
     (lambda: module("("), ValueError, "cannot be run (SyntaxError"),

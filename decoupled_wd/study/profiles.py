@@ -6,7 +6,7 @@ from types import MappingProxyType
 import numpy as np
 
 from decoupled_wd import LR, PAPER
-from decoupled_wd.study.claims.budget import Budget
+from decoupled_wd.study.claims.budget import Budget, more_points
 from decoupled_wd.study.claims.choice import Choice
 from decoupled_wd.study.claims.equivalence import Equivalence
 from decoupled_wd.study.claims.generalization import Generalization
@@ -17,7 +17,6 @@ from decoupled_wd.study.claims.superconvergence import Superconvergence
 from decoupled_wd.study.claims.verdicts import Design
 from decoupled_wd.study.experiment import Experiment
 from decoupled_wd.study.modern import MODERN, ROTATION
-from decoupled_wd.study.tasks.data import Dataset, mnist1d
 
 CLAIMS: Mapping[str, str] = MappingProxyType(
     {
@@ -36,14 +35,6 @@ CLAIMS: Mapping[str, str] = MappingProxyType(
         "xiii": "bfloat16 weights, rounded to nearest, lose their decay",
     }
 )
-
-
-def more_points() -> Dataset:
-    """Makes MNIST-1D with twice the training points.
-
-    With few of them the best λ hardly moves.
-    """
-    return mnist1d(train_size=4000)
 
 
 # how many seeds, or searches, there are at each look

@@ -15,7 +15,7 @@ from decoupled_wd.study.claims.ridges import OFFSETS, around
 from decoupled_wd.study.claims.tuning import at_the_end, grown
 from decoupled_wd.study.claims.verdicts import Finding, Verdict, level
 from decoupled_wd.study.statistics import line_slope, over_seeds, ridge, valleys
-from decoupled_wd.study.tasks.data import Dataset
+from decoupled_wd.study.tasks.data import Dataset, mnist1d
 from decoupled_wd.study.tasks.task import Run, Task, Training
 
 EXPONENT = 0.125
@@ -23,6 +23,14 @@ EXPONENT = 0.125
 PILOTS = 4
 """Seeds of the pilot: in short runs one seed hardly tells where the best λ is."""
 DECAYS = tuple((2.0 ** np.arange(-11, -3)).tolist())
+
+
+def more_points() -> Dataset:
+    """Makes MNIST-1D with twice the training points.
+
+    With few of them the best λ hardly moves.
+    """
+    return mnist1d(train_size=4000)
 
 
 class Row(NamedTuple):

@@ -327,8 +327,8 @@ def test_the_cells_are_also_a_table(read):
 
 
 def test_an_unknown_claim_is_met_at_the_door(tmp_path):
-    experiment = Experiment("xi", "digits", "mlp", UNSIZED, 1.0)
-    with pytest.raises(ValueError, match=r"findings has the claims \['xi'\]; known are \['i', "):
+    experiment = Experiment("xx", "digits", "mlp", UNSIZED, 1.0)
+    with pytest.raises(ValueError, match=r"findings has the claims \['xx'\]; known are \['i', "):
         report.write(tmp_path, findings=[(experiment, Finding([], {}))], table=[], **OPTIONS)
     assert not list(tmp_path.iterdir())
 
