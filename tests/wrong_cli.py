@@ -129,7 +129,7 @@ WRONG = [
     (lambda: written([]), ValueError, "findings has no verdict"),
     (lambda: written([(experiment("i"), verdicts.Finding([], {}))]), ValueError, "has no verdict"),
     (
-        lambda: written([(experiment("x"), verdicts.Finding([], {}))]),
+        lambda: written([(experiment("xx"), verdicts.Finding([], {}))]),
         ValueError,
         "has the claims ['xx']",
     ),

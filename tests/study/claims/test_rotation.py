@@ -72,6 +72,7 @@ def test_a_leaf_is_judged_by_the_second_half_and_a_read_out_is_to_be_slower(rati
     assert [line.sense for line in lines] == ["≈", "≈", "<"]
 
 
+@pytest.mark.slow
 def test_a_tiny_real_run():
     rng = np.random.default_rng(0)
     split = rng.normal(size=(40, 5)), np.arange(40) % 3

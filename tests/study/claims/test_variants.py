@@ -146,6 +146,7 @@ def replace_rounding(training):
     return replace(training, make_optimizer=Rounded("float32", 4))
 
 
+@pytest.mark.slow
 def test_weights_are_held_in_bfloat16_and_computed_in_float32():
     model = mlp(3, 2, hidden=(4,))
     narrow, wide = held(model, is_narrow=True), held(model, is_narrow=False)

@@ -20,8 +20,9 @@ from test_store import content
 
 from decoupled_wd.study import sweep
 from decoupled_wd.study.grid.blocks import block_shape, blocks, cells_at_once
+from decoupled_wd.study.grid.cells import starts_of
 from decoupled_wd.study.grid.interrupts import deferred
-from decoupled_wd.study.grid.sweep import _cell, _starts
+from decoupled_wd.study.grid.sweep import _cell
 
 BLOCKS = 44
 
@@ -65,7 +66,7 @@ def lowered(case, batch_size, optimizer=adamw, cells=None):
     """The lowered program of one run, or of several at once."""
     rows = len(case["train"][0])
     cell = _cell(optimizer, ("rate", "decay"), case["loss"], case["metric"], 2)
-    starts = _starts(case["init"], jax.random.split(jax.random.key(0), 1), rows, 4, batch_size)
+    starts = starts_of(case["init"], np.arange(1), rows=rows, epochs=4, batch_size=batch_size)
     data = jax.tree.map(jnp.asarray, (case["train"], case["test"]))
     if cells is None:
         return jax.jit(cell).lower(jnp.zeros(3), starts, data)

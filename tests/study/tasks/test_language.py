@@ -162,6 +162,7 @@ def test_the_loss_is_the_cross_entropy_of_every_next_character():
     )
 
 
+@pytest.mark.slow
 def test_queries_and_keys_have_no_scale():
     params = MODEL.init(jax.random.key(0))
     x, y = map(jnp.asarray, rows(0, 4))

@@ -118,6 +118,7 @@ def test_data_needs_no_code(tmp_path):
     assert best["test_error"] < 50
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_what_is_kept_and_loses_nothing_that_is_finished(folder):
     process = start(folder, "tune", "mine.py", "--minutes", "5", "--out", "out", program=SCRIPT)
     trials = folder / "out" / "trials.log"
@@ -138,6 +139,7 @@ def test_ctrl_c_says_what_is_kept_and_loses_nothing_that_is_finished(folder):
     assert best["trials"] > 4
 
 
+@pytest.mark.slow
 def test_another_module_in_the_same_folder_ends_in_a_line_that_says_so(folder):
     run(folder, "mine.py", "--runs", "12", "--out", "out")
     (folder / "mine.py").write_text(MODULE.replace("0.1)", "0.2)"))

@@ -13,13 +13,14 @@ from pathlib import Path
 
 import optuna
 import pytest
+import tune_worker
 from optuna.trial import TrialState
 from tune_worker import search
 
 from decoupled_wd.study.tune.storages import WORKER, fail_lost, quiet, storage_of, study_of
 
 PROGRAMS = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
-WORKER_FILE = Path(__file__).with_name("tune_worker.py")
+WORKER_FILE = Path(tune_worker.__file__)
 
 
 def study_in(storage):
@@ -163,6 +164,7 @@ def postgres(tmp_path_factory):
         subprocess.run([*as_user, "rm", "-r", folder], check=True)
 
 
+@pytest.mark.slow
 def test_two_processes_share_a_study_in_postgresql(postgres):
     results = [finished(process) for process in started(postgres, 16, 2)]
     assert all(0.01 < result["best"]["rate"] < 10 for result in results)
