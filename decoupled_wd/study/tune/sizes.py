@@ -48,7 +48,7 @@ def target_of(run: Run, told: Mapping[str, float]) -> Run | None:
       >>> large.epochs, large.parameters
       (1.0, 100000.0)
     """
-    once = {"epochs": 1} if "dataset_size" in told else {}
+    once: dict[str, Any] = {"epochs": 1} if "dataset_size" in told else {}
     return replace(run, **{**once, **told}) if told else None
 
 
