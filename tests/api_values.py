@@ -295,8 +295,9 @@ POOLS = {
         "P jax.tree.map(np.asarray,P)", "BF", "{} {'w':jnp.ones(2)} None 1 'x' jnp.ones(2)"
     ),
     "examine.state": pool(
+        "dwd.adamw(0.1,0.1).update(P,dwd.adamw(0.1,0.1).init(P),P)[1]",
+        # without a step it tells no gradient
         "dwd.adamw(0.1,0.1).init(P)",
-        "",
         "None 'x' 1 {} () P optax.adam(0.1).init(P) dwd.adamw(0.1,0.1).init({'w':jnp.ones(2)})",
     ),
     "examine.gradients": pool(
