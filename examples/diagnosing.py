@@ -18,7 +18,7 @@ from decoupled_wd.study.tasks import data
 
 # %matplotlib inline
 
-STEPS, BATCH, RATE = 1500, 64, 1e-3
+STEPS, BATCH, RATE = 1200, 64, 1e-3
 waves = data.load("mnist1d")
 
 
