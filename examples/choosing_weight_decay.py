@@ -143,8 +143,8 @@ dwd.figures.rotation({path: rows[path] for path in [*paths, "head/kernel"]}, win
 # ## Beside the habits
 #
 # The same run with each λ, from five seeds that nothing above has seen. A difference has the interval of the pairs with
-# the same seed. The habit is no bad guess: where such models read more of the text once, 0.1·lr was the best of seven λ
-# in both runs that were tried. But it knows nothing of the length of a run, which the plan does.
+# the same seed. The habit is no bad guess: for such a model that reads more of the text, and once, it was the best of seven
+# λ in a trial with one seed. But it knows nothing of the length of a run, which the plan does.
 
 # %%
 make = partial(adamw, LARGE["rows"], peak)
