@@ -1,5 +1,6 @@
 """What the tests share: a noisy quadratic with several curvatures, and float64 on request."""
 
+import gc
 from typing import NamedTuple
 
 import jax
@@ -14,6 +15,8 @@ except ImportError:  # before JAX 0.8
     from jax.experimental import enable_x64
 
 STEPS = 250
+# what JAX has traced fills the heap, and searching it for garbage at the usual rate takes minutes
+gc.set_threshold(50_000, 20, 20)
 # scripts, which need what the tests do not, or devices of their own
 collect_ignore_glob = ["data/*", "benchmarks/*", "sharded_norm.py", "interrupted.py"]
 
