@@ -82,7 +82,7 @@ def heatmap(
     panels = read(results)
     check_at_least_one("circled", circled)
     check_nonnegative("tolerance", tolerance)
-    if ridges and set(panels) - set(ridges):
+    if ridges is not None and set(panels) - set(ridges):
         raise ValueError(f"ridges must have one for each of {[*panels]}, got {[*ridges]}")
     errors = np.concatenate([cells.mean.ravel() for cells in panels.values()])
     scale = _colour_scale(errors, cap, unit)

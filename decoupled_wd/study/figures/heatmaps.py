@@ -25,7 +25,7 @@ def heatmaps(
     Args:
         results: one child for each optimizer, each with `test_error` over the dimensions
             learning_rate, weight_decay and seed, the first two with coordinates.
-        ridges: the ridge of each, if it was measured more finely.
+        ridges: the ridge of each, if it was measured more finely; none where it is empty.
         tolerance: as for `statistics.ridge`.
         metric: what `test_error` is, and its unit.
         drop_edge: as for `statistics.ridge`.
@@ -42,7 +42,7 @@ def heatmaps(
     errors = {name: _test_error(name, child) for name, child in results.children.items()}
     return heatmap(
         errors,
-        ridges=ridges,
+        ridges=ridges or None,
         tolerance=tolerance,
         drop_edge=drop_edge,
         circled=circled,

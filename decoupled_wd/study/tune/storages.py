@@ -48,7 +48,7 @@ def storage_of(storage: object) -> optuna.storages.BaseStorage | None:
             return _database(str(where))
         # opened for appending: what cannot be written is told now
         Path(where).open("ab").close()
-        backend = JournalFileBackend(str(where), _Lock(Path(f"{where}.lock")))
+        backend = JournalFileBackend(str(where), _Lock(Path(f"{where}-lock")))
         return optuna.storages.JournalStorage(backend)
     except (SQLAlchemyError, ImportError, OSError) as error:
         why = str(error).strip().splitlines()[0]

@@ -73,7 +73,7 @@ def test_trials_of_a_process_that_ended_are_failed_and_no_others():
 
 def test_a_process_that_is_killed_while_it_writes_locks_nobody_out(tmp_path):
     storage = storage_of(tmp_path / "trials.log")
-    lock = f"{tmp_path / 'trials.log.lock'!s}"
+    lock = f"{tmp_path / 'trials.log-lock'!s}"
     held = "import os, sys; from decoupled_wd.study.grid.locks import take; "
     held += f"take(os.open({lock!r}, os.O_RDWR | os.O_CREAT)); print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen([sys.executable, "-c", held], stdin=-1, stdout=-1, text=True) as holder:
