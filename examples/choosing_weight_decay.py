@@ -88,7 +88,7 @@ large = run(**LARGE, learning_rate=peak, schedule=schedule(LARGE["rows"], peak))
 plan = dwd.plan(large, reference=small)
 print("without a star:", [row.rule for row in plan.compared if not row.outside])
 chosen = {row.rule: row.weight_decay for row in plan.rows}["constant timescale"]
-plan  # noqa: B018
+plan
 
 # %%
 longer = [
