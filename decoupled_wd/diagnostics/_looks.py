@@ -133,8 +133,7 @@ def _as_link(
     absent = optax.MaskedNode()
     strengths = [absent if told is None else c for told, c in zip(fractions, kept, strict=True)]
     one, none = jnp.ones([]), jnp.zeros([], jnp.int32)
-    trees = map(structure.unflatten, (without, strengths))
-    updates, multipliers = trees
+    updates, multipliers = map(structure.unflatten, (without, strengths))
     return Applied(none, params, updates, params, multipliers, one, 1.0, None)
 
 

@@ -22,17 +22,21 @@ from scipy.stats import t as student
 from decoupled_wd._ridges import Cell, Ridge, averaged, best_cell, positive, require, ridge
 
 __all__ = [
+    "FRESH",
     "Cell",
     "Estimate",
     "Ridge",
     "best_cell",
     "line_slope",
+    "mean",
     "over_seeds",
     "ridge",
     "top_correlation",
     "valleys",
 ]
 
+FRESH = 10_000
+"""The seeds from here on judge what searches with the seeds before chose."""
 WIDTH = 0.7 * float(np.log(2))
 FINER = 8
 """Places between two neighbouring points at which the error of a valley is interpolated."""
@@ -90,6 +94,11 @@ def over_seeds(
     # all seeds may agree to the last bit, and then there is nothing to be unsure of
     half = float(student.ppf((1 + level) / 2, seeds - 1)) * error if error else 0.0
     return Estimate(value, value - half, value + half, error, seeds)
+
+
+def mean(worth: NDArray[np.float64], level: float = 0.95) -> Estimate:
+    """Estimates the mean over seeds or searches, ``[seeds]``."""
+    return over_seeds(lambda drawn: float(worth[drawn].mean()), worth.size, level=level)
 
 
 def valleys(

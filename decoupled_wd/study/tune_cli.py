@@ -17,10 +17,10 @@ from decoupled_wd.study.arguments import folder_of, minutes_of
 from decoupled_wd.study.claims.optimizers import CONTENDERS
 from decoupled_wd.study.commands import Console, use_all_cores, writable
 from decoupled_wd.study.own import task_of
+from decoupled_wd.study.report.best import BEST, at_an_end, write_best
 from decoupled_wd.study.report.pieces import duration
 from decoupled_wd.study.report.tuned import PAGE
 from decoupled_wd.study.report.tuned import write as write_report
-from decoupled_wd.study.tune.best import BEST, at_an_end, write_best
 from decoupled_wd.study.tune.modules import REPORTED, of_module, of_task
 from decoupled_wd.study.tune.search import tune
 from decoupled_wd.study.tune.sizes import TARGET, run_of, shapes_of, target_of

@@ -15,12 +15,12 @@ from decoupled_wd.study.claims.tuning import (
     chosen,
     difference,
     halton,
-    mean,
     search_of,
     searched,
 )
 from decoupled_wd.study.claims.verdicts import Finding, Verdict, level
 from decoupled_wd.study.grid.types import Points
+from decoupled_wd.study.statistics import mean
 from decoupled_wd.study.tasks.task import Run, Task, Training
 
 SHARE = 5.0

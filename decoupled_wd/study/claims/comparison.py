@@ -10,11 +10,9 @@ from numpy.typing import NDArray
 
 from decoupled_wd.study.claims.drawings import Bars, Drawing
 from decoupled_wd.study.claims.tuning import (
-    FRESH,
     at_the_end,
     chosen,
     difference,
-    mean,
     search_of,
     searched,
 )
@@ -28,6 +26,7 @@ from decoupled_wd.study.claims.variants import (
 )
 from decoupled_wd.study.claims.verdicts import OCTAVE, Finding, Verdict, level
 from decoupled_wd.study.grid.types import Points
+from decoupled_wd.study.statistics import FRESH, mean
 from decoupled_wd.study.tasks.task import Run, Task, Training
 
 

@@ -19,9 +19,9 @@ from decoupled_wd import add_decayed_weights, scale_by_adam, scale_by_momentum
 from decoupled_wd._base.types import PyTree
 from decoupled_wd.study.claims.drawings import Bars, Drawing, Lines
 from decoupled_wd.study.claims.optimizers import Scalar
-from decoupled_wd.study.claims.tuning import difference, mean, search_of, searched
+from decoupled_wd.study.claims.tuning import difference, search_of, searched
 from decoupled_wd.study.claims.verdicts import Finding, Verdict, level
-from decoupled_wd.study.statistics import Estimate
+from decoupled_wd.study.statistics import Estimate, mean
 from decoupled_wd.study.tasks.task import Run, Task, Training
 
 Anneal: TypeAlias = Callable[[Scalar], optax.Schedule]

@@ -16,11 +16,11 @@ import decoupled_wd as dwd
 from decoupled_wd._base.types import PyTree
 from decoupled_wd.study.claims.drawings import Bars, Drawing
 from decoupled_wd.study.claims.optimizers import SCHEDULES, Scalar
-from decoupled_wd.study.claims.tuning import difference, grown, mean
+from decoupled_wd.study.claims.tuning import difference, grown
 from decoupled_wd.study.claims.variants import with_norms
 from decoupled_wd.study.claims.verdicts import OCTAVE, Finding, Verdict, level
 from decoupled_wd.study.grid.types import Points
-from decoupled_wd.study.statistics import Estimate
+from decoupled_wd.study.statistics import Estimate, mean
 from decoupled_wd.study.tasks.models import Model
 from decoupled_wd.study.tasks.task import Run, Task, Training
 

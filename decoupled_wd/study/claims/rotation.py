@@ -15,7 +15,7 @@ from decoupled_wd._base.types import PyTree, Schedule
 from decoupled_wd.study.claims.drawings import Drawing, Lines
 from decoupled_wd.study.claims.optimizers import SCHEDULES
 from decoupled_wd.study.claims.verdicts import OCTAVE, Finding, Verdict, level
-from decoupled_wd.study.statistics import over_seeds
+from decoupled_wd.study.statistics import mean
 from decoupled_wd.study.tasks.task import Run, Task
 
 B1 = 0.9
@@ -178,7 +178,7 @@ def judge(
 
     def line(quantity: str, leaf: str) -> Verdict:
         seeds = ratio[quantity].sel(leaf=leaf).values
-        found = over_seeds(lambda drawn: float(seeds[drawn].mean()), seeds.size, level=level(looks))
+        found = mean(seeds, level(looks))
         is_other = leaf in others
         says = "is slower than theory says" if is_other else "is what theory says"
         return Verdict(

@@ -13,15 +13,13 @@ from scipy.stats import qmc  # type: ignore[import-untyped]
 from decoupled_wd import PAPER, Coupling
 from decoupled_wd.study.claims.optimizers import contender, octaves
 from decoupled_wd.study.grid.types import Points
-from decoupled_wd.study.statistics import Estimate, over_seeds
+from decoupled_wd.study.statistics import FRESH, Estimate, mean
 from decoupled_wd.study.tasks.task import MakeOptimizer, Run, Task, Training
 
 Box: TypeAlias = Mapping[str, tuple[float, float]]
 """The range of each hyperparameter of a search."""
 PILOTS = 2
 """Seeds of a pilot over a whole grid, which shows where its ridge is."""
-FRESH = 10_000
-"""The seeds from here on judge what searches with the seeds before chose."""
 
 
 def grid_of(
@@ -136,11 +134,6 @@ def difference(worse: NDArray[np.float64], better: NDArray[np.float64], level: f
     A search with the same number has the same start in both, so both are compared in pairs.
     """
     return mean(worse - better, level)
-
-
-def mean(worth: NDArray[np.float64], level: float) -> Estimate:
-    """Estimates the mean over searches."""
-    return over_seeds(lambda drawn: float(worth[drawn].mean()), worth.size, level=level)
 
 
 def at_the_end(run: Run, training: Training) -> xr.Dataset:

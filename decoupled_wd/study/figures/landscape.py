@@ -10,7 +10,7 @@ from matplotlib.colors import Normalize
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
-from decoupled_wd.figures._style import dress, use_logarithms
+from decoupled_wd.figures._style import canvas, dress, use_logarithms
 from decoupled_wd.study.figures.trials import (
     STAR,
     best_of,
@@ -71,7 +71,7 @@ def landscape(
         'a = 0.2, b = 4: 4'
     """
     check_names(trials, (x, y))
-    figure = Figure(figsize=(8.5, 5.6), dpi=100, layout="constrained")
+    figure = canvas(8.5, 5.6)
     axis = figure.subplots()
     across, up = (trials[name].values for name in (x, y))
     value, done, diverged = kinds(trials)

@@ -15,7 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import StrMethodFormatter
 from numpy.typing import NDArray
 
-from decoupled_wd.figures._style import COLOURS, dress, use_logarithms
+from decoupled_wd.figures._style import COLOURS, canvas, dress, use_logarithms
 
 SHOWN = 0.75
 """The share of the values that the scales spread out; the rest is drawn at their end."""
@@ -33,7 +33,7 @@ def progress(trials: xr.Dataset, *, metric: str, higher: bool = False) -> Figure
         >>> progress(trials, metric="error").axes[0].lines[0].get_ydata().tolist()
         [5.0, 5.0, 4.0]
     """
-    figure = Figure(figsize=(7.5, 4.2), dpi=100, layout="constrained")
+    figure = canvas(7.5, 4.2)
     axis = figure.subplots()
     value, done, _ = kinds(trials)
     steps = np.cumsum(trials["steps"].values)
@@ -70,7 +70,7 @@ def slices(
     # division rounded up
     rows = -(-len(names) // columns)
     size = max(7.5, 1 + 3.6 * columns), 0.6 + 3.6 * rows
-    figure = Figure(figsize=size, dpi=100, layout="constrained")
+    figure = canvas(*size)
     axes = figure.subplots(rows, columns, squeeze=False).ravel()
     value, done, _ = kinds(trials)
     for number, (axis, name) in enumerate(zip(axes, names, strict=False)):

@@ -4,9 +4,8 @@ import errno
 import json
 import math
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -79,15 +78,19 @@ def number(value: float, spec: str = ".3g") -> str:
     return written.replace("-", "−")
 
 
-def strict_json(records: Iterable[Mapping[str, Any]]) -> bytes:
-    """Writes records as JSON, with null for NaN and for infinity."""
-    # JSON has neither NaN nor infinity
-    strict = [
-        {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}
-        for record in records
-    ]
-    text = json.dumps(strict, indent=2, allow_nan=False, ensure_ascii=False)
+def strict_json(value: object) -> bytes:
+    """Writes dicts and lists of numbers and texts as JSON, with null for NaN and for infinity."""
+    text = json.dumps(_strict(value), indent=2, allow_nan=False, ensure_ascii=False)
     return f"{text}\n".encode()
+
+
+def _strict(value: object) -> object:
+    # JSON has neither NaN nor infinity
+    if isinstance(value, dict):
+        return {name: _strict(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_strict(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def environment() -> Environment:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -14,7 +13,8 @@ from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
 from decoupled_wd.study.response import Valley, valley_line, where_lowest
-from decoupled_wd.study.statistics import Estimate, over_seeds
+from decoupled_wd.study.statistics import Estimate, mean
+from decoupled_wd.study.tune.trials import STEPS
 from decoupled_wd.study.tune.types import Tuned
 
 RATE, DECAY = "learning_rate", "weight_decay"
@@ -83,7 +83,7 @@ def search_of(tuned: Tuned) -> Search:
     columns = {
         "value": np.array(whole, float),
         "stopped": np.array(stopped, bool),
-        "steps": np.array([each.user_attrs.get("steps", 0) for each in ended], int),
+        "steps": np.array([each.user_attrs.get(STEPS, 0) for each in ended], int),
     }
     places = {name: ("trial", [float(each.params[name]) for each in ended]) for name in names}
     trials = xr.Dataset(
@@ -150,13 +150,8 @@ def finals_of(tuned: Tuned) -> list[tuple[dict[str, float], Estimate, bool]]:
     found = []
     for trial in range(len(runs)):
         at = {name: float(tuned.finalists[name].values[trial]) for name in tuned.best}
-        worth = over_seeds(partial(_mean, runs[trial]), runs.shape[1])
-        found.append((at, worth, at == dict(tuned.best)))
+        found.append((at, mean(runs[trial]), at == dict(tuned.best)))
     return found
-
-
-def _mean(runs: NDArray[np.float64], drawn: NDArray[np.intp]) -> float:
-    return float(runs[drawn].mean())
 
 
 def _numeric(name: str, found: BaseDistribution) -> FloatDistribution | IntDistribution:

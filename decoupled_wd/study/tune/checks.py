@@ -8,7 +8,7 @@ from typing import TypeAlias
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from decoupled_wd.study.grid.checks import check_names, with_names
-from decoupled_wd.study.tune.finals import FRESH
+from decoupled_wd.study.statistics import FRESH
 
 Range: TypeAlias = tuple[float, float] | FloatDistribution | IntDistribution
 """The lowest and the highest value of a hyperparameter, or a distribution of Optuna."""

@@ -6,11 +6,8 @@ import numpy as np
 import xarray as xr
 from optuna.trial import FrozenTrial
 
-from decoupled_wd.study.statistics import Estimate, over_seeds
+from decoupled_wd.study.statistics import FRESH, Estimate, mean
 from decoupled_wd.study.tune.slots import Job, Metrics, Slots, run_jobs
-
-FRESH = 10_000
-"""The seeds from here on judge what the seeds before chose."""
 
 
 def finals(
@@ -62,7 +59,7 @@ def judged(finalists: xr.Dataset, choose_by: str, judge_by: str) -> tuple[int, E
       (0, 5.0)
     """
     half = finalists.sizes["seed"] // 2
-    mean = finalists[choose_by].isel(seed=slice(half)).mean("seed", skipna=False)
-    place = int(mean.fillna(np.inf).argmin("trial"))
+    chosen = finalists[choose_by].isel(seed=slice(half)).mean("seed", skipna=False)
+    place = int(chosen.fillna(np.inf).argmin("trial"))
     worth = finalists[judge_by].isel(trial=place, seed=slice(half, None)).values
-    return place, over_seeds(lambda drawn: float(worth[drawn].mean()), worth.size)
+    return place, mean(worth)

@@ -16,8 +16,9 @@ from decoupled_wd.study.grid import checks as grid_checks
 from decoupled_wd.study.grid.interrupts import deferred
 from decoupled_wd.study.grid.store import digest
 from decoupled_wd.study.grid.types import Init, Loss, Metric
+from decoupled_wd.study.statistics import FRESH
 from decoupled_wd.study.tune import checks
-from decoupled_wd.study.tune.finals import FRESH, finals, judged
+from decoupled_wd.study.tune.finals import finals, judged
 from decoupled_wd.study.tune.slots import slots_of
 from decoupled_wd.study.tune.storages import quiet, storage_of, study_of
 from decoupled_wd.study.tune.trials import Budget, Samplers, best_trials, lowest, searched

@@ -62,8 +62,6 @@ def study_of(
     name: str,
     search: str,
     metric: str,
-    *,
-    exists: bool = True,
 ) -> optuna.Study:
     """Returns the study of this name, a new one or that which other processes work on.
 
@@ -72,7 +70,7 @@ def study_of(
     Raises:
       ValueError: the study of this name is of another search.
     """
-    study = optuna.create_study(storage=storage, study_name=name, load_if_exists=exists)
+    study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
     known = study.user_attrs.get(SEARCH)
     if known is None:
         study.set_user_attr(SEARCH, search)

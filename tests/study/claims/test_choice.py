@@ -14,9 +14,10 @@ from toys import STEPS, THETA, gradient, luck, made_up, path, recorded, tiny_tas
 import decoupled_wd as dwd
 from decoupled_wd.study.claims.choice import Choice, Searches, Trained, Tuned, box, judge, shares
 from decoupled_wd.study.claims.optimizers import DECOUPLED, FAMILIES, L2, Decayed
-from decoupled_wd.study.claims.tuning import FRESH, chosen, halton
+from decoupled_wd.study.claims.tuning import chosen, halton
 from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, SAME, UNDECIDED
 from decoupled_wd.study.figures.draw import draw
+from decoupled_wd.study.statistics import FRESH
 from decoupled_wd.study.tasks.task import runner
 
 ADAPTIVE = ("Adam", "AdaGrad")

@@ -20,9 +20,10 @@ from decoupled_wd.study.claims.inclusion import (
     momentum,
     sgd,
 )
-from decoupled_wd.study.claims.tuning import FRESH, halton
+from decoupled_wd.study.claims.tuning import halton
 from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, UNDECIDED
 from decoupled_wd.study.figures.draw import draw
+from decoupled_wd.study.statistics import FRESH
 from decoupled_wd.study.tasks.task import runner
 
 MOMENTUM = "Tuned momentum is no worse than tuned SGD, which it includes"

@@ -12,18 +12,17 @@ import decoupled_wd as dwd
 from decoupled_wd.study.claims import tuning
 from decoupled_wd.study.claims.optimizers import CONTENDERS, DECOUPLED, Decayed, contender, octaves
 from decoupled_wd.study.claims.tuning import (
-    FRESH,
     PILOTS,
     at_the_end,
     chosen,
     difference,
     grown,
     halton,
-    mean,
     search_of,
     tuned,
 )
 from decoupled_wd.study.grid.types import Points
+from decoupled_wd.study.statistics import FRESH, mean
 from decoupled_wd.study.tasks.task import Training, runner
 
 TASK = tiny()._replace(name="toy")

@@ -15,10 +15,10 @@ from optuna.trial import TrialState
 
 import decoupled_wd as dwd
 from decoupled_wd.study import Points, sweep
-from decoupled_wd.study.statistics import Estimate
+from decoupled_wd.study.report.best import at_an_end
+from decoupled_wd.study.statistics import FRESH, Estimate
 from decoupled_wd.study.tune import trials as trials_module
-from decoupled_wd.study.tune.best import at_an_end
-from decoupled_wd.study.tune.finals import FRESH, judged
+from decoupled_wd.study.tune.finals import judged
 from decoupled_wd.study.tune.search import tune
 from decoupled_wd.study.tune.slots import Slots
 from decoupled_wd.study.tune.trials import Budget

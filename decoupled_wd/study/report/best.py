@@ -1,11 +1,11 @@
 """``best.json``: what a search chose, for programs to read."""
 
-import json
 import math
 from pathlib import Path
 
 from optuna.distributions import FloatDistribution, IntDistribution
 
+from decoupled_wd.study.report.pieces import replace_whole, strict_json
 from decoupled_wd.study.tune.types import Tuned
 
 BEST = "best.json"
@@ -30,9 +30,7 @@ def write_best(out: Path, tuned: Tuned) -> None:
         "steps": tuned.steps,
         "seconds": round(tuned.seconds, 3),
     }
-    whole = out / f".{BEST}.new"
-    whole.write_text(json.dumps(_strict(record), indent=2, allow_nan=False) + "\n")
-    whole.replace(out / BEST)
+    replace_whole(out, {BEST: strict_json(record)})
 
 
 def spans(tuned: Tuned) -> dict[str, tuple[float, float]]:
@@ -57,9 +55,3 @@ def at_an_end(tuned: Tuned) -> list[str]:
         if min(at - low, high - at) < NEAR * (high - low):
             found.append(name)
     return found
-
-
-def _strict(value: object) -> object:
-    if isinstance(value, dict):
-        return {name: _strict(each) for name, each in value.items()}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
