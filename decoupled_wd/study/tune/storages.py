@@ -6,6 +6,7 @@ import time
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime, timedelta
 from pathlib import Path
 
 import optuna
@@ -87,10 +88,15 @@ def study_of(
 
 
 def fail_lost(study: optuna.Study) -> None:
-    """Fails the trials that processes of this host left when they were killed."""
+    """Fails the trials that processes of this host left when they were killed.
+
+    A process that is killed while it draws a trial leaves it without a name: a day later it is lost.
+    """
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         host, _, process = trial.user_attrs.get(WORKER, "").rpartition(" ")
-        if host == socket.gethostname() and not _lives(int(process)):
+        killed = host == socket.gethostname() and not _lives(int(process))
+        # Optuna notes the time of the trial's own host, in whichever zone that is
+        if killed or not host and datetime.now() - trial.datetime_start > timedelta(days=1):
             # another process may have done so in the meantime
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
