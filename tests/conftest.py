@@ -1,6 +1,8 @@
 """What the tests share: a noisy quadratic with several curvatures, and float64 on request."""
 
 import gc
+import os
+from pathlib import Path
 from typing import NamedTuple
 
 import jax
@@ -8,6 +10,13 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+
+# Most of the suite's time is XLA's. What it has compiled is kept, for the other process and the next
+# run. Its newest code generator takes half as long again: XLA_FLAGS="" runs the tests with it.
+os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+CACHE = Path(__file__).parents[1] / ".pytest_cache" / "d" / "jax"
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(CACHE))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
 try:
     from jax import enable_x64

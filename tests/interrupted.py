@@ -39,6 +39,9 @@ except KeyboardInterrupt:
     print("interrupted", flush=True)
 """
 
+# it compiles what an earlier run has compiled
+FRESH = {"JAX_PLATFORMS": "cpu", "JAX_ENABLE_COMPILATION_CACHE": "0"}
+
 
 def interrupt(delay, store, since="start", **environment):
     """Exit status and output of a sweep that gets SIGINT `delay` seconds after its start, or that of compiling."""
@@ -46,7 +49,7 @@ def interrupt(delay, store, since="start", **environment):
     paths = {"PYTHONPATH": os.pathsep.join([str(tests), str(tests / "study" / "grid"), *sys.path])}
     done = subprocess.run(
         [sys.executable, "-c", SWEEP, str(delay), str(store), since],
-        env=os.environ | paths | {"JAX_PLATFORMS": "cpu"} | environment,
+        env=os.environ | paths | FRESH | environment,
         capture_output=True,
         text=True,
         check=False,

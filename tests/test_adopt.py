@@ -524,6 +524,7 @@ SHARDED = """
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_keep_their_shards_and_give_the_numbers_of_one():
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     program = textwrap.dedent(SHARDED)

@@ -69,6 +69,7 @@ def mean_and_error(moments):
     return moments.mean(), moments.std() / np.sqrt(moments.size)
 
 
+@pytest.mark.slow
 def test_moments_in_bfloat16_follow_a_falling_gradient_within_their_sampling_error():
     narrow = {"mu_dtype": jnp.bfloat16, "nu_dtype": jnp.bfloat16}
     state, exact = fallen(dwd.scale_by_adam(0.99, **narrow)), fallen(dwd.scale_by_adam(0.99))

@@ -187,6 +187,7 @@ EIGHT = """
 """
 
 
+@pytest.mark.slow
 def test_through_a_checkpoint_on_eight_devices(tmp_path):
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
     done = subprocess.run(

@@ -245,6 +245,7 @@ SHARDED = """
 """
 
 
+@pytest.mark.slow
 def test_eight_devices_give_the_numbers_of_one():
     program = textwrap.dedent(SHARDED)
     flags = {"XLA_FLAGS": "--xla_force_host_platform_device_count=8", "JAX_PLATFORMS": "cpu"}
@@ -288,6 +289,7 @@ OPTIONS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_every_link_follow_float32_whatever_the_decay(options):
     def optimizer(rounding=None):

@@ -85,6 +85,7 @@ def test_the_linear_part_of_a_square_matrix_and_of_a_vector():
     assert square == pytest.approx(math.sqrt(2e-3 / together), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_optax_muon_settles_there_too():
     """Its iteration leaves singular values of 0.7 to 1.2, so the norm is that of its own step."""
     lr, c, shape = 1e-2, 1e-3, (16, 16)

@@ -54,6 +54,7 @@ dwd.warm_restarts(halved, first_cycle_steps=10)  # wrong
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not importlib.util.find_spec("mypy"), reason="needs mypy")
 def test_a_type_checker_finds_what_is_wrong_and_nothing_else(tmp_path):
     path = tmp_path / "program.py"

@@ -457,7 +457,8 @@ def test_derivatives_of_one_eager_step_at_zero_weights_and_gradients():
     np.testing.assert_array_equal(slope, 0)
 
 
-LONG = [(1, 2**25), (2**25,), (2**25, 1), (3, 2**24 + 1)]
+SLOW = [pytest.param(shape, marks=pytest.mark.slow) for shape in ((2**25,), (2**25, 1), (1, 2**25))]
+LONG = [(3, 2**24 + 1), *SLOW]
 
 
 @pytest.mark.parametrize("shape", LONG, ids=str)
@@ -581,6 +582,7 @@ def test_a_step_copies_no_moments_and_writes_no_step_to_memory(every):
     assert compiled.memory_analysis().temp_size_in_bytes < 0.1 * 4 * 512 * 2048
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("every", [1, 2])
 def test_weights_that_are_split_over_devices(every):
     program = f"""

@@ -118,6 +118,7 @@ def test_the_store_opens_as_one_tree(finished):
         assert chosen["test_error"].dims == ("trial", "epoch")
 
 
+@pytest.mark.slow
 def test_the_same_command_again_trains_nothing_and_says_the_same(finished, tmp_path):
     out, _ = finished
     again = tmp_path / "again"
@@ -138,6 +139,7 @@ def blocks(out):
     return [path for path in found if is_block(f"{path.parent.name}/{path.name}")]
 
 
+@pytest.mark.slow
 def test_a_store_of_another_configuration_ends_in_a_line_that_says_so(finished, tmp_path):
     out, _ = finished
     shutil.copytree(out, tmp_path / "out")

@@ -66,6 +66,7 @@ def run(npz, *arguments, program=SMALL):
     )
 
 
+@pytest.mark.slow
 def test_a_file_and_a_network_of_the_user_s_are_measured(npz, tmp_path):
     done = run(npz, "--data", "mine.npz", "--network", "nets:linear", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr

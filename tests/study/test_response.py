@@ -32,6 +32,7 @@ def test_95_in_100_intervals_hold_the_slope(slope):
     assert abs(np.median([line.slope.value for line in lines]) - slope) < 0.1
 
 
+@pytest.mark.slow
 def test_9_in_10_intervals_hold_the_best_place():
     best = np.log([*BEST.values()])
     held, width = [], []

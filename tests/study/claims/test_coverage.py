@@ -15,6 +15,7 @@ def test_students_intervals_hold_the_truth_as_often_as_they_say(kind, seeds):
     assert 0.935 <= found <= 0.965
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("kind", "repeats"),
     [
@@ -34,6 +35,7 @@ def test_the_other_intervals_hold_it_nearly_as_often(kind, repeats):
     assert 0 < width < 3
 
 
+@pytest.mark.slow
 def test_more_seeds_make_the_interval_narrower_by_the_root_of_their_number():
     kind = coverage.KINDS["slope of a ridge, −0.9"]
     (_, few), (_, many) = (coverage.coverage(kind, seeds, 12) for seeds in (8, 32))

@@ -104,6 +104,7 @@ def test_the_command_finds_damage_before_it_trains(tree):
     assert "Traceback" not in done.stderr
 
 
+@pytest.mark.slow
 def test_a_second_command_on_one_folder_is_told_of_the_first(tmp_path):
     with locked(tmp_path / ".lock", "the folder"):
         command = [sys.executable, "-c", STUDY, "--out", str(tmp_path)]

@@ -178,6 +178,7 @@ print(len(reports) - 2)
 """
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_store_of_one(one, tmp_path):
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -232,6 +233,7 @@ for index in range(2):
 """
 
 
+@pytest.mark.slow
 def test_a_kill_at_any_moment_loses_no_finished_block(one, cache, tmp_path):
     seed = random.randrange(10**6)
     folder = tmp_path / "stores"
@@ -246,7 +248,11 @@ def test_a_kill_at_any_moment_loses_no_finished_block(one, cache, tmp_path):
         assert content(folder / str(index)) | {"checksum/.lock": b""} == one, seed
 
 
-@pytest.mark.parametrize(("since", "delay"), [("start", 1), ("compile", 0.1), ("compile", 0.2)])
+LATER = [pytest.param("start", 1, marks=pytest.mark.slow), ("compile", 0.1)]
+LATER.append(pytest.param("compile", 0.2, marks=pytest.mark.slow))
+
+
+@pytest.mark.parametrize(("since", "delay"), LATER)
 def test_ctrl_c_ends_a_sweep_cleanly(tmp_path, since, delay):
     """Also while it compiles: XLA's threads would outlive what they use of the interpreter, and crash it."""
     assert interrupt(delay, tmp_path / "store", since) == (0, "interrupted", "")

@@ -143,7 +143,7 @@ def test_patches_are_the_convolution_of_xla_and_so_is_their_gradient(spatial, wi
         np.testing.assert_allclose(a, b, atol=1e-3)
 
 
-@pytest.mark.parametrize("normalize", [True, False])
+@pytest.mark.parametrize("normalize", [pytest.param(True, marks=pytest.mark.slow), False])
 @pytest.mark.parametrize("shape", [(40, 1), (8, 8, 1)])
 def test_the_resnet_learns_with_every_parameter(shape, normalize):
     model = resnet(shape, 4, channels=(4, 6), normalize=normalize)

@@ -111,6 +111,7 @@ def test_it_has_as_many_logits_as_there_are_classes(classes):
     assert [leaf.shape for leaf in jax.tree.leaves(shapes) if leaf.ndim == 2] == [(256, classes)]
 
 
+@pytest.mark.slow
 def test_one_step_of_the_papers_network_with_adamw():
     """Thin and short: the first block has no shortcut, and the others have one with a stride."""
     model, optimizer = shake_shake(16, blocks=1), dwd.adamw(1e-3, 1e-4)
@@ -138,6 +139,7 @@ def tiny():
     return model, quick(model.init)(KEY), x, jnp.arange(6) % 10
 
 
+@pytest.mark.slow
 def test_a_step_of_training_lowers_the_loss_it_was_taken_of(tiny):
     model, params, x, y = tiny
     step = quick(jax.value_and_grad(model.loss))

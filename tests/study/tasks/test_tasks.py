@@ -175,6 +175,7 @@ import decoupled_wd.study
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("module", "words", "not_words"),
     [
@@ -200,6 +201,7 @@ def test_only_a_missing_extra_is_reported_as_one(module, words, not_words):
     assert not_words not in last
 
 
+@pytest.mark.slow
 def test_sweep_is_the_function_alone():
     done = subprocess.run(
         [

@@ -152,6 +152,7 @@ def test_a_trial_is_begun_if_it_and_the_finalists_fit(elapsed, rounds, under_way
     assert budget.affords(slots, rounds, under_way) == fits
 
 
+@pytest.mark.slow
 def test_a_time_is_kept():
     tuned = search(runs=math.inf, seconds=6)
     # the first trials and the finalists are trained whatever they take

@@ -106,6 +106,7 @@ def test_a_module_is_tuned_and_goes_on(folder):
     assert again["trials"] > best["trials"] + 5
 
 
+@pytest.mark.slow
 def test_data_needs_no_code(tmp_path):
     rng = np.random.default_rng(0)
     y = rng.integers(0, 4, 500)
