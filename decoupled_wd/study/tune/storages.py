@@ -90,13 +90,14 @@ def study_of(
 def fail_lost(study: optuna.Study) -> None:
     """Fails the trials that processes of this host left when they were killed.
 
-    A process that is killed while it draws a trial leaves it without a name: a day later it is lost.
+    A process that is killed while it draws a trial leaves it unnamed: a day later it is lost.
     """
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         host, _, process = trial.user_attrs.get(WORKER, "").rpartition(" ")
         killed = host == socket.gethostname() and not _lives(int(process))
         # Optuna notes the time of the trial's own host, in whichever zone that is
-        if killed or not host and datetime.now() - trial.datetime_start > timedelta(days=1):
+        unnamed = not host and datetime.now() - trial.datetime_start > timedelta(days=1)
+        if killed or unnamed:
             # another process may have done so in the meantime
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
