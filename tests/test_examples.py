@@ -1,5 +1,6 @@
 """Every example runs as it stands, in a process of its own, and four of them are notebooks with their plots."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ def test_the_script_runs(script, tmp_path):
     done = subprocess.run(
         [sys.executable, str(script)],
         cwd=tmp_path,
-        env={"JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg", "HOME": str(tmp_path)},
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg", "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=900,
