@@ -96,8 +96,8 @@ def fail_lost(study: optuna.Study) -> None:
         host, _, process = trial.user_attrs.get(WORKER, "").rpartition(" ")
         killed = host == socket.gethostname() and not _lives(int(process))
         # Optuna notes the time of the trial's own host, in whichever zone that is
-        unnamed = not host and datetime.now() - trial.datetime_start > timedelta(days=1)
-        if killed or unnamed:
+        age = datetime.now() - (trial.datetime_start or datetime.now())
+        if killed or (not host and age > timedelta(days=1)):
             # another process may have done so in the meantime
             study.tell(trial.number, state=TrialState.FAIL, skip_if_finished=True)
 
