@@ -57,7 +57,9 @@ def main(arguments: Sequence[str]) -> None:
         except (ValueError, TypeError) as error:
             sys.exit(f"{reader.prog}: {error}")
         write_best(options.out, found)
-        _report(options.out, found, settings, target)
+        module = options.module
+        made_by = f"{module.stem}.make_optimizer" if module else f"dwd.{options.optimizer.lower()}"
+        _report(options.out, found, settings, target, made_by)
         _print(options.out, found)
 
 
@@ -125,14 +127,18 @@ def _told(options: argparse.Namespace) -> dict[str, float]:
 
 
 def _report(
-    out: Path, found: Tuned, settings: Mapping[str, Any], target: Mapping[str, float]
+    out: Path,
+    found: Tuned,
+    settings: Mapping[str, Any],
+    target: Mapping[str, float],
+    made_by: str,
 ) -> None:
     """Writes the report, with a plan where the search chose a learning rate."""
     told = {name: settings[name] for name in REPORTED if name in settings}
     if rate := found.best.get("learning_rate"):
         told["run"] = run_of(settings, rate)
         told["target"] = target_of(told["run"], target)
-    write_report(out, found, params=shapes_of(settings), **told)
+    write_report(out, found, made_by=made_by, params=shapes_of(settings), **told)
 
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:

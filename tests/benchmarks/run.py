@@ -19,7 +19,7 @@ import rich
 from rich.table import Table
 from table import missed
 
-from decoupled_wd.study.report.page import processor
+from decoupled_wd.study.report.machine import processor
 
 BENCHMARKS = ("tpu", "tracing", "state", "step", "record", "grid", "imports")
 OUTPUT = Path(__file__).parents[2] / "docs" / "benchmarks.json"

@@ -1,37 +1,59 @@
 """The choice of a search as code to paste, which runs as it stands."""
 
+import inspect
 from collections.abc import Mapping
 
+import decoupled_wd as dwd
 from decoupled_wd import Coupling
 from decoupled_wd.study.report.ridge import NAMED
 
 _KNOWN = ("learning_rate", "weight_decay", "b1", "b2", "eps")
 
 
-def code(best: Mapping[str, float], coupling: Coupling) -> str:
-    """Writes AdamW with these hyperparameters, and a step with it, in eight lines.
+def code(best: Mapping[str, float], coupling: Coupling, made_by: str = "dwd.adamw") -> str:
+    """Writes the optimiser with these hyperparameters, and a step with it, in eight lines.
 
-    Those that AdamW does not take are in a comment, where no name of theirs can do harm.
+    Those that an alias of ours does not take are in a comment, where no name of theirs can do harm.
+
+    Args:
+        best: the hyperparameters.
+        coupling: the unit of λ, for an alias of ours.
+        made_by: the function that takes them: an alias such as ``dwd.adamw``, or that of a module
+            of the user's, such as ``mine.make_optimizer``.
 
     Examples:
-        >>> lines = code({"learning_rate": 0.01, "weight_decay": 0.001}, NAMED["PAPER"])
-        >>> print(lines.splitlines()[4])
+        >>> best = {"learning_rate": 0.01, "weight_decay": 0.001}
+        >>> print(code(best, NAMED["PAPER"]).splitlines()[4])
         optimizer = dwd.adamw(learning_rate=0.01, weight_decay=0.001, coupling=dwd.PAPER)
+        >>> print(code(best, NAMED["PAPER"], "mine.make_optimizer").splitlines()[4])
+        optimizer = make_optimizer(learning_rate=0.01, weight_decay=0.001)
     """
-    # a search over one of both leaves the other to its user
-    taken = {"learning_rate": 1e-3, "weight_decay": 0.0} | {
-        name: value for name, value in best.items() if name in _KNOWN
-    }
-    arguments = ", ".join(f"{name}={float(f'{value:.4g}')!r}" for name, value in taken.items())
-    rest = {name: value for name, value in best.items() if name not in taken}
-    yours = [name for name in ("learning_rate", "weight_decay") if name not in best]
+    module, _, name = made_by.rpartition(".")
+    yours: list[str] = []
+    rest: dict[str, float] = {}
+    if module == "dwd":
+        imported = "import decoupled_wd as dwd"
+        parameters = inspect.signature(getattr(dwd, name)).parameters
+        # a search over one of both leaves the other to its user
+        taken = {"learning_rate": 1e-3, "weight_decay": 0.0} | {
+            name: value for name, value in best.items() if name in _KNOWN
+        }
+        rest = {name: value for name, value in best.items() if name not in taken}
+        yours = [name for name in ("learning_rate", "weight_decay") if name not in best]
+        if "l2" in parameters:
+            taken["l2"] = taken.pop("weight_decay")
+        unit = [f"coupling={written(coupling)}"] * ("coupling" in parameters)
+        call = f"dwd.{name}({', '.join([*_arguments(taken), *unit])})"
+    else:
+        imported = f"from {module} import {name}"
+        call = f"{name}({', '.join(_arguments(best))})"
     return "\n".join(
         [
-            "import decoupled_wd as dwd",
+            imported,
             "import jax.numpy as jnp",
             "import optax",
             f"params = gradients = {{'kernel': jnp.ones((4, 4))}}  # yours{_comment(yours, rest)}",
-            f"optimizer = dwd.adamw({arguments}, coupling={written(coupling)})",
+            f"optimizer = {call}",
             "state = optimizer.init(params)",
             "updates, state = optimizer.update(gradients, state, params)",
             "params = optax.apply_updates(params, updates)",
@@ -48,6 +70,10 @@ def written(coupling: Coupling) -> str:
     """
     names = [name for name, each in NAMED.items() if each == coupling]
     return f"dwd.{names[0]}" if names else f"dwd.Coupling(p={coupling.p:g}, s={coupling.s:g})"
+
+
+def _arguments(values: Mapping[str, float]) -> list[str]:
+    return [f"{name}={float(f'{value:.4g}')!r}" for name, value in values.items()]
 
 
 def _comment(yours: list[str], rest: Mapping[str, float]) -> str:

@@ -44,6 +44,7 @@ def write(
     folder: Path,
     tuned: Tuned,
     *,
+    made_by: str = "dwd.adamw",
     coupling: Coupling | str = PAPER,
     params: optax.Params | None = None,
     mask: masks.MaskLike | None = None,
@@ -57,6 +58,8 @@ def write(
     Args:
         folder: made if it is not there.
         tuned: what the search found.
+        made_by: what makes the optimiser, for the code to paste: an alias of ours, or
+            ``module.function`` of yours.
         coupling: the unit of its λ, a `Coupling` or a framework's name.
         params: the weights that were trained, or their shapes, for what decays; left out without.
         mask: which of them decay; by default all.
@@ -100,7 +103,7 @@ def write(
             ridge=ridge_words(search, valley, unit),
             described=described(chosen, params, mask, unit),
             planned=planned(chosen, run, target, unit),
-            code=code(chosen, unit),
+            code=code(chosen, unit, made_by),
             tuned=tuned,
             versions={name: version(name) for name in PACKAGES}
             | {"Python": platform.python_version()},

@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import chex
 import jax.numpy as jnp
 import numpy as np
 import optuna
@@ -14,6 +15,7 @@ from browser import Reader, assert_readable, browse, measured, needs_browser
 from searches import BEST, error, places, search, tuned
 
 import decoupled_wd as dwd
+from decoupled_wd.study.claims.optimizers import CONTENDERS
 from decoupled_wd.study.report import paste
 from decoupled_wd.study.report import search as numbers
 from decoupled_wd.study.report.pieces import number
@@ -203,6 +205,28 @@ def test_the_lines_run_whatever_was_searched(best, coupling):
     exec(lines, {})
     for name, value in best.items():
         assert f"{value:g}" in lines, name
+
+
+@pytest.mark.parametrize("name", [name.lower() for name in CONTENDERS])
+def test_the_lines_are_of_the_optimiser_that_was_tuned(name):
+    known = {}
+    exec(paste.code(BEST, dwd.LR, f"dwd.{name}"), known)
+    alias, settings = getattr(dwd, name), {"coupling": dwd.LR} if name.endswith("w") else {}
+    optimizer = alias(BEST["learning_rate"], BEST["weight_decay"], **settings)
+    params = gradients = {"kernel": jnp.ones((4, 4))}
+    updates, _ = optimizer.update(gradients, optimizer.init(params), params)
+    chex.assert_trees_all_close(known["updates"], updates, rtol=1e-3)
+
+
+def test_the_lines_take_what_the_module_makes(tmp_path, monkeypatch):
+    made = "import optax\ndef make_optimizer(rate, warmup): return optax.sgd(rate * warmup)\n"
+    (tmp_path / "beside.py").write_text(made)
+    monkeypatch.syspath_prepend(tmp_path)
+    lines = paste.code({"rate": 0.01, "warmup": 20.0}, dwd.PAPER, "beside.make_optimizer")
+    assert len(lines.splitlines()) == 8
+    known = {}
+    exec(lines, known)
+    np.testing.assert_allclose(known["params"]["kernel"], 0.8, rtol=1e-6)
 
 
 def test_text_from_outside_stays_text(tmp_path):

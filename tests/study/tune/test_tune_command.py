@@ -78,7 +78,8 @@ def test_a_module_is_tuned_and_goes_on(folder):
     assert errors == ""
     page = (folder / "new/out/report.html").read_text()
     # λ of the search, of the unit that the module names, what decays, and the plan of 1953 steps
-    assert "coupling=dwd.LR" in page
+    assert "dwd.LR" in page
+    assert "from mine import make_optimizer" in page
     assert "constant timescale" in page
     assert "the rules disagree by a factor of" in page
     assert printed.splitlines()[0] == "λ is read"
