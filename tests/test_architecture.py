@@ -92,9 +92,9 @@ FLOORS = {
         {"claims"},
         {"experiment", "figures", "tune"},
         {"modern"},
-        {"profiles", "commands"},
+        {"profiles"},
         {"report", "own", "looks"},
-        {"arguments"},
+        {"arguments", "commands"},
         {"cli", "tune_cli", "__init__"},
     ],
     "study.tune": [

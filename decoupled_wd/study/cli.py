@@ -16,7 +16,7 @@ from rich.text import Text
 from decoupled_wd.cli import ends_cleanly
 from decoupled_wd.study.arguments import parser
 from decoupled_wd.study.claims.verdicts import Finding
-from decoupled_wd.study.commands import Console, use_all_cores, writable
+from decoupled_wd.study.commands import Console, keep_compiled, use_all_cores, writable
 from decoupled_wd.study.experiment import Experiment
 from decoupled_wd.study.grid.groups import check_groups, fingerprint, index
 from decoupled_wd.study.grid.layout import lock_of, store_of
@@ -42,6 +42,7 @@ def main(arguments: Sequence[str]) -> None:
         if options.distributed:
             _join()
         use_all_cores()
+        keep_compiled()
         check_tasks(experiments)
     except ValueError as error:
         reader.error(str(error))

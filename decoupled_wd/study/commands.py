@@ -2,13 +2,17 @@
 
 import errno
 import os
+import re
 import tempfile
 from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 import jax
+import platformdirs
 import rich.console
+
+from decoupled_wd.study.report.machine import processor
 
 
 class Console(rich.console.Console):
@@ -53,3 +57,23 @@ def use_all_cores() -> None:
         with suppress(RuntimeError):
             cores = os.cpu_count() or 1
             jax.config.update("jax_num_cpu_devices", cores)  # type: ignore[no-untyped-call]
+
+
+def keep_compiled() -> None:
+    """Lets JAX keep what it compiles among the user's caches, for the next start of a command.
+
+    ``JAX_COMPILATION_CACHE_DIR`` names another folder, and ``JAX_ENABLE_COMPILATION_CACHE=0``
+    keeps nothing.
+    """
+    if jax.config.values["jax_compilation_cache_dir"] is None:
+        # a home may be shared by machines that cannot run each other's programs
+        folder = platformdirs.user_cache_path("decoupled-wd") / re.sub(r"\W+", "-", processor())
+        # where nothing can be kept, all is compiled as before
+        with suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            for name, value in (
+                ("jax_compilation_cache_dir", str(folder)),
+                # of many small programs, too
+                ("jax_persistent_cache_min_compile_time_secs", 0),
+            ):
+                jax.config.update(name, value)  # type: ignore[no-untyped-call]

@@ -15,7 +15,7 @@ from decoupled_wd._base.arguments import number
 from decoupled_wd.cli import ends_cleanly
 from decoupled_wd.study.arguments import folder_of, minutes_of
 from decoupled_wd.study.claims.optimizers import CONTENDERS
-from decoupled_wd.study.commands import Console, use_all_cores, writable
+from decoupled_wd.study.commands import Console, keep_compiled, use_all_cores, writable
 from decoupled_wd.study.own import task_of
 from decoupled_wd.study.report.best import BEST, at_an_end, write_best
 from decoupled_wd.study.report.pieces import duration
@@ -46,6 +46,7 @@ def main(arguments: Sequence[str]) -> None:
         try:
             writable(options.out, [BEST, PAGE])
             use_all_cores()
+            keep_compiled()
             settings = _settings(options)
             if target := _told(options):
                 # what is wrong with it is said before anything is trained

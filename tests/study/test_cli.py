@@ -70,6 +70,33 @@ def test_the_folder_is_printed_as_it_is(finished):
     assert f"and default.zarr in {out}, after " in printed.splitlines()[-1]
 
 
+KEEPING = """
+import jax
+from decoupled_wd.study.commands import keep_compiled
+keep_compiled()
+print(jax.config.jax_compilation_cache_dir)
+print(jax.jit(lambda x: x + 1)(1))
+"""
+
+
+@pytest.mark.parametrize("writable", [True, False])
+def test_what_is_compiled_is_kept_for_the_next_start_where_it_can_be(tmp_path, writable):
+    caches = tmp_path / "caches"
+    if not writable:
+        caches.write_text("a file")
+    own = {name: text for name, text in os.environ.items() if "_CACHE_" not in name}
+    own |= {"XDG_CACHE_HOME": str(caches), "PYTHONWARNINGS": "error"}
+    done = subprocess.run([sys.executable, "-c", KEEPING], env=own, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")
+    folder, two = done.stdout.split()
+    assert two == "2"
+    if writable:
+        assert folder.startswith(str(caches / "decoupled-wd"))
+        assert any(caches.rglob("*-cache"))
+    else:
+        assert folder == "None"
+
+
 def test_it_is_quiet_when_not_on_a_terminal(finished):
     assert "\x1b" not in finished[1]
     assert "%" not in finished[1].replace("95 %", "")
