@@ -40,6 +40,7 @@ def look(
     found: dict[int, Finding] = {}
     took: dict[int, float] = {}
     left_out: set[int] = set()
+    # looks are outermost: all experiments are measured once before any is looked at again
     for number in range(max(len(each.design.looks) for each in experiments)):
         for place, each in enumerate(experiments):
             is_open = number == 0 or _is_open(found.get(place))
@@ -47,6 +48,7 @@ def look(
                 continue
             before = clock()
             if before - started + _expected(each, number, took.get(place)) > seconds:
+                # for good, as a later look would train these seeds too; a shorter one may fit
                 left_out.add(place)
                 continue
             finding = measure(each, number)
@@ -69,6 +71,7 @@ def _first_decided(earlier: Finding | None, later: Finding, seconds: float) -> F
     """Returns the later finding, with the verdicts that were decided before."""
     if earlier is None:
         return later._replace(seconds=seconds)
+    # an experiment makes the same statements in the same order at every look
     pairs: Iterable[tuple[Verdict, Verdict]] = zip(earlier.verdicts, later.verdicts, strict=True)
     verdicts = [old if old.verdict in DECIDED else new for old, new in pairs]
     return later._replace(verdicts=verdicts, seconds=earlier.seconds + seconds)

@@ -111,6 +111,7 @@ class Budget:
                             run,
                             one,
                             name,
+                            # names its folder by what the name of the task does not tell
                             (f"{varied} {value}{followed}", _points(task)),
                             (value / values[0]) ** self.power,
                             look,
@@ -154,6 +155,7 @@ class Budget:
             seen.transpose("learning_rate", "weight_decay", "seed").values,
             rates,
             self.decays,
+            # every α keeps its row, however bad its best is and wherever it lies
             tolerance=np.inf,
             drop_edge=False,
         )

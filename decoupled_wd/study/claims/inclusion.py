@@ -49,6 +49,7 @@ def momentum(anneal: Anneal, rate: Scalar, forgetting: Scalar) -> optax.Gradient
 
     The learning rate is outside the buffer, as it is in Adam.
     """
+    # a buffer adds each gradient 1/(1 − β1) times in the long run, which is taken back
     lr = optax.scale_by_learning_rate(anneal(rate * forgetting))
     return optax.chain(scale_by_momentum(1 - forgetting), lr)
 
@@ -142,6 +143,7 @@ def judge(
             f"gain in tuned {task.metric.name}, {task.metric.differences}",
             difference(worth[smaller], worth[larger], level(looks)),
             ">",
+            # what matters is in the bound, and no margin stands beside it
             -task.matters,
             looks=len(looks),
         )

@@ -75,6 +75,7 @@ def ends_of_cycles(first_cycle: int, epochs: int) -> list[int]:
     """
     ends = [first_cycle]
     while ends[-1] < epochs:
+        # cycles f, 2f, 4f, … end after f, 3f, 7f, …: each time twice as late, and f more
         ends.append(2 * ends[-1] + first_cycle)
     if ends[-1] != epochs:
         raise ValueError(
@@ -184,6 +185,7 @@ def judge(
     def speed_up(end: int) -> Estimate:
         return over(
             lambda a, b: np.log2(
+                # only what is searched is smoothed: the error to reach stands at a known time
                 epochs_to(float(a[epochs == end][0]), smoothed(b, epochs), epochs) / end
             )
         )
@@ -257,6 +259,7 @@ def tuned_curves(runs: xr.Dataset, cost: Cost) -> NDArray[np.float64]:
     """
     cells = runs.stack(trial=["learning_rate", "normalized_weight_decay"])
     costs = cost(cells["validation_error"].transpose("trial", "seed", "epoch").values)
+    # NumPy's argmin takes NaN for the lowest
     best = xr.DataArray(np.where(np.isnan(costs), np.inf, costs).argmin(axis=0), dims="seed")
     curves = cells["test_error"].isel(trial=best).transpose("seed", "epoch")
     return np.asarray(curves.values, float)
@@ -283,6 +286,7 @@ def smoothed(
 
     Source: penalised natural cubic splines, Reinsch 1967.
     """
+    # make_smoothing_spline needs five points or more
     if len(error) < 5 or not np.isfinite(error).all():
         return error
     return np.asarray(make_smoothing_spline(np.log(epochs), error, lam=penalty)(np.log(epochs)))

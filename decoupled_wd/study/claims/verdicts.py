@@ -79,6 +79,7 @@ class Verdict(NamedTuple):
         if value != value or low != low or high != high:
             return MISSING
         least, most = self._expected()
+        # asked first: a difference may be certain and still too small to matter
         if self.sense != "≈" and self.bound - self.margin < low <= high < self.bound + self.margin:
             return SAME
         if least < low and high < most:
@@ -98,6 +99,7 @@ class Verdict(NamedTuple):
         near = [self.bound - self.margin, self.bound + self.margin]
         denied = near if self.verdict == SAME or self.sense == "≈" else [self.bound]
         distance = min(abs(value - bound) for bound in denied)
+        # nothing random entered, so that chance decides nothing
         if not error:
             return 0.0
         tails = 2 * float(student.sf(distance / error, max(seeds - 1, 1)))
