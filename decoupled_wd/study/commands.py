@@ -32,6 +32,7 @@ def writable(out: Path, files: Iterable[str]) -> None:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
+        # a file is made, since mode bits say nothing of a read-only file system
         with tempfile.TemporaryFile(dir=out):
             pass
         for file in map(out.joinpath, files):
@@ -48,6 +49,7 @@ def use_all_cores() -> None:
 
     XLA runs these small matrices on one core a device.
     """
+    # flags of the user's may ask for another number of devices
     if not os.environ.get("XLA_FLAGS"):
         # a program that calls a command's `main` may have its devices already
         with suppress(RuntimeError):

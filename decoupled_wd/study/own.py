@@ -29,6 +29,7 @@ def profile_of(
       'images'
     """
     own = {"data": (data, "images"), "network": (network, "images"), "text": (text, "modern")}
+    # the first of them that is given chooses the profile, and the others must agree
     for name, (given, wanted) in own.items():
         if given is not None and (profile := profile or wanted) != wanted:
             raise ValueError(
@@ -72,6 +73,7 @@ def check_tasks(experiments: Sequence[Experiment]) -> None:
     # a command is not started from a module, so that its folder is not searched
     sys.path.insert(0, os.getcwd())
     for experiment in experiments:
+        # all other data sets are made or shipped, and cannot be missing
         if experiment.dataset != "fashion-mnist" and not isinstance(experiment.dataset, Path):
             continue
         try:

@@ -41,6 +41,7 @@ def optimizer_of(
     """Returns the optimiser of a cell, and the place of its seed, which is its last coordinate."""
     optimizer = make_optimizer(**dict(zip(names, cell[:-1], strict=True)))
     traced.check_optimizer(optimizer)
+    # among the floats of a cell the place is exact up to 2^24
     return optimizer, cell[-1].astype(int)
 
 

@@ -56,4 +56,5 @@ def _groups(root: Path) -> list[Path]:
     sweeps = [each.relative_to(root) for each in layout.sweeps_below(root)]
     # a folder without a sweep below it is somebody else's
     above = {root / parent for sweep in sweeps for parent in sweep.parents}
+    # a study whose claims train no sweep has a root all the same
     return sorted(above | {root})

@@ -113,6 +113,7 @@ def template(
 
 def files(dataset: xr.Dataset, block: tuple[int, ...]) -> dict[str, bytes]:
     """Returns the description of a template's store, by file."""
+    # all epochs of a block lie in one file, which is there or is not
     encoding = {
         name: {"chunks": (*block, *array.shape[len(block) :])} for name, array in dataset.items()
     }

@@ -34,6 +34,7 @@ def distributions(
             f"space must map hyperparameters to ranges, got {space!r}; pass for example "
             "{'learning_rate': (1e-4, 1e-1)}"
         )
+    # the finalists have axes of these names
     check_names(space, ("seed", "trial"))
     with_names(make_optimizer, space)
     return {name: _range(name, given) for name, given in space.items()}
@@ -114,6 +115,7 @@ def metric_name(
 
 def check_judging(*, finalists: object, seeds: object, seed: object, startup: object) -> None:
     """Refuses counts of finalists and seeds that give no interval, and seeds that are no seeds."""
+    # half of the seeds choose, and of four two are left, which is the least for an interval
     given = (("finalists", finalists, 1), ("seeds", seeds, 4), ("seed", seed, 0))
     for name, count, least in (*given, ("startup", startup, 0)):
         whole = isinstance(count, numbers.Integral) and not isinstance(count, bool)

@@ -90,6 +90,7 @@ def slots_of(
     checks.check_names(metrics, names)
     devices = jax.local_devices()
     wanted = WANTED.get(devices[0].platform, WANTED_ELSEWHERE)
+    # cells_at_once divides by eight, so that as many devices have work
     size = len(devices) * cells_at_once(lowered, 8 * wanted, memory)
     mesh = jax.sharding.Mesh(np.array(devices), ("slot",))
     shards, whole = jax.P("slot"), jax.P()  # type: ignore[no-untyped-call]
@@ -101,6 +102,7 @@ def slots_of(
         # as in blocks.run_blocks: optimisers start from constants
         check_vma=False,
     )
+    # new states are written over those that were given: there is no second copy
     program = jax.jit(sharded, donate_argnums=3)
     spread = jax.NamedSharding(mesh, shards)
     starts, data = jax.device_put((starts, data), jax.NamedSharding(mesh, whole))
@@ -145,6 +147,7 @@ def run_jobs(
                 if any(jobs):
                     lanes.append((jobs, *_dispatched(slots, jobs, carry)))
     finally:
+        # a program that still runs must not outlive the interpreter
         jax.block_until_ready([values for *_, values in lanes])  # type: ignore[no-untyped-call]
 
 
@@ -195,6 +198,7 @@ def _one(
         def trained(carry: Carry) -> Any:
             carry = jax.lax.cond(fresh, lambda: begin(optimizer, seed, starts), lambda: carry)
             carry = advance(optimizer, loss, seed, starts, train, carry, steps)
+            # a metric may be finite although parameters are not
             finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(carry[0])]
             metrics = traced.named(metric(carry[0], train, test), names)
             return carry, (metrics, jnp.stack(finite).all())
@@ -203,6 +207,7 @@ def _one(
             shapes = jax.eval_shape(trained, carry)[1]
             return carry, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
+        # in turn an empty slot takes no time; under vmap both branches are computed
         return jax.lax.cond(busy, trained, left, carry)
 
     return one

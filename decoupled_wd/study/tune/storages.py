@@ -111,6 +111,7 @@ def worker() -> str:
 def quiet() -> Iterator[None]:
     """Keeps Optuna's log of single trials off the terminal."""
     before = optuna.logging.get_verbosity()
+    # whoever wants to hear less still does
     optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
     try:
         yield
@@ -167,6 +168,7 @@ def _database(url: str) -> optuna.storages.RDBStorage:
 
 def _lives(process: int) -> bool:
     try:
+        # signal 0 is sent to nobody, and asks whether the process is there
         os.kill(process, 0)
     except ProcessLookupError:
         return False

@@ -37,6 +37,7 @@ class Budget(NamedTuple):
         whole = slots.rounds
         if rounds + under_way + (1 + self.judging) * whole > self.runs * whole:
             return False
+        # before the first round nobody knows how long one takes
         if not rounds:
             return True
         elapsed = time.perf_counter() - self.started
