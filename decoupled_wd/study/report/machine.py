@@ -16,4 +16,5 @@ def processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text("utf-8", "replace") if cpuinfo.exists() else ""
     models = re.findall(r"model name\s*: (.+)", text)
+    # on Linux platform.processor() is often empty
     return models[0] if models else platform.processor() or platform.machine()

@@ -40,6 +40,7 @@ def code(best: Mapping[str, float], coupling: Coupling, made_by: str = "dwd.adam
         }
         rest = {name: value for name, value in best.items() if name not in taken}
         yours = [name for name in ("learning_rate", "weight_decay") if name not in best]
+        # the aliases of coupled optimisers call their λ by this name
         if "l2" in parameters:
             taken["l2"] = taken.pop("weight_decay")
         unit = [f"coupling={written(coupling)}"] * ("coupling" in parameters)

@@ -20,6 +20,7 @@ def replace_whole(out: Path, files: Mapping[str, bytes]) -> None:
     file = out
     try:
         out.mkdir(parents=True, exist_ok=True)
+        # in the same folder, since a file is not renamed across file systems
         with tempfile.TemporaryDirectory(prefix=".report-", dir=out) as folder:
             for name, content in files.items():
                 file = out / name
@@ -73,6 +74,7 @@ def number(value: float, spec: str = ".3g") -> str:
     if math.isnan(value):
         return "–"
     written = f"{value:{spec}}"
+    # g writes four digits as 1.43e+04
     if "e+" in written and abs(value) < 1e7:
         written = f"{float(written):,.0f}"
     return written.replace("-", "−")

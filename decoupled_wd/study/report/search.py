@@ -78,6 +78,7 @@ def search_of(tuned: Tuned) -> Search:
     if not any(each.state is TrialState.COMPLETE for each in ended):
         raise ValueError("tuned has no trial that came to its end; there is nothing to show")
     names = list(tuned.best)
+    # trials that diverged are pruned too, but were not stopped for being bad
     stopped = [each.state is TrialState.PRUNED and not _diverged(each) for each in ended]
     whole = [each.value if each.state is TrialState.COMPLETE else math.nan for each in ended]
     columns = {

@@ -145,6 +145,7 @@ def mnist1d(
     settings.train_split = (train_size + 0.5) / total
     with _global_generators_kept():
         made = make_dataset(settings)
+    # the package knows two splits: validation is a part of its test
     x, y = made["x_test"], made["y_test"]
     return from_splits(
         "mnist1d",

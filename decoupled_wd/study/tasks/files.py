@@ -108,6 +108,7 @@ def _check_shapes(path: Path, arrays: Mapping[str, _Described]) -> None:
 
 
 def _check_finite(path: Path, name: str, x: Array) -> None:
+    # what float32 cannot hold becomes infinite, and is refused below
     with np.errstate(over="ignore"):
         lost = ~np.isfinite(x.astype(np.float32, copy=False))
     if lost.any():
@@ -182,6 +183,7 @@ def scale_of(x: Array) -> tuple[Array, Array]:
         [[2.0, 5.0], [1.0, 1.0]]
     """
     axes = tuple(range(x.ndim - 1)) if x.ndim > 3 else 0
+    # float32 would lose digits in sums over so many rows
     mean = x.mean(axes, np.float64, keepdims=True)
     deviation = x.std(axes, np.float64, keepdims=True)
     return mean, np.where(deviation == 0, 1.0, deviation)
