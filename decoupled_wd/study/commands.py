@@ -12,7 +12,7 @@ import rich.console
 
 
 class Console(rich.console.Console):
-    """A console that leaves a closed pipe to `ends_cleanly`."""
+    """Leaves a closed pipe to `ends_cleanly`."""
 
     def on_broken_pipe(self) -> None:
         """Raises the error of a write, where rich would end the process."""
@@ -20,7 +20,9 @@ class Console(rich.console.Console):
 
 
 def writable(out: Path, files: Iterable[str]) -> None:
-    """Makes the folder, and sees that the files can be written there, before hours of training.
+    """Makes the folder, and sees that the files can be written there.
+
+    A study asks before hours of training, and not after them.
 
     Raises:
       ValueError: they cannot.

@@ -20,9 +20,9 @@ def look(
 ) -> list[tuple[Experiment, Finding]]:
     """Measures all experiments, then again those in which something is undecided.
 
-    The first verdict that decides a statement stays, with its interval: each look has its share of
-    the error. An experiment is left out once what it would take is more than is left of the time;
-    at first that is told by its profile, then by its own last look.
+    The first verdict that decides a statement stays, with its interval, since each look has its
+    share of the error. An experiment is left out once it would take more than what is left of the
+    time. How long it takes is told by its profile at first, and then by its own last look.
 
     Args:
       experiments: what is measured, in this order at each look.
@@ -78,7 +78,7 @@ def _first_decided(earlier: Finding | None, later: Finding, seconds: float) -> F
 
 
 def _expected(experiment: Experiment, number: int, took: float | None) -> float:
-    """Estimates how many seconds a look takes, from the last one and the seeds that both add."""
+    """Estimates how many seconds a look takes, from the last one and the seeds of both."""
     if number == 0 or took is None:
         return experiment.seconds
     looks = (0, *experiment.design.looks)

@@ -19,7 +19,10 @@ task_of = cache(task)
 def profile_of(
     profile: str | None, data: Path | None, network: str | None, text: Path | None = None
 ) -> str:
-    """Returns the profile: by default images for data or a network of the user's, modern for text.
+    """Returns the profile that is asked for, or else the one that fits.
+
+    That is images for data or a network of the user's, and modern for a text;
+    without any of them it is the default.
 
     Raises:
       ValueError: another profile is asked for with them.

@@ -45,7 +45,9 @@ class Valley(NamedTuple):
 def valley_line(
     x: ArrayLike, y: ArrayLike, values: ArrayLike, *, level: float = 0.95
 ) -> Valley | None:
-    """Finds the line along which y is best at each x, such as the best log λ at each log α.
+    """Finds the line along which y is best at each x.
+
+    An example is the best log λ at each log α.
 
     Near its lowest points a landscape is close to ``b₀ + b₁x + b₂y + b₃x² + b₄xy + b₅y²``, which is
     least in y along a line of slope ``m = −b₄/(2·b₅)``. That is a ratio, and the interval is

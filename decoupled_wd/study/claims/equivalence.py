@@ -164,7 +164,7 @@ class Equivalence:
 
     @property
     def looks(self) -> tuple[int, ...]:
-        """One: nothing here is noisy."""
+        """Returns a single look, since nothing here is noisy."""
         return (self.seeds,)
 
     def measure(self, run: Run, task: Task, look: int) -> Finding:

@@ -77,7 +77,7 @@ class Nested:
 
     @property
     def label(self) -> tuple[str, ...]:
-        """The family."""
+        """Names the family."""
         return (self.family,)
 
     def __call__(self, l2: Scalar, **others: Scalar) -> optax.GradientTransformation:
@@ -91,8 +91,8 @@ class Nested:
 class Inclusion:
     """Measures whether a larger family of optimisers includes a smaller one.
 
-    It is how far Adam is from momentum at a large ε, and the gain of each family over the one
-    within.
+    It measures how far Adam is from momentum at a large ε, and what each family gains over the one
+    within it.
 
     Every family, all with L2 and cosine, has searches of `trials` trials: a larger space is
     searched more thinly. So the larger family counts as no worse until it loses what matters. What

@@ -50,7 +50,7 @@ class Rounded:
 
     @property
     def label(self) -> tuple[str, ...]:
-        """The schedule and the rounding."""
+        """Names the schedule and the rounding."""
         return ("cosine", self.rounding)
 
     def __call__(self, learning_rate: Scalar, weight_decay: Scalar) -> optax.GradientTransformation:

@@ -17,7 +17,7 @@ ROWS = 5
 """Learning rates along the ridge, of those in the grid."""
 # from −1½ to ½: L2 is expected at −1, and decoupled decay at 0
 SLOPES = np.arange(-6, 3) / 4
-"""Of the lines that may be a pilot's ridge, in octaves of λ an octave of α."""
+"""Slopes of the lines that may be a pilot's ridge, in octaves of λ an octave of α."""
 OFFSETS = np.arange(-4, 5) / 2
 """Octaves of λ around the ridge that a pilot shows."""
 

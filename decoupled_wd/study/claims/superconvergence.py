@@ -48,7 +48,7 @@ class OneCycle:
 
     @property
     def label(self) -> tuple[str, ...]:
-        """The schedule, the family and its decay."""
+        """Names the schedule, the family and its decay."""
         return ("one cycle", "Adam", self.decay)
 
     def __call__(self, learning_rate: Scalar, weight_decay: Scalar) -> optax.GradientTransformation:

@@ -174,7 +174,7 @@ def grown(
 def searched(
     run: Run, training_of: Callable[[range], Training], looks: Sequence[int], look: int
 ) -> tuple[xr.Dataset, NDArray[np.float64]]:
-    """Trains all searches up to a look; returns what they found at the end, and are worth.
+    """Trains all searches up to a look, and returns what they found and are worth.
 
     The arguments are those of `grown`, for searches as `search_of` returns them.
     """

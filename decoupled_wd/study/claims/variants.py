@@ -30,7 +30,7 @@ class Variant(NamedTuple):
     make: Callable[[Schedule, Scalar, Scalar], optax.GradientTransformation]
     """``make(schedule, peak, λ)``, λ in the paper's unit."""
     statement: str = ""
-    """With a place for what is measured."""
+    """A sentence, with a place for the name of what is measured."""
     sense: str = ">"
     """``>`` where it should gain over AdamW, ``≈`` where it should be as good."""
 
@@ -86,7 +86,7 @@ class Varied:
 
     @property
     def label(self) -> tuple[str, ...]:
-        """The schedule and the name."""
+        """Names the schedule and the variant."""
         return ("cosine", self.name)
 
     def __call__(

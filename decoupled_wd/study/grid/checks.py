@@ -66,7 +66,7 @@ def functions(**given: object) -> None:
 def as_axes(
     hyperparameters: object, make_optimizer: Callable[..., object]
 ) -> dict[str, np.ndarray]:
-    """Returns the axes, or the lists of `Points`, as arrays of numbers a cell can tell apart."""
+    """Returns the axes, or the lists of `Points`, as arrays that JAX can hold."""
     if not isinstance(hyperparameters, Mapping):
         raise TypeError(
             f"hyperparameters must map names to lists of numbers, got {hyperparameters!r}; pass a "
@@ -87,7 +87,7 @@ def as_axes(
 
 
 def seed_numbers(seeds: object, of_points: np.ndarray | None) -> np.ndarray:
-    """Returns the numbers of the seeds: those given, or the first so many, or those of `Points`."""
+    """Returns the numbers of the seeds: those given, the first so many, or of `Points`."""
     if of_points is not None:
         if not (isinstance(seeds, int) and seeds == 1):
             raise ValueError(

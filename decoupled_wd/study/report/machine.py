@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def machine() -> str:
-    """Names model and number of processors, never the host."""
+    """Names the model and the number of processors, and never the host."""
     return f"{processor()}, {os.cpu_count()} cores"
 
 

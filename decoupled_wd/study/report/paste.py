@@ -13,7 +13,8 @@ _KNOWN = ("learning_rate", "weight_decay", "b1", "b2", "eps")
 def code(best: Mapping[str, float], coupling: Coupling, made_by: str = "dwd.adamw") -> str:
     """Writes the optimiser with these hyperparameters, and a step with it, in eight lines.
 
-    Those that an alias of ours does not take are in a comment, where no name of theirs can do harm.
+    Hyperparameters that an alias of ours does not take stand in a comment, where no name of theirs
+    can do harm.
 
     Args:
         best: the hyperparameters.

@@ -16,7 +16,7 @@ from decoupled_wd.study.report.search import DECAY, RATE, Range
 def units(
     chosen: Mapping[str, float], best: Range | None, coupling: Coupling, run: dwd.Run | None
 ) -> list[dict[str, Any]]:
-    """Writes λ as each framework does, those alike in one row, then as times."""
+    """Writes λ in every framework's unit, equal ones in one row, and then as times."""
     if not {RATE, DECAY} <= {*chosen}:
         return []
     budget: dict[str, Any] = {}

@@ -75,7 +75,7 @@ def name_of(path: Path) -> str:
 
 
 class _Described(Protocol):
-    """What an array says of itself, and a header of its array."""
+    """Describes an array, as the array itself does, and its header."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -174,7 +174,7 @@ def draw(
 
 
 def scale_of(x: Array) -> tuple[Array, Array]:
-    """Returns mean and deviation: of each channel, or of each feature of flat inputs.
+    """Returns the mean and deviation of each channel, or feature of flat inputs.
 
     Channels are last. What never changes gets the deviation 1, and so becomes 0.
 

@@ -25,7 +25,7 @@ Space: TypeAlias = Mapping[str, Axis]
 
 
 class Metric(NamedTuple):
-    """Names what a task is judged by, which sweeps know as `validation_error` and `test_error`."""
+    """Names what a task is judged by: a sweep's `validation_error` and `test_error`."""
 
     name: str = "test error"
     unit: str = "%"
@@ -70,7 +70,7 @@ class Recipe(NamedTuple):
     matters: float = 0.5
     metric: Metric = ERROR
     decay: float = 1.0
-    """Where grids and searches of λ have their middle, relative to that on images."""
+    """The middle of λ in grids and searches, relative to that on images."""
 
 
 class Task(NamedTuple):

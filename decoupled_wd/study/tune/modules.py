@@ -19,7 +19,7 @@ REPORTED = ("coupling", "mask")
 
 
 def of_module(path: Path) -> dict[str, Any]:
-    """Returns the arguments of `tune` that a module defines by their names, and what is `REPORTED`.
+    """Returns what a module defines for `tune` and its report, by its names.
 
     Raises:
       ValueError: there is no such module, it cannot be run, or it lacks what `tune` needs; the

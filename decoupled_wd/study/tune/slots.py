@@ -56,7 +56,7 @@ class Slots(NamedTuple):
     rounds: int
     """Rounds of a whole run."""
     names: tuple[str, ...]
-    """Of the hyperparameters, in the order in which a run is told of them."""
+    """The names of the hyperparameters, in the order in which a run is told of them."""
     metrics: tuple[str, ...]
     fingerprint: str
     """The digest of everything that a trial's value depends on, beside its hyperparameters."""
@@ -125,13 +125,13 @@ def run_jobs(
 ) -> None:
     """Trains jobs until there are none.
 
+    Ctrl-C takes effect when the rounds under way are finished.
+
     Args:
       slots: the compiled round.
       ask: the next job, or None while there is none.
       hear: told of each round of a job; says whether the job goes on. Metrics are NaN once the
         parameters are not finite.
-
-    Ctrl-C takes effect when the rounds under way are finished.
     """
     idle: list[Job | None] = [None] * slots.size
     lanes: deque[tuple[list[Job | None], PyTree, Any]] = deque()
@@ -214,7 +214,7 @@ def _one(
 
 
 def _over_slots(one: Callable[..., Any]) -> Callable[..., Any]:
-    """Maps a round over the slots of a device, on a CPU core in turn, as in `grid.blocks`."""
+    """Maps a round over the slots of a device: on a CPU in turn, as `grid.blocks` does."""
     if jax.local_devices()[0].platform != "cpu":
         return jax.vmap(one, in_axes=(0, 0, 0, 0, None, None))
 

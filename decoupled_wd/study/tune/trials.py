@@ -127,7 +127,7 @@ def searched(
 
 
 def best_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:
-    """Returns the whole runs of lowest value, the lowest first; then those that came furthest.
+    """Returns the best trials: whole runs by their value, then those that came furthest.
 
     Raises:
       ValueError: all of them diverged.
