@@ -86,6 +86,7 @@ def minutes_of(text: str) -> float:
         minutes = float(text)
     except ValueError:
         minutes = math.nan
+    # turned round, so that NaN is refused too
     if not minutes > 0:
         raise argparse.ArgumentTypeError(f"must be a number of minutes > 0, got {text!r}")
     return minutes
@@ -98,6 +99,7 @@ def folder_of(text: str) -> Path:
     if re.match(r"[A-Za-z][\w+.-]+:/", text):
         raise argparse.ArgumentTypeError(f"must be a folder of this machine, got the URL {text!r}")
     if any(unicodedata.category(character) in _UNPRINTABLE for character in text):
+        # escaped, or the error could not be printed either
         raise argparse.ArgumentTypeError(f"must be a name that can be printed, got {text!a}")
     return Path(text)
 

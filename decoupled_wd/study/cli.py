@@ -39,6 +39,7 @@ def main(arguments: Sequence[str]) -> None:
         experiments = _experiments(options.profile, options.claims)
         experiments = with_own(experiments, options.data, options.network, options.text)
         writable(options.out, PAGES)
+        # in this order: an array, as a check may make it, settles processes and devices
         if options.distributed:
             _join()
         use_all_cores()
@@ -49,6 +50,7 @@ def main(arguments: Sequence[str]) -> None:
     farewell = (
         f"stopped; finished runs are kept in {options.out}, and the same command goes on from there"
     )
+    # of several processes in one folder the first holds the lock for all
     alone = (
         locked(lock_of(options.out), f"--out {options.out}")
         if jax.process_index() == 0
@@ -83,6 +85,7 @@ def study(options: argparse.Namespace, experiments: Sequence[Experiment], comman
         def measure(experiment: Experiment, number: int) -> Finding:
             learned = task_of(experiment.dataset, experiment.network)
             finding = experiment.design.measure(run, learned, number)
+            # the bar counts each experiment once, however often it is looked at
             advance(experiment.seconds if number == 0 else 0.0)
             return finding
 

@@ -16,7 +16,7 @@ from decoupled_wd.study.report.machine import processor
 
 
 class Console(rich.console.Console):
-    """A console that leaves a closed pipe to `ends_cleanly`."""
+    """Leaves a closed pipe to `ends_cleanly`."""
 
     def on_broken_pipe(self) -> None:
         """Raises the error of a write, where rich would end the process."""
@@ -24,7 +24,9 @@ class Console(rich.console.Console):
 
 
 def writable(out: Path, files: Iterable[str]) -> None:
-    """Makes the folder, and sees that the files can be written there, before hours of training.
+    """Makes the folder, and sees that the files can be written there.
+
+    A study asks before hours of training, and not after them.
 
     Raises:
       ValueError: they cannot.
@@ -36,6 +38,7 @@ def writable(out: Path, files: Iterable[str]) -> None:
     """
     try:
         out.mkdir(parents=True, exist_ok=True)
+        # a file is made, since mode bits say nothing of a read-only file system
         with tempfile.TemporaryFile(dir=out):
             pass
         for file in map(out.joinpath, files):
@@ -52,6 +55,7 @@ def use_all_cores() -> None:
 
     XLA runs these small matrices on one core a device.
     """
+    # flags of the user's may ask for another number of devices
     if not os.environ.get("XLA_FLAGS"):
         # a program that calls a command's `main` may have its devices already
         with suppress(RuntimeError):

@@ -20,9 +20,9 @@ def look(
 ) -> list[tuple[Experiment, Finding]]:
     """Measures all experiments, then again those in which something is undecided.
 
-    The first verdict that decides a statement stays, with its interval: each look has its share of
-    the error. An experiment is left out once what it would take is more than is left of the time;
-    at first that is told by its profile, then by its own last look.
+    The first verdict that decides a statement stays, with its interval, since each look has its
+    share of the error. An experiment is left out once it would take more than what is left of the
+    time. How long it takes is told by its profile at first, and then by its own last look.
 
     Args:
       experiments: what is measured, in this order at each look.
@@ -40,6 +40,7 @@ def look(
     found: dict[int, Finding] = {}
     took: dict[int, float] = {}
     left_out: set[int] = set()
+    # looks are outermost: all experiments are measured once before any is looked at again
     for number in range(max(len(each.design.looks) for each in experiments)):
         for place, each in enumerate(experiments):
             is_open = number == 0 or _is_open(found.get(place))
@@ -47,6 +48,7 @@ def look(
                 continue
             before = clock()
             if before - started + _expected(each, number, took.get(place)) > seconds:
+                # for good, as a later look would train these seeds too; a shorter one may fit
                 left_out.add(place)
                 continue
             finding = measure(each, number)
@@ -69,13 +71,14 @@ def _first_decided(earlier: Finding | None, later: Finding, seconds: float) -> F
     """Returns the later finding, with the verdicts that were decided before."""
     if earlier is None:
         return later._replace(seconds=seconds)
+    # an experiment makes the same statements in the same order at every look
     pairs: Iterable[tuple[Verdict, Verdict]] = zip(earlier.verdicts, later.verdicts, strict=True)
     verdicts = [old if old.verdict in DECIDED else new for old, new in pairs]
     return later._replace(verdicts=verdicts, seconds=earlier.seconds + seconds)
 
 
 def _expected(experiment: Experiment, number: int, took: float | None) -> float:
-    """Estimates how many seconds a look takes, from the last one and the seeds that both add."""
+    """Estimates how many seconds a look takes, from the last one and the seeds of both."""
     if number == 0 or took is None:
         return experiment.seconds
     looks = (0, *experiment.design.looks)

@@ -40,6 +40,7 @@ MODERN: tuple[Experiment, ...] = (
         "topics",
         "transformer",
         Budget(
+            # over a 16-fold range at fixed data, with the learning rate as √B
             budgets={"batch size": (4, 16, 64)},
             learning_rates={"AdamW": (2.0**-7,)},
             looks=_TEXT_LOOKS,
@@ -68,6 +69,7 @@ MODERN: tuple[Experiment, ...] = (
         "topics",
         "transformer",
         Budget(
+            # the learning rate goes as 1/width for all weights, as in both sources of the claim
             budgets={"width": (16, 32, 64)},
             learning_rates={"AdamW": (2.0**-6,)},
             looks=_TEXT_LOOKS,
@@ -102,6 +104,7 @@ MODERN: tuple[Experiment, ...] = (
         "xi",
         "mnist1d",
         "mlp",
+        # the MLP has no embeddings to leave out
         Variants(("cautious", "AdamC", "hyperball", "matrices"), trials=12, looks=(12, 24)),
         seconds=75,
     ),
@@ -115,6 +118,7 @@ MODERN: tuple[Experiment, ...] = (
             learning_rate=0.0125,
             decay=2.0**-6,
             looks=(4, 8),
+            # one pass over the text, as long as a run of the other claims
             steps=364,
         ),
         seconds=20,
@@ -124,6 +128,7 @@ MODERN: tuple[Experiment, ...] = (
         "xiii",
         "topics",
         "transformer",
+        # λ is above 2^−9, where bfloat16 still sees it, and then below, as in a long run
         Precision({"tuned": (2.0**-6, 2.0**-7), "small steps": (2.0**-10, 2.0**-10)}, (6, 12)),
         seconds=55,
     ),

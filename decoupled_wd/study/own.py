@@ -19,7 +19,10 @@ task_of = cache(task)
 def profile_of(
     profile: str | None, data: Path | None, network: str | None, text: Path | None = None
 ) -> str:
-    """Returns the profile: by default images for data or a network of the user's, modern for text.
+    """Returns the profile that is asked for, or else the one that fits.
+
+    That is images for data or a network of the user's, and modern for a text;
+    without any of them it is the default.
 
     Raises:
       ValueError: another profile is asked for with them.
@@ -29,6 +32,7 @@ def profile_of(
       'images'
     """
     own = {"data": (data, "images"), "network": (network, "images"), "text": (text, "modern")}
+    # the first of them that is given chooses the profile, and the others must agree
     for name, (given, wanted) in own.items():
         if given is not None and (profile := profile or wanted) != wanted:
             raise ValueError(
@@ -72,6 +76,7 @@ def check_tasks(experiments: Sequence[Experiment]) -> None:
     # a command is not started from a module, so that its folder is not searched
     sys.path.insert(0, os.getcwd())
     for experiment in experiments:
+        # all other data sets are made or shipped, and cannot be missing
         if experiment.dataset != "fashion-mnist" and not isinstance(experiment.dataset, Path):
             continue
         try:

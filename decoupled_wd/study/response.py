@@ -45,7 +45,9 @@ class Valley(NamedTuple):
 def valley_line(
     x: ArrayLike, y: ArrayLike, values: ArrayLike, *, level: float = 0.95
 ) -> Valley | None:
-    """Finds the line along which y is best at each x, such as the best log λ at each log α.
+    """Finds the line along which y is best at each x.
+
+    An example is the best log λ at each log α.
 
     Near its lowest points a landscape is close to ``b₀ + b₁x + b₂y + b₃x² + b₄xy + b₅y²``, which is
     least in y along a line of slope ``m = −b₄/(2·b₅)``. That is a ratio, and the interval is
@@ -79,19 +81,23 @@ def valley_line(
     if len(z) < LEAST or not np.ptp(z, axis=0).all():
         return None
     middle, scale = z.mean(axis=0), z.std(axis=0)
+    # standardised: squares of logarithms far from 0 would be nearly linear in them
     u, v = ((z - middle) / scale).T
     terms = np.stack([np.ones(len(z)), u, v, u * u, u * v, v * v], axis=1)
     if np.linalg.matrix_rank(terms) < terms.shape[1]:
         return None
     weights = _weights(terms, worth)
     b, covariance, freedom = _least_squares(terms, worth, weights)
+    # curved down along y it is a hill, and what is stationary is the worst
     if b[5] <= 0:
         return None
     t = float(student.ppf((1 + level) / 2, freedom))
     # of b₄ and 2·b₅
     twice = np.array([1.0, 2.0])
     spread = covariance[4:, 4:] * np.outer(twice, twice)
+    # the top of the ratio is −b₄, which turns the sign of the covariance
     slope = _ratio(-b[4], 2 * b[5], spread * [[1, -1], [-1, 1]], t)
+    # a place among the points near the valley, and not in the middle of all
     at = np.average(u, weights=weights)
     best = -(b[2] + b[4] * at) / (2 * b[5])
     unit = float(scale[1] / scale[0])
@@ -136,6 +142,7 @@ def where_lowest(
         return ends
     unit = (np.asarray(points, float) - ends[0]) / np.ptp(ends, axis=0)
     count = unit.shape[1]
+    # drawn with a fixed seed, so that one search has one answer
     places = np.concatenate([qmc.Halton(count, seed=0).random(PLACES), unit])
     lowest = places[_surfaces(unit, worth, places).argmin(axis=1)]
     shares = (1 - level) / 2, (1 + level) / 2
@@ -159,6 +166,7 @@ def _weights(terms: _Array, worth: _Array) -> _Array:
     for _ in range(100):
         height = terms @ _least_squares(terms, worth, weights)[0]
         height -= height.min()
+        # the median height of a flat quadratic is 0
         wanted = np.exp(-NEAR * height / max(float(np.median(height)), 1e-12))
         weights, before = (weights + wanted) / 2, weights
         if np.abs(weights - before).max() < 1e-4:
@@ -173,10 +181,12 @@ def _least_squares(terms: _Array, worth: _Array, weights: _Array) -> tuple[_Arra
     inverse = np.linalg.pinv(terms.T @ terms)
     b = inverse @ terms.T @ worth
     leverage = np.einsum("ni,ij,nj->n", terms, inverse, terms)
+    # HC3; a point of leverage 1 is met exactly, and its residual would be 0 / 0
     off = (worth - terms @ b) / np.maximum(1 - leverage, 0.05)
     # as many points as if all of them had the same weight
     points = weights.sum() ** 2 / (weights**2).sum()
     covariance = inverse @ (terms.T * off**2) @ terms @ inverse
+    # weights may be so uneven that they are worth fewer points than there are terms
     return b, covariance, max(float(points) - terms.shape[1], 2.0)
 
 
@@ -186,9 +196,11 @@ def _ratio(top: float, bottom: float, covariance: _Array, t: float) -> tuple[flo
     a = bottom**2 - t**2 * covariance[1, 1]
     b = top * bottom - t**2 * covariance[0, 1]
     c = top**2 - t**2 * covariance[0, 0]
+    # the bottom may be 0, and then no ratio is excluded
     if a <= 0:
         return top / bottom, -np.inf, np.inf, np.inf
     half = np.sqrt(max(b**2 - a * c, 0.0))
+    # the error is that of a Student's interval of the same length
     return top / bottom, (b - half) / a, (b + half) / a, half / a / t
 
 
@@ -200,6 +212,7 @@ def _surfaces(unit: _Array, worth: _Array, places: _Array) -> _Array:
         warnings.simplefilter("ignore", ConvergenceWarning)
         kernel = ConstantKernel() * widths + WhiteKernel(0.1, (1e-6, 2.0))
         found = GaussianProcessRegressor(kernel, normalize_y=True).fit(unit, worth).kernel_
+    # noise goes into alpha: from a WhiteKernel predict would add it to the covariance
     smooth = GaussianProcessRegressor(
         found.k1, alpha=found.k2.noise_level, optimizer=None, normalize_y=True
     )

@@ -37,6 +37,7 @@ __all__ = [
 
 FRESH = 10_000
 """The seeds from here on judge what searches with the seeds before chose."""
+# 0.7 octaves: callers pass y as a natural logarithm
 WIDTH = 0.7 * float(np.log(2))
 FINER = 8
 """Places between two neighbouring points at which the error of a valley is interpolated."""
@@ -93,6 +94,7 @@ def over_seeds(
     error = float(sem(pseudovalues))
     # all seeds may agree to the last bit, and then there is nothing to be unsure of
     half = float(student.ppf((1 + level) / 2, seeds - 1)) * error if error else 0.0
+    # around the statistic as it is: the bias that a jackknife finds is not taken off
     return Estimate(value, value - half, value + half, error, seeds)
 
 
@@ -172,6 +174,7 @@ def top_correlation(
     row, column = np.unravel_index(order, mean.shape)
     log_rate, log_decay = np.log(rates[row]), np.log(decays[column])
     diverged = bool(np.isnan(mean[row, column]).any())
+    # without spread along an axis a correlation is 0 / 0
     if diverged or np.ptp(log_rate) == 0 or np.ptp(log_decay) == 0:
         return np.nan
     return float(np.corrcoef(log_rate, log_decay)[0, 1])
@@ -179,6 +182,7 @@ def top_correlation(
 
 def _middle(y: _Array, error: _Array, tolerance: float, width: float) -> float:
     """Returns the middle of a valley, by a mean shift on its interpolated error."""
+    # such a row has no least error, and nanmin would warn of it
     if np.isnan(error).all():
         return np.nan
     least = np.nanmin(error)

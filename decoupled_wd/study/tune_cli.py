@@ -59,6 +59,7 @@ def main(arguments: Sequence[str]) -> None:
             sys.exit(f"{reader.prog}: {error}")
         write_best(options.out, found)
         module = options.module
+        # the aliases have the names of the contenders, in small letters
         made_by = f"{module.stem}.make_optimizer" if module else f"dwd.{options.optimizer.lower()}"
         _report(options.out, found, settings, target, made_by)
         _print(options.out, found)

@@ -79,7 +79,7 @@ class Budget:
     decays: Sequence[float] = DECAYS
     """The λ of the pilot, some octaves on both sides of the best."""
     dataset: Callable[[], Dataset] | None = None
-    """Made in place of the task's, since with few training points the best λ hardly moves."""
+    """Makes a data set in place of the task's: with few points the best λ hardly moves."""
     along: str = "steps"
     """The axis of the exponent, a key of `LAWS`."""
     power: float = 0.0
@@ -111,6 +111,7 @@ class Budget:
                             run,
                             one,
                             name,
+                            # names its folder by what the name of the task does not tell
                             (f"{varied} {value}{followed}", _points(task)),
                             (value / values[0]) ** self.power,
                             look,
@@ -154,6 +155,7 @@ class Budget:
             seen.transpose("learning_rate", "weight_decay", "seed").values,
             rates,
             self.decays,
+            # every α keeps its row, however bad its best is and wherever it lies
             tolerance=np.inf,
             drop_edge=False,
         )
@@ -208,7 +210,7 @@ def judge(
 
 
 def draw(row: Row, along: str = "steps") -> Drawing:
-    """Describes error over λ, and over λ in the unit of another law, one line for each budget."""
+    """Describes error over λ, and over λ in another law's unit, a line a budget."""
     raw, scaled, law = {}, {}, LAWS[along]
     for number, (value, task) in enumerate(row.tasks.items()):
         error = row.error.isel({along: number}, drop=True)

@@ -98,7 +98,7 @@ class Choice:
         return Tuned(*searched(run, training, self.looks, look))
 
     def _carried_over(self, run: Run, task: Task, source: xr.Dataset, look: int) -> Tuned:
-        """Searches α alone for Adam + L2, each search with the λ that one of momentum chose."""
+        """Searches α alone for Adam + L2, with the λ that momentum's searches chose."""
         decays = chosen(source)["weight_decay"]
         rates = {"learning_rate": box("Adam", L2)["learning_rate"]}
 
@@ -223,9 +223,9 @@ def _easier(family: str, pair: Mapping[str, Tuned], task: Task, looks: tuple[int
 
 
 def shares(pair: Mapping[str, Tuned], tolerance: float) -> dict[str, NDArray[np.float64]]:
-    """Returns the share of each search's trials that are near the best of both, in percent.
+    """Returns the share of each search's trials near the best of both, in percent.
 
-    Near are those whose validation error is at most `tolerance` points above it.
+    A trial is near if its validation error is at most `tolerance` points above it.
     """
     cost = {decay: _by_search(each.found) for decay, each in pair.items()}
     best = np.min([each.min(axis=1) for each in cost.values()], axis=0)[:, None]

@@ -84,7 +84,9 @@ class Variants:
             return Training(
                 measured,
                 Varied(name, task.steps),
+                # AdamW and AdamC have the same seeds, so that they are compared in pairs
                 Points(**points, seed=FRESH + numbers),
+                # the points have their seeds; these name the part in the store
                 seeds=range(numbers[0], numbers[-1] + 1),
                 experiment=("variants", "norms"),
             )
@@ -136,6 +138,7 @@ def judge_norms(
     """
 
     def line(statement: str, quantity: str, more: str, less: str) -> Verdict:
+        # in logarithms, so that twice and half are equally far from 1
         ratio = np.log2(norms[more][quantity].values / norms[less][quantity].values)
         return Verdict(
             statement,

@@ -62,6 +62,7 @@ CASES: Mapping[str, Case] = MappingProxyType(
         "SGD, cosine": Case(SGD_RATE, DECOUPLED_DECAY / SGD_RATE, annealed=1),
         "SGD, λ' = 0": Case(SGD_RATE, 0.0),
         "SGD, cosine, λ' = 0": Case(SGD_RATE, 0.0, annealed=1),
+        # a buffer adds each gradient, and so the penalty, 1/(1 − β1) times in the long run
         "momentum": Case(SGD_RATE, (1 - 0.9) * DECOUPLED_DECAY / SGD_RATE, momentum=0.9),
         "momentum, λ' = 0": Case(SGD_RATE, 0.0, momentum=0.9),
         "scaled L2": Case(0.5, DECOUPLED_DECAY / 0.5, preconditioned=1),
@@ -133,6 +134,7 @@ def lockstep(task: Task, cases: Mapping[str, Case], *, steps: int, seeds: int) -
 
     size = seeds, steps, task.batch_size
     batches = np.random.default_rng(0).integers(len(x), size=size)
+    # one case whose numbers are arrays, over which vmap goes
     grid = Case(*np.array(list(cases.values()), float).T)
     keys = jax.random.split(jax.random.key(0), seeds)
     draw = jax.vmap(lambda key: ravel_pytree(task.model.init(key))[0].astype(float))
@@ -162,7 +164,7 @@ class Equivalence:
 
     @property
     def looks(self) -> tuple[int, ...]:
-        """One: nothing here is noisy."""
+        """Returns a single look, since nothing here is noisy."""
         return (self.seeds,)
 
     def measure(self, run: Run, task: Task, look: int) -> Finding:

@@ -85,6 +85,7 @@ def judge(tunings: Tunings, task: Task, looks: tuple[int, ...]) -> list[Verdict]
 
 def draw(tunings: Tunings, task: Task) -> dict[str, Drawing]:
     """Describes test error over training loss under each schedule."""
+    # shown are as many settings as `matched` compares
     return {
         f"generalization {task.name}, {schedule}": Scatter(
             {name: each.along for name, each in tuned.items()}, 2 * task.tolerance, task.metric
@@ -120,6 +121,7 @@ def matched(first: xr.Dataset, second: xr.Dataset, tolerance: float, level: floa
 
     Source: analysis of covariance, Fisher 1932.
     """
+    # chosen once: a setting that comes and goes with a seed would make the jackknife jump
     near = [_near(runs, 2 * tolerance) for runs in (first, second)]
     seeds = first.sizes["seed"]
     if any(loss.size == 0 for loss, _ in near):

@@ -49,6 +49,7 @@ def momentum(anneal: Anneal, rate: Scalar, forgetting: Scalar) -> optax.Gradient
 
     The learning rate is outside the buffer, as it is in Adam.
     """
+    # a buffer adds each gradient 1/(1 − β1) times in the long run, which is taken back
     lr = optax.scale_by_learning_rate(anneal(rate * forgetting))
     return optax.chain(scale_by_momentum(1 - forgetting), lr)
 
@@ -76,7 +77,7 @@ class Nested:
 
     @property
     def label(self) -> tuple[str, ...]:
-        """The family."""
+        """Names the family."""
         return (self.family,)
 
     def __call__(self, l2: Scalar, **others: Scalar) -> optax.GradientTransformation:
@@ -90,8 +91,8 @@ class Nested:
 class Inclusion:
     """Measures whether a larger family of optimisers includes a smaller one.
 
-    It is how far Adam is from momentum at a large ε, and the gain of each family over the one
-    within.
+    It measures how far Adam is from momentum at a large ε, and what each family gains over the one
+    within it.
 
     Every family, all with L2 and cosine, has searches of `trials` trials: a larger space is
     searched more thinly. So the larger family counts as no worse until it loses what matters. What
@@ -142,6 +143,7 @@ def judge(
             f"gain in tuned {task.metric.name}, {task.metric.differences}",
             difference(worth[smaller], worth[larger], level(looks)),
             ">",
+            # what matters is in the bound, and no margin stands beside it
             -task.matters,
             looks=len(looks),
         )

@@ -26,8 +26,8 @@ UNIT = "d log λ* / d log α"
 class Interaction:
     """Measures how steep the ridge of low error is.
 
-    It does so with L2 and decoupled, under each schedule. One seed over the whole grid shows where
-    the ridge is; all others are trained along it.
+    It does so with L2 and decoupled, under each schedule. A pilot of few seeds over the whole
+    grid shows where the ridge is; all others are trained along it.
 
     Source: arXiv 1711.05101, Figures 1 and 2.
     """
@@ -82,7 +82,7 @@ def judge(valleys: Valleys, task: Task, looks: tuple[int, ...]) -> list[Verdict]
 
 
 def draw(valleys: Valleys, task: Task) -> dict[str, Drawing]:
-    """Describes one row of heat maps for each schedule and coupling: the grids of the pilots."""
+    """Describes the pilots' grids: heat maps in a row for each schedule and coupling."""
     return {
         f"heatmaps {_where(task, *key)}": Heatmaps(
             xr.DataTree.from_dict({name: each.pilot for name, each in mine.items()}),
@@ -100,7 +100,9 @@ def tabulate(valleys: Valleys, task: Task) -> list[dict[str, Any]]:
     for key, mine in valleys.items():
         for name, each in mine.items():
             mean = each.along.mean("seed", skipna=False)
+            # argmin ends in an error where all runs diverged
             best = mean.isel(trial=mean["validation_error"].fillna(np.inf).argmin("trial"))
+            # at 95 %, not shared among the looks, since nothing is decided by the table
             slope = over_seeds(each.slope, each.along.sizes["seed"])
             records.append(
                 {

@@ -40,6 +40,7 @@ class Family(NamedTuple):
 FAMILIES: Mapping[str, Family] = MappingProxyType(
     {
         "SGD": Family(lambda lr, _: optax.sgd(lr), 8.0, 0.125, False),
+        # the learning rate is inside the buffer, as in the paper's Algorithm 1
         "momentum": Family(
             lambda lr, _: optax.chain(
                 dwd.scale_by_momentum(0.9, learning_rate=lr), optax.scale(-1)
@@ -176,5 +177,6 @@ def octaves(
     powers = np.arange(grid) - grid // 2
     return {
         "learning_rate": middle.learning_rate * 2.0**-powers,
+        # λ = 0 stands in the place of the lowest octave, so that both axes are as long
         "weight_decay": np.concatenate([[0.0], decay * 2.0 ** powers[1:]]),
     }

@@ -30,6 +30,7 @@ ROUNDINGS: Mapping[str, optax.GradientTransformation | None] = MappingProxyType(
         WIDE: None,
         NEAREST: None,
         "a residual": dwd.rounding.residual(),
+        # the 16 bits of bfloat16, and 8 more
         "24 bits": dwd.rounding.residual(bits=8),
         "stochastic rounding": dwd.rounding.stochastic_rounding(0),
     }
@@ -49,7 +50,7 @@ class Rounded:
 
     @property
     def label(self) -> tuple[str, ...]:
-        """The schedule and the rounding."""
+        """Names the schedule and the rounding."""
         return ("cosine", self.rounding)
 
     def __call__(self, learning_rate: Scalar, weight_decay: Scalar) -> optax.GradientTransformation:
@@ -121,6 +122,7 @@ class Precision:
         return Bars(groups, ylabel=ABOVE)
 
 
+# a training is found again by its model, which must not be another one at each look
 @cache
 def held(model: Model, *, is_narrow: bool) -> Model:
     """Returns the model with its norms, and its weights in bfloat16 or as they are."""

@@ -36,12 +36,12 @@ class Cycles:
     contender: str
     batch_size: int
     dataset_size: int
-    """Less the last batch of an epoch, which is dropped where it is not full."""
+    """Training examples, less the last batch of an epoch where it is not full and dropped."""
     first_cycle: int
 
     @property
     def label(self) -> tuple[str, ...]:
-        """The contender and its first cycle."""
+        """Names the contender and its first cycle."""
         return (self.contender, f"first cycle of {self.first_cycle}")
 
     def __call__(
@@ -75,6 +75,7 @@ def ends_of_cycles(first_cycle: int, epochs: int) -> list[int]:
     """
     ends = [first_cycle]
     while ends[-1] < epochs:
+        # cycles f, 2f, 4f, … end after f, 3f, 7f, …: each time twice as late, and f more
         ends.append(2 * ends[-1] + first_cycle)
     if ends[-1] != epochs:
         raise ValueError(
@@ -89,7 +90,7 @@ Cost: TypeAlias = Callable[[NDArray[np.float64]], NDArray[np.float64]]
 
 
 class Pair(NamedTuple):
-    """Errors over learning_rate, normalized_weight_decay, seed and epoch."""
+    """Holds errors over learning_rate, normalized_weight_decay, seed and epoch."""
 
     restarted: xr.Dataset
     one_shot: xr.Dataset
@@ -113,11 +114,11 @@ class Restarts:
     """λ_norm of the grid."""
     looks: tuple[int, ...]
     epochs: int = 150
-    """Of the whole run, the end of a cycle."""
+    """Epochs of the whole run, which ends with a cycle."""
     first_cycle: int = 10
-    """Epochs, 7 to 10 % of the run; with very few the advantage vanishes."""
+    """Its epochs, 7 to 10 % of the run; with very few the advantage vanishes."""
     evaluate_every: int = 5
-    """Epochs, a divisor of both."""
+    """Epochs between two evaluations, a divisor of both."""
 
     def measure(self, run: Run, task: Task, look: int) -> Finding:
         """Trains both, judges them, and describes the curves."""
@@ -184,6 +185,7 @@ def judge(
     def speed_up(end: int) -> Estimate:
         return over(
             lambda a, b: np.log2(
+                # only what is searched is smoothed: the error to reach stands at a known time
                 epochs_to(float(a[epochs == end][0]), smoothed(b, epochs), epochs) / end
             )
         )
@@ -257,6 +259,7 @@ def tuned_curves(runs: xr.Dataset, cost: Cost) -> NDArray[np.float64]:
     """
     cells = runs.stack(trial=["learning_rate", "normalized_weight_decay"])
     costs = cost(cells["validation_error"].transpose("trial", "seed", "epoch").values)
+    # NumPy's argmin takes NaN for the lowest
     best = xr.DataArray(np.where(np.isnan(costs), np.inf, costs).argmin(axis=0), dims="seed")
     curves = cells["test_error"].isel(trial=best).transpose("seed", "epoch")
     return np.asarray(curves.values, float)
@@ -283,17 +286,16 @@ def smoothed(
 
     Source: penalised natural cubic splines, Reinsch 1967.
     """
+    # make_smoothing_spline needs five points or more
     if len(error) < 5 or not np.isfinite(error).all():
         return error
     return np.asarray(make_smoothing_spline(np.log(epochs), error, lam=penalty)(np.log(epochs)))
 
 
 def epochs_to(target: float, error: NDArray[np.float64], epochs: NDArray[np.int64]) -> float:
-    """Finds when an error was first as low as the target.
+    """Finds when an error was first as low as the target, at most after all epochs.
 
-    It is at most the number of all epochs.
-
-    Between two evaluations it is interpolated linearly.
+    Between two evaluations the error is interpolated linearly.
 
     Examples:
       >>> epochs_to(3.0, np.array([4.0, 2.0, 0.0]), np.array([1, 2, 4]))

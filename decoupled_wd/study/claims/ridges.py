@@ -15,8 +15,9 @@ from decoupled_wd.study.tasks.task import Run, Task, Training
 
 ROWS = 5
 """Learning rates along the ridge, of those in the grid."""
+# from −1½ to ½: L2 is expected at −1, and decoupled decay at 0
 SLOPES = np.arange(-6, 3) / 4
-"""Of the lines that may be a pilot's ridge, in octaves of λ an octave of α."""
+"""Slopes of the lines that may be a pilot's ridge, in octaves of λ an octave of α."""
 OFFSETS = np.arange(-4, 5) / 2
 """Octaves of λ around the ridge that a pilot shows."""
 
@@ -39,6 +40,7 @@ class Valley(NamedTuple):
             self.along[name].values.reshape(shape) for name in ("learning_rate", "weight_decay")
         )
         tolerance = self.training.task.tolerance
+        # of the mean error, not the mean of middles: a jackknife wants a function of means
         middles = valleys(error.reshape(shape), np.log(decays), tolerance=tolerance)
         slope = line_slope(np.log(rates[:, 0]), middles)
         return Ridge(rates[:, 0], np.exp(middles), slope)
@@ -67,6 +69,7 @@ def valley(
     def training(seeds: range) -> Training:
         return replace(first, space=points, seeds=seeds, experiment=("ridge",))
 
+    # seeds of the pilot take no part: the points lie where they were lucky
     along = grown(run, training, looks, look, first=PILOTS).isel(epoch=-1, drop=True)
     return Valley(pilot, training(range(1)), along)
 
@@ -80,6 +83,7 @@ def along_the_ridge(pilot: xr.Dataset, tolerance: float) -> Points:
     """
     error = pilot["validation_error"].mean("seed", skipna=False)
     error = error.sortby(["learning_rate", "weight_decay"])
+    # λ = 0 has no place in logarithms
     error = error.sel(weight_decay=error["weight_decay"] > 0)
     error = error.transpose("learning_rate", "weight_decay")
     rates, decays = (np.log2(error[name].values) for name in ("learning_rate", "weight_decay"))
@@ -93,6 +97,7 @@ def along_the_ridge(pilot: xr.Dataset, tolerance: float) -> Points:
     for first in range(len(rates) - ROWS + 1):
         x, rows = rates[first : first + ROWS], near[first : first + ROWS]
         lines = middles.ravel() + slopes.ravel() * (x - x.mean())[:, None]
+        # where a line leaves the grid, np.interp repeats the value at the edge
         along = np.mean(
             [np.interp(line, decays, row) for line, row in zip(lines, rows, strict=True)], axis=0
         )

@@ -103,6 +103,7 @@ def predict(
     Source: Kosson et al., arXiv 2305.17212, section 3.
     """
     # what a step of lr = 1 adds in the long run, and what one step alone has of it
+    # with c = ½ the norm at rest, lr·√(C/(2c)), is lr·√C
     step_norm = theory.adamw_norm(0.5, learning_rate=1.0, size=size)
     alone = step_norm * theory.rotation(0.5, B1)
     after = theory.norms(rates, fraction, steps, start=start, step_norm=step_norm)
@@ -140,6 +141,7 @@ def _trained(
         return jax.lax.scan(step, (params, optimizer.init(params)), batches)[1]
 
     keys = jax.random.split(jax.random.key(0), seeds)
+    # in turn, as `grid.blocks` trains on a CPU core
     found = np.asarray(jax.jit(lambda keys: jax.lax.map(one, keys))(keys), float)
     shapes = jax.eval_shape(lambda key: chosen(task.model.init(key)), keys[0])
     return found.transpose(3, 2, 0, 1), [leaf.size for leaf in shapes]
@@ -155,6 +157,7 @@ def angle(a: jax.Array, b: jax.Array) -> jax.Array:
       0.001
     """
     a, b = (each / jnp.linalg.norm(each) for each in (a, b))
+    # the arccosine of a number near 1 would lose half of the digits
     return 2 * jnp.arcsin(jnp.linalg.norm(a - b) / 2)
 
 

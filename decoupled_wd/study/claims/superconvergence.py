@@ -30,9 +30,12 @@ def one_cycle(rate: Scalar, steps: int) -> tuple[optax.Schedule, optax.GradientT
 
     Source: fast.ai, AdamW and Super-convergence is now the fastest way to train neural nets, 2018.
     """
+    # optax takes the last rate from the first one, not from the peak: α/10 by 100
     schedule = optax.linear_onecycle_schedule(steps, rate, TOP, END, 10, 100)
+    # optax takes factors on the value that is reached, and not values
     turns = {int(TOP * steps): 0.85 / 0.95, int(END * steps): 0.95 / 0.85}
     b1 = optax.piecewise_interpolate_schedule("linear", 0.95, turns)
+    # scale_by_adam takes a number, which is injected anew in each step
     return schedule, optax.inject_hyperparams(scale_by_adam)(b1=b1, b2=0.99)
 
 
@@ -45,7 +48,7 @@ class OneCycle:
 
     @property
     def label(self) -> tuple[str, ...]:
-        """The schedule, the family and its decay."""
+        """Names the schedule, the family and its decay."""
         return ("one cycle", "Adam", self.decay)
 
     def __call__(self, learning_rate: Scalar, weight_decay: Scalar) -> optax.GradientTransformation:
@@ -106,6 +109,7 @@ class Superconvergence:
 
         Returns tuned test errors over ``seed`` (one a search) and ``epochs``.
         """
+        # a set, as two shares of few epochs may be the same number
         epochs = sorted({max(1, round(share * task.epochs)) for share in self.shares})
         return {
             name: xr.DataArray(

@@ -93,6 +93,7 @@ def tuned(
         again = replace(
             training,
             space=Points({**points, "seed": seeds.ravel()}),
+            # the points have their seeds; these name the part in the store
             seeds=range(numbers[0], numbers[-1] + seeds_each),
             experiment=("chosen", *training.experiment),
         )
@@ -104,6 +105,7 @@ def tuned(
     parts = [
         worth(choices.isel(seed=slice(first, last))) for first, last in itertools.pairwise(ends)
     ]
+    # where every trial diverged, some trial was chosen all the same
     diverged = np.isnan(choices["validation_error"].values)
     return np.where(diverged, np.nan, np.concatenate(parts))
 
@@ -123,7 +125,9 @@ def chosen(found: xr.Dataset, seeds_each: int = 1) -> xr.Dataset:
     else:
         numbers = found["seed"].values[::seeds_each]
         apart = found.drop_vars("seed").coarsen(seed=seeds_each).construct(seed=("seed", "each"))
+        # a trial that diverges with one of its seeds is no good choice
         mean = apart.mean("each", skipna=False).assign_coords(seed=numbers)
+    # NumPy's argmin takes NaN for the lowest
     cost = mean["validation_error"].transpose("trial", "seed").fillna(np.inf)
     return mean.isel(trial=xr.DataArray(cost.values.argmin(axis=0), dims="seed"))
 
@@ -170,11 +174,12 @@ def grown(
 def searched(
     run: Run, training_of: Callable[[range], Training], looks: Sequence[int], look: int
 ) -> tuple[xr.Dataset, NDArray[np.float64]]:
-    """Trains all searches up to a look; returns what they found at the end, and are worth.
+    """Trains all searches up to a look, and returns what they found and are worth.
 
     The arguments are those of `grown`, for searches as `search_of` returns them.
     """
     found = grown(run, training_of, looks, look).isel(epoch=-1, drop=True)
+    # the first search stands for any: its points and seeds are replaced
     return found, tuned(run, training_of(range(1, 2)), found, looks, look)
 
 

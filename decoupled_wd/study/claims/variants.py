@@ -30,7 +30,7 @@ class Variant(NamedTuple):
     make: Callable[[Schedule, Scalar, Scalar], optax.GradientTransformation]
     """``make(schedule, peak, λ)``, λ in the paper's unit."""
     statement: str = ""
-    """With a place for what is measured."""
+    """A sentence, with a place for the name of what is measured."""
     sense: str = ">"
     """``>`` where it should gain over AdamW, ``≈`` where it should be as good."""
 
@@ -46,6 +46,7 @@ def _adamc(rates: Schedule, peak: Scalar, decay: Scalar) -> optax.GradientTransf
     link = partial(dwd.decay_weights, decay, learning_rate=rates, peak_learning_rate=peak)
     step = optax.chain(dwd.scale_by_adam(), optax.scale_by_learning_rate(rates))
     corrected = link(coupling=dwd.Coupling(0, 2), mask=NORMALISED)
+    # weights without a normalisation behind them decay as in AdamW
     return optax.chain(step, corrected, link(mask=~NORMALISED))
 
 
@@ -58,6 +59,7 @@ VARIANTS: Mapping[str, Variant] = MappingProxyType(
         ),
         ADAMC: Variant(_adamc, "AdamC has a lower {} than AdamW"),
         HYPERBALL: Variant(
+            # the norm is held, and λ has nothing to do
             lambda rates, _, __: dwd.hyperball(dwd.scale_by_adam(), rates),
             "Adam on the sphere, without decay, has a lower {} than AdamW",
         ),
@@ -84,7 +86,7 @@ class Varied:
 
     @property
     def label(self) -> tuple[str, ...]:
-        """The schedule and the name."""
+        """Names the schedule and the variant."""
         return ("cosine", self.name)
 
     def __call__(
@@ -105,6 +107,7 @@ def space(name: str, scale: float) -> Box:
     return {"learning_rate": TURNS} if name == HYPERBALL else box("Adam", DECOUPLED, scale)
 
 
+# a training is found again by its model, which must not be another one at each look
 @cache
 def with_norms(model: Model) -> Model:
     """Returns the same model, which is evaluated with its norms at the end.

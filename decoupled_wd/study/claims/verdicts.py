@@ -38,7 +38,7 @@ def level(looks: Sequence[int]) -> float:
 
 
 class Verdict(NamedTuple):
-    """One line of the study's table of verdicts."""
+    """Holds one line of the study's table of verdicts."""
 
     statement: str
     """What the paper says, in words that the statistic decides."""
@@ -51,7 +51,7 @@ class Verdict(NamedTuple):
     """``<``, ``>`` or ``≈``."""
     bound: float
     margin: float = 0.0
-    """Of ``≈`` how far from the bound it reaches; else the smallest effect that matters."""
+    """With ``≈`` how far from the bound it may be; else the smallest effect that matters."""
     looks: int = 1
     """How often the statement may be looked at; each interval has its share of the error."""
 
@@ -79,6 +79,7 @@ class Verdict(NamedTuple):
         if value != value or low != low or high != high:
             return MISSING
         least, most = self._expected()
+        # asked first: a difference may be certain and still too small to matter
         if self.sense != "≈" and self.bound - self.margin < low <= high < self.bound + self.margin:
             return SAME
         if least < low and high < most:
@@ -98,6 +99,7 @@ class Verdict(NamedTuple):
         near = [self.bound - self.margin, self.bound + self.margin]
         denied = near if self.verdict == SAME or self.sense == "≈" else [self.bound]
         distance = min(abs(value - bound) for bound in denied)
+        # nothing random entered, so that chance decides nothing
         if not error:
             return 0.0
         tails = 2 * float(student.sf(distance / error, max(seeds - 1, 1)))
@@ -174,7 +176,7 @@ class Finding(NamedTuple):
     table: Sequence[dict[str, Any]] = ()
     """Records of a grid, which all have the same keys."""
     seconds: float = 0.0
-    """What all looks took."""
+    """How long all looks took."""
 
 
 class Design(Protocol):
@@ -182,9 +184,9 @@ class Design(Protocol):
 
     @property
     def looks(self) -> tuple[int, ...]:
-        """How many seeds there are at each look; a later one is taken if it is needed."""
+        """Returns how many seeds there are at each look; later looks are taken if needed."""
         ...
 
     def measure(self, run: Run, task: Task, look: int) -> Finding:
-        """Trains with `run` up to this look, counts, and returns what it found on the task."""
+        """Trains on the task with `run` up to this look, and returns what it found."""
         ...

@@ -176,6 +176,7 @@ def bars(groups: Mapping[str, Mapping[str, Estimate]], *, ylabel: str) -> Figure
 def _draw_line(axis: Axes, values: xr.DataArray, x: str, label: str, look: dict[str, Any]) -> None:
     places = values[x].values
     if "seed" in values.dims:
+        # np.min and np.max keep NaN, which xarray's own would leave out
         low, high = (values.reduce(f, "seed").values for f in (np.min, np.max))
         axis.fill_between(places, low, high, color=look["color"], alpha=0.18, linewidth=0)
         values = values.mean("seed", skipna=False)

@@ -20,7 +20,7 @@ Carry: TypeAlias = tuple[PyTree, PyTree, jax.Array]
 def starts_of(init: Init, seeds: np.ndarray, *, rows: int, epochs: int, batch_size: int) -> PyTree:
     """Returns what differs between seeds.
 
-    That is the parameters, the rows of every batch ``[step, batch]``, and a key for the loss.
+    These are the parameters, the rows of every batch ``[step, batch]``, and a key for the loss.
     """
     # a seed has the same key, whichever others are trained beside it
     keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(seeds.astype(np.uint32))
@@ -38,9 +38,10 @@ def optimizer_of(
     names: Sequence[str],
     cell: jax.Array,
 ) -> tuple[optax.GradientTransformation, jax.Array]:
-    """Returns the optimiser of a cell, and the place of its seed, which is its last coordinate."""
+    """Returns the optimiser of a cell, and the place of its seed: its last coordinate."""
     optimizer = make_optimizer(**dict(zip(names, cell[:-1], strict=True)))
     traced.check_optimizer(optimizer)
+    # among the floats of a cell the place is exact up to 2^24
     return optimizer, cell[-1].astype(int)
 
 

@@ -66,7 +66,7 @@ def functions(**given: object) -> None:
 def as_axes(
     hyperparameters: object, make_optimizer: Callable[..., object]
 ) -> dict[str, np.ndarray]:
-    """Returns the axes, or the lists of `Points`, as arrays of numbers a cell can tell apart."""
+    """Returns the axes, or the lists of `Points`, as arrays that JAX can hold."""
     if not isinstance(hyperparameters, Mapping):
         raise TypeError(
             f"hyperparameters must map names to lists of numbers, got {hyperparameters!r}; pass a "
@@ -87,7 +87,7 @@ def as_axes(
 
 
 def seed_numbers(seeds: object, of_points: np.ndarray | None) -> np.ndarray:
-    """Returns the numbers of the seeds: those given, or the first so many, or those of `Points`."""
+    """Returns the numbers of the seeds: those given, the first so many, or of `Points`."""
     if of_points is not None:
         if not (isinstance(seeds, int) and seeds == 1):
             raise ValueError(
@@ -151,6 +151,7 @@ def _axis(name: str, values: PyTree) -> np.ndarray:
     # what overflows, or falls below the normal numbers, would be another hyperparameter
     lost = ~np.isfinite(seen) | ((np.abs(seen) < np.finfo(seen.dtype).tiny) & (axis != 0))
     if np.issubdtype(axis.dtype, np.integer):
+        # as Python's numbers: NumPy would turn both into floats, and compare what is left
         lost |= seen.astype(object) != axis.astype(object)
     if lost.any():
         raise ValueError(
@@ -191,6 +192,7 @@ def counts(**given: object) -> dict[str, int]:
 
 
 def _count(name: str, count: object) -> int:
+    # bool is a subclass of int
     if not isinstance(count, numbers.Integral) or isinstance(count, bool) or count < 1:
         raise ValueError(f"{name} must be a whole number >= 1, got {count!r}; pass an int")
     return int(count)
@@ -243,6 +245,7 @@ def _array(name: str, leaf: PyTree) -> jax.Array:
             _check_same(name, np.asarray(given), np.asarray(array))
         return array
     if not jnp.isfinite(array).all():
+        # finite as it was given: the dtype of JAX's array is too narrow
         if np.isfinite(given).all():
             raise ValueError(
                 f"{name} holds {np.max(np.abs(given)):g}, which {array.dtype} cannot hold; scale "

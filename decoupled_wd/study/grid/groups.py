@@ -10,9 +10,7 @@ from decoupled_wd.study.grid.store import digest
 
 
 def check_groups(root: Path) -> None:
-    """Refuses a tree whose groups above the sweeps are damaged.
-
-    That is told before any training.
+    """Refuses a tree whose groups above the sweeps are damaged, before any training.
 
     Args:
       root: the folder of `index`; it need not be there.
@@ -34,9 +32,9 @@ def index(root: Path) -> None:
 
 
 def fingerprint(root: Path) -> str:
-    """Returns one digest of everything below a root: the names, axes and numbers of all sweeps.
+    """Returns one digest of the names, axes and numbers of all sweeps below a root.
 
-    Two runs of a study with the same one had the same numbers to the last bit.
+    Two runs of a study that have the same digest had the same numbers to the last bit.
     """
     sweeps = sorted(layout.sweeps_below(root))
     return digest(*(part for each in sweeps for part in _content(root, each)))
@@ -56,4 +54,5 @@ def _groups(root: Path) -> list[Path]:
     sweeps = [each.relative_to(root) for each in layout.sweeps_below(root)]
     # a folder without a sweep below it is somebody else's
     above = {root / parent for sweep in sweeps for parent in sweep.parents}
+    # a study whose claims train no sweep has a root all the same
     return sorted(above | {root})

@@ -25,6 +25,7 @@ def deferred() -> Iterator[None]:
       'a whole block'
     """
     handler = signal.getsignal(signal.SIGINT)
+    # SIG_DFL and SIG_IGN cannot be called afterwards
     if threading.current_thread() is not threading.main_thread() or not callable(handler):
         yield
         return

@@ -38,7 +38,7 @@ Attributes: TypeAlias = Mapping[str, object]
 Arrays: TypeAlias = dict[str, zarr.Array[Any]]
 
 FORMAT = 2
-"""Of our own layout; since 2 the checksum of a block covers its place."""
+"""The version of our own layout; since 2 the checksum of a block covers its place."""
 ZARR_FORMAT: Literal[2] = 2
 CHECKSUM = "checksum"
 # in an array, where readers look for no groups
@@ -113,6 +113,7 @@ def template(
 
 def files(dataset: xr.Dataset, block: tuple[int, ...]) -> dict[str, bytes]:
     """Returns the description of a template's store, by file."""
+    # all epochs of a block lie in one file, which is there or is not
     encoding = {
         name: {"chunks": (*block, *array.shape[len(block) :])} for name, array in dataset.items()
     }
@@ -124,12 +125,10 @@ def files(dataset: xr.Dataset, block: tuple[int, ...]) -> dict[str, bytes]:
 
 
 def in_order(names: Iterable[str]) -> list[str]:
-    """Sorts the files of a description as they are written.
-
-    So what a kill leaves is known again.
+    """Sorts the files of a description into the order in which they are written.
 
     The attributes are first, since they say whose it is, and the group is last, since it says that
-    all is there.
+    all is there. So what a kill leaves is known again.
     """
     return sorted(names, key=lambda name: (name == LAST, name != ATTRIBUTES))
 

@@ -121,6 +121,7 @@ class Store:
                     # once more: it may have been made meanwhile
                     description.claim(path, files, self._data)
                     description.write(path, files)
+            # the first process writes the description, and all others read it
             _barrier("the store exists")
             description.check(path, files, files, self._data)
             self._arrays = layout.open_arrays(path, map(str, self._data))
@@ -162,6 +163,7 @@ class Store:
         try:
             found = {name: np.asarray(array[where]) for name, array in self._arrays.items()}
         except Exception:  # whatever a codec makes of a damaged file
+            # without a checksum it was not finished, and is trained again
             return not self._marker(where).exists()
         checksum = found.pop(CHECKSUM)
         if not checksum.any():
@@ -191,6 +193,7 @@ def digest(*values: PyTree) -> str:
     for leaf in jax.tree.leaves(values):
         array = leaf if isinstance(leaf, str) else np.ascontiguousarray(leaf)
         sha.update(array.encode() if isinstance(array, str) else array.tobytes())
+        # the same bytes are another array in another shape or dtype
         sha.update(f"{getattr(array, 'shape', '')}{getattr(array, 'dtype', '')}".encode())
     return sha.hexdigest()[:16]
 

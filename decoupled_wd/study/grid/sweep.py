@@ -180,6 +180,7 @@ def _space(given: dict[str, np.ndarray], hyperparameters: object, seeds: object)
     of_points = given.get("seed") if listed else None
     numbers = checks.seed_numbers(seeds, of_points)
     names, known = tuple(name for name in given if not listed or name != "seed"), np.unique(numbers)
+    # a cell is told a place, since the number of a seed may be too large for a float
     place = np.searchsorted(known, numbers)[:, None]
     if not listed:
         columns = [axis[:, None] for axis in given.values()]
@@ -220,6 +221,7 @@ def _prepared(
     lowered = jax.jit(cell).lower(jnp.zeros(len(names) + 1), starts, data)
     metrics = {name: leaf.dtype for name, leaf in lowered.out_info.items()}
     checks.check_names(metrics, space.axes)
+    # init is no part of a cell, which is given the parameters that it made
     program = digest(lowered.as_text(), jax.jit(init).lower(jax.random.key(0)).as_text())
     return _Run(cell, starts, lowered, metrics, program)
 

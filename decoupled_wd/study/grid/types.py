@@ -13,7 +13,7 @@ Axis: TypeAlias = Sequence[float] | np.ndarray
 
 
 class Points(dict[str, Axis]):
-    """Lists points of a search, which are trained as they stand and not in every combination.
+    """Lists points of a search, which are trained as listed and not combined.
 
     Each hyperparameter has one value for every point. With ``seed`` among them each point has a
     seed of its own; without it every seed is trained at every point.

@@ -34,6 +34,7 @@ def bar(verdict: Verdict) -> Bar | None:
     sign = -1.0 if verdict.sense == "<" else 1.0
     # without a smallest effect the bound itself is the unit
     unit = verdict.margin or abs(verdict.bound) or 1.0
+    # a change of sign turns low and high round
     low, value, high = sorted(
         sign * (number - verdict.bound) / unit for number in verdict.estimate[:3]
     )

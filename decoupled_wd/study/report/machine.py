@@ -7,7 +7,7 @@ from pathlib import Path
 
 
 def machine() -> str:
-    """Names model and number of processors, never the host."""
+    """Names the model and the number of processors, and never the host."""
     return f"{processor()}, {os.cpu_count()} cores"
 
 
@@ -16,4 +16,5 @@ def processor() -> str:
     cpuinfo = Path("/proc/cpuinfo")
     text = cpuinfo.read_text("utf-8", "replace") if cpuinfo.exists() else ""
     models = re.findall(r"model name\s*: (.+)", text)
+    # on Linux platform.processor() is often empty
     return models[0] if models else platform.processor() or platform.machine()

@@ -13,7 +13,8 @@ _KNOWN = ("learning_rate", "weight_decay", "b1", "b2", "eps")
 def code(best: Mapping[str, float], coupling: Coupling, made_by: str = "dwd.adamw") -> str:
     """Writes the optimiser with these hyperparameters, and a step with it, in eight lines.
 
-    Those that an alias of ours does not take are in a comment, where no name of theirs can do harm.
+    Hyperparameters that an alias of ours does not take stand in a comment, where no name of theirs
+    can do harm.
 
     Args:
         best: the hyperparameters.
@@ -40,6 +41,7 @@ def code(best: Mapping[str, float], coupling: Coupling, made_by: str = "dwd.adam
         }
         rest = {name: value for name, value in best.items() if name not in taken}
         yours = [name for name in ("learning_rate", "weight_decay") if name not in best]
+        # the aliases of coupled optimisers call their λ by this name
         if "l2" in parameters:
             taken["l2"] = taken.pop("weight_decay")
         unit = [f"coupling={written(coupling)}"] * ("coupling" in parameters)

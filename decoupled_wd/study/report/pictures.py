@@ -27,7 +27,7 @@ class Tile(NamedTuple):
 
 
 class Map(NamedTuple):
-    """Holds a title and cells: of a heat map the highest row first, of dots all in one row."""
+    """Holds a title and cells: the highest row of a heat map first, or dots in one row."""
 
     title: str
     rows: list[list[Tile]]

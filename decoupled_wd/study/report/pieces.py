@@ -15,11 +15,12 @@ from decoupled_wd.study.statistics import Estimate
 def replace_whole(out: Path, files: Mapping[str, bytes]) -> None:
     """Writes all files, then puts them in the places of the old ones.
 
-    So a full disk spoils none.
+    A full disk therefore spoils none of the old ones.
     """
     file = out
     try:
         out.mkdir(parents=True, exist_ok=True)
+        # in the same folder, since a file is not renamed across file systems
         with tempfile.TemporaryDirectory(prefix=".report-", dir=out) as folder:
             for name, content in files.items():
                 file = out / name
@@ -38,7 +39,7 @@ def replace_whole(out: Path, files: Mapping[str, bytes]) -> None:
 def interval(estimate: Estimate) -> list[str]:
     """Writes value and ends, with two digits after the point.
 
-    If all are small, there are two digits that count.
+    Where all of them are small, two significant digits are written instead.
 
     Examples:
         >>> interval(Estimate(-0.692, -0.85, float("nan")))
@@ -73,13 +74,14 @@ def number(value: float, spec: str = ".3g") -> str:
     if math.isnan(value):
         return "–"
     written = f"{value:{spec}}"
+    # g writes four digits as 1.43e+04
     if "e+" in written and abs(value) < 1e7:
         written = f"{float(written):,.0f}"
     return written.replace("-", "−")
 
 
 def strict_json(value: object) -> bytes:
-    """Writes dicts and lists of numbers and texts as JSON, with null for NaN and for infinity."""
+    """Writes values as strict JSON, with null for NaN and for infinity."""
     text = json.dumps(_strict(value), indent=2, allow_nan=False, ensure_ascii=False)
     return f"{text}\n".encode()
 
@@ -94,7 +96,7 @@ def _strict(value: object) -> object:
 
 
 def environment() -> Environment:
-    """Makes the environment of the templates beside this file, which escapes whatever it writes."""
+    """Makes the environment of the templates, which escapes whatever it writes."""
     made = Environment(
         loader=PackageLoader("decoupled_wd.study.report", "."),
         autoescape=True,

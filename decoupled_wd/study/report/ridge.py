@@ -13,7 +13,7 @@ NAMED = {"PAPER": PAPER, "LR": LR, "CONSTANT": CONSTANT, "CORRECTED": CORRECTED,
 
 
 class Flat(NamedTuple):
-    """Holds the exponent p of the coupling whose best λ stays, and which of ours that may be."""
+    """Holds the p of the coupling whose best λ stays, and which of ours may have it."""
 
     p: Estimate
     names: tuple[str, ...]
@@ -52,9 +52,9 @@ def flat(slope: Estimate, coupling: Coupling) -> Flat:
 
 
 def ridge_words(search: Search, valley: Valley | None, coupling: Coupling) -> list[str]:
-    """Says how the best λ moves with α and which coupling would hold it, or why that is not known.
+    """Says how the best λ moves with α, and which coupling would hold it.
 
-    Each of the texts is a paragraph.
+    Where that is not known, it says why. Each text is a paragraph.
     """
     if {*search.space} != {RATE, DECAY}:
         return ["A ridge is the best λ for each α: it takes a search over these two alone."]

@@ -35,7 +35,7 @@ class Search(NamedTuple):
 
     @property
     def log(self) -> tuple[str, ...]:
-        """The hyperparameters that are searched in logarithms."""
+        """Names the hyperparameters that are searched in logarithms."""
         return tuple(name for name, each in self.space.items() if each.log)
 
     def points(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -58,7 +58,7 @@ class Search(NamedTuple):
 
 
 class Range(NamedTuple):
-    """Holds between which values a hyperparameter is best, and if the space goes no further."""
+    """Holds the range in which a hyperparameter is best, and whether it ends with the space."""
 
     low: float
     high: float
@@ -67,7 +67,7 @@ class Range(NamedTuple):
 
 
 def search_of(tuned: Tuned) -> Search:
-    """Reads the trials of a study: those that came to their end, and those that were stopped.
+    """Reads the trials of a study: whole ones, and those that were stopped.
 
     Trials that somebody still trains, or that died with who trained them, are left out.
 
@@ -78,6 +78,7 @@ def search_of(tuned: Tuned) -> Search:
     if not any(each.state is TrialState.COMPLETE for each in ended):
         raise ValueError("tuned has no trial that came to its end; there is nothing to show")
     names = list(tuned.best)
+    # trials that diverged are pruned too, but were not stopped for being bad
     stopped = [each.state is TrialState.PRUNED and not _diverged(each) for each in ended]
     whole = [each.value if each.state is TrialState.COMPLETE else math.nan for each in ended]
     columns = {
@@ -121,7 +122,8 @@ def ridge_of(search: Search) -> Valley | None:
 
     Trials that were stopped early take no part: where they were stopped, they would bend the ridge.
 
-    None where it is over others too, or not in logarithms, or where the trials show no ridge.
+    Returns None where the search is over others too or not in logarithms, or where the trials show
+    no ridge.
     """
     if {*search.log} != {RATE, DECAY} or len(search.space) != 2:
         return None
@@ -134,7 +136,7 @@ def ridge_of(search: Search) -> Valley | None:
 def importances_of(tuned: Tuned) -> dict[str, float] | None:
     """Returns the share of each hyperparameter in how the metric varies, the largest first.
 
-    None where too few trials differ, or where there is one hyperparameter alone.
+    Returns None where too few trials differ, or where there is one hyperparameter alone.
 
     Source: fANOVA, Hutter et al. 2014, as Optuna computes it.
     """
@@ -161,6 +163,6 @@ def _numeric(name: str, found: BaseDistribution) -> FloatDistribution | IntDistr
 
 
 def _diverged(trial: FrozenTrial) -> bool:
-    """Tells a trial that diverged from one that was given up, by what it reported last."""
+    """Tells by its last report whether a pruned trial diverged."""
     reports = trial.intermediate_values
     return bool(reports) and not math.isfinite(reports[max(reports)])

@@ -16,7 +16,7 @@ from decoupled_wd.study.report.search import DECAY, RATE, Range
 def units(
     chosen: Mapping[str, float], best: Range | None, coupling: Coupling, run: dwd.Run | None
 ) -> list[dict[str, Any]]:
-    """Writes λ as each framework does, those alike in one row, then as times."""
+    """Writes λ in every framework's unit, equal ones in one row, and then as times."""
     if not {RATE, DECAY} <= {*chosen}:
         return []
     budget: dict[str, Any] = {}
@@ -47,6 +47,7 @@ def described(
     if params is None or DECAY not in chosen:
         return None
     used = masks.everything() if mask is None else mask
+    # with p = 0 the fraction does not depend on α, and any will do
     rate = chosen.get(RATE, 1.0 if coupling.p == 0 else None)
     table = dwd.describe(params, chosen[DECAY], learning_rate=rate, coupling=coupling, mask=used)
     return Markup(table._repr_html_())

@@ -175,6 +175,7 @@ def _chosen(search: Search, tuned: Tuned) -> int:
     """Returns the place of the trial whose hyperparameters were chosen."""
     places = np.stack([search.trials[name].values for name in search.space], axis=1)
     wanted = np.array([tuned.best[name] for name in search.space])
+    # relative, as learning rate and λ differ by orders of magnitude
     return int(np.abs(places / wanted - 1).sum(axis=1).argmin())
 
 

@@ -38,7 +38,7 @@ class Dataset(NamedTuple):
     y_test: npt.NDArray[np.int32]
     num_classes: int
     shape: tuple[int, ...]
-    """Of one input before it was flattened, channels last."""
+    """The shape of one input before it was flattened, channels last."""
 
 
 @contextlib.contextmanager
@@ -108,12 +108,11 @@ def _count_classes(name: str, *labels: npt.ArrayLike) -> int:
 def mnist1d(
     *, train_size: int = 2000, validation_size: int = 2000, test_size: int = 4000, seed: int = 42
 ) -> Dataset:
-    """Makes MNIST-1D: ten noisy, shifted and sheared waveforms.
+    """Makes MNIST-1D: ten noisy, shifted and sheared waveforms of 40 samples.
 
-    Each has 40 samples.
-
-    Inputs have mean 0 and standard deviation 1 over all points together. Generated in about two
-    seconds, never downloaded; the global generators that the package seeds are put back.
+    Inputs have mean 0 and standard deviation 1 over all points together. They are generated in
+    about two seconds and never downloaded; the global generators that the package seeds are put
+    back.
 
     Args:
         train_size: number of training points.
@@ -145,6 +144,7 @@ def mnist1d(
     settings.train_split = (train_size + 0.5) / total
     with _global_generators_kept():
         made = make_dataset(settings)
+    # the package knows two splits: validation is a part of its test
     x, y = made["x_test"], made["y_test"]
     return from_splits(
         "mnist1d",
@@ -200,13 +200,11 @@ def digits(*, train_size: int = 300, validation_size: int = 500, seed: int = 0) 
 
 
 def cifar10(path: str | Path, *, validation_size: int = 5000) -> Dataset:
-    """Loads CIFAR-10 from a file of yours.
+    """Loads CIFAR-10, colour images of 32×32 pixels, from a file of yours.
 
-    The images are 32×32 in colour; each channel gets mean 0 and deviation 1.
-
-    Mean and standard deviation are those of the training images; the last `validation_size` of
-    ``x_train`` are the validation set. Shapes, types and sizes are checked before an array is
-    loaded.
+    Each channel gets mean 0 and deviation 1, as of the training images. The last
+    `validation_size` of ``x_train`` are the validation set. Shapes, types and sizes are checked
+    before an array is loaded.
 
     Args:
         path: an .npz file with ``x_train``, ``x_test``, uint8 [n, 32, 32, 3], and ``y_train``,

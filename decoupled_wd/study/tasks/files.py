@@ -75,7 +75,7 @@ def name_of(path: Path) -> str:
 
 
 class _Described(Protocol):
-    """What an array says of itself, and a header of its array."""
+    """Describes an array, as the array itself does, and its header."""
 
     @property
     def shape(self) -> tuple[int, ...]: ...
@@ -108,6 +108,7 @@ def _check_shapes(path: Path, arrays: Mapping[str, _Described]) -> None:
 
 
 def _check_finite(path: Path, name: str, x: Array) -> None:
+    # what float32 cannot hold becomes infinite, and is refused below
     with np.errstate(over="ignore"):
         lost = ~np.isfinite(x.astype(np.float32, copy=False))
     if lost.any():
@@ -173,7 +174,7 @@ def draw(
 
 
 def scale_of(x: Array) -> tuple[Array, Array]:
-    """Returns mean and deviation: of each channel, or of each feature of flat inputs.
+    """Returns the mean and deviation of each channel, or feature of flat inputs.
 
     Channels are last. What never changes gets the deviation 1, and so becomes 0.
 
@@ -182,6 +183,7 @@ def scale_of(x: Array) -> tuple[Array, Array]:
         [[2.0, 5.0], [1.0, 1.0]]
     """
     axes = tuple(range(x.ndim - 1)) if x.ndim > 3 else 0
+    # float32 would lose digits in sums over so many rows
     mean = x.mean(axes, np.float64, keepdims=True)
     deviation = x.std(axes, np.float64, keepdims=True)
     return mean, np.where(deviation == 0, 1.0, deviation)

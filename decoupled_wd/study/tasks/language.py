@@ -55,6 +55,7 @@ def from_text(
       ('topics', (5824, 32), (1000, 32))
     """
     text, where = _read(path)
+    # four bytes a character, so that NumPy counts characters and not bytes
     letters, tokens = np.unique(np.frombuffer(text.encode("utf-32-le"), "<u4"), return_inverse=True)
     if len(letters) < 2:
         raise ValueError(
@@ -72,6 +73,7 @@ def from_text(
         )
     x, y = (
         tokens[: rows * LENGTH].reshape(rows, LENGTH),
+        # what follows a row is the first of the next one
         tokens[LENGTH : rows * LENGTH + 1 : LENGTH],
     )
     order = np.random.default_rng(0).permutation(rows)
@@ -185,6 +187,7 @@ def transformer(
     build = partial(Transformer, letters, length, width, heads, blocks)
 
     def loss(params: PyTree, x: jax.Array, y: jax.Array, key: jax.Array | None = None) -> jax.Array:
+        # nothing in it is random
         del key
         model = build(nnx.Rngs(0))
         nnx.update(model, params)

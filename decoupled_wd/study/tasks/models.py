@@ -73,11 +73,13 @@ def from_module(
     def statistics(params: PyTree, x: jax.Array) -> PyTree:
         def of_batch(batch: jax.Array) -> PyTree:
             model = module(params)
+            # not model.eval(), under which BatchNorm takes no statistics of the batch
             model.set_attributes(deterministic=True, raise_if_not_found=False)
             model(batch)
             return nnx.state(model, nnx.BatchStat)
 
         size = min(batch_size or len(x), len(x))
+        # a batch that is not full is left out, since in a mean it would count like a full one
         batches = x[: len(x) // size * size].reshape(-1, size, *x.shape[1:])
         return jax.tree.map(lambda leaf: leaf.mean(0), jax.lax.map(of_batch, batches))
 

@@ -52,6 +52,7 @@ def header(path: str | Path, name: str) -> Header:
         return Header(shape, dtype, file.file_size, file.compress_size)
 
 
+# version 3.0 is for names of fields beyond Latin-1, which plain arrays lack
 _READ_HEADER = {
     (1, 0): np.lib.format.read_array_header_1_0,
     (2, 0): np.lib.format.read_array_header_2_0,

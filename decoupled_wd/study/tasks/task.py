@@ -25,7 +25,7 @@ Space: TypeAlias = Mapping[str, Axis]
 
 
 class Metric(NamedTuple):
-    """Names what a task is judged by, which sweeps know as `validation_error` and `test_error`."""
+    """Names what a task is judged by: a sweep's `validation_error` and `test_error`."""
 
     name: str = "test error"
     unit: str = "%"
@@ -70,7 +70,7 @@ class Recipe(NamedTuple):
     matters: float = 0.5
     metric: Metric = ERROR
     decay: float = 1.0
-    """Where grids and searches of λ have their middle, relative to that on images."""
+    """The middle of λ in grids and searches, relative to that on images."""
 
 
 class Task(NamedTuple):
@@ -138,6 +138,7 @@ def task(dataset: str | Path, network: str) -> Task:
             f"{dataset}: a batch has {recipe.batch_size} examples, and of x_train {examples} are "
             "left to train on, as a quarter is for validation; add examples"
         )
+    # it names folders, and not every file system takes a colon
     name = f"{data.name}, {network.replace(':', '.')}"
     # a width asked for again is the same network
     of_width = cache(partial(OF_WIDTH[network], data)) if network in OF_WIDTH else None
@@ -213,6 +214,7 @@ class Training:
     def place(self) -> tuple[str, ...]:
         """Returns the folders of the store in which its results lie."""
         first, last = self.seeds[0], self.seeds[-1]
+        # the first seed alone needs no folder of its own
         seeds = (f"seeds {first} to {last}",) if last else ()
         return (*self.task.name.split(", "), *self.experiment, *self.make_optimizer.label, *seeds)
 
@@ -227,6 +229,7 @@ class Training:
             ),
             isinstance(self.space, Points),
             task.model,
+            # a key is looked up in a dict, and arrays cannot be hashed
             digest(data.x_train, data.y_train, held_out(data)),
             task.epochs,
             task.batch_size,
@@ -268,6 +271,7 @@ def runner(
                 test=held_out(data),
                 epochs=task.epochs,
                 batch_size=task.batch_size,
+                # a sweep takes no seeds beside points that have their own
                 seeds=1 if "seed" in training.space else training.seeds,
                 evaluate_every=training.evaluate_every,
                 store=None if store is None else store.joinpath(*training.place),

@@ -19,7 +19,9 @@ EVALUATIONS = 10
 def distributions(
     space: object, make_optimizer: Callable[..., object]
 ) -> dict[str, FloatDistribution | IntDistribution]:
-    """Returns the range of each hyperparameter as Optuna's: in logarithms where it is above 0.
+    """Returns the range of each hyperparameter as a distribution of Optuna.
+
+    It is logarithmic where the range is above 0.
 
     Raises:
       TypeError: `space` maps no names to ranges, or `make_optimizer` does not take the names.
@@ -34,6 +36,7 @@ def distributions(
             f"space must map hyperparameters to ranges, got {space!r}; pass for example "
             "{'learning_rate': (1e-4, 1e-1)}"
         )
+    # the finalists have axes of these names
     check_names(space, ("seed", "trial"))
     with_names(make_optimizer, space)
     return {name: _range(name, given) for name, given in space.items()}
@@ -57,7 +60,9 @@ def _range(name: str, given: object) -> FloatDistribution | IntDistribution:
 
 
 def budget(*, seconds: object, runs: object, judging: int) -> tuple[float, float]:
-    """Returns how long to search and how many whole runs to spend; one of them may be infinite.
+    """Returns how long to search, and how many whole runs to spend.
+
+    One of the two may be infinite.
 
     Args:
       seconds: of the clock.
@@ -96,10 +101,10 @@ def evaluate_every(epochs: int) -> int:
 def metric_name(
     argument: str, name: str | None, usual: Sequence[str], metrics: Sequence[str]
 ) -> str:
-    """Returns the metric of this name, the first usual one that is there, or the only one.
+    """Returns the metric that is meant: the named, the first usual, or the only one.
 
     Raises:
-      ValueError: it is not there, or not told from others.
+      ValueError: there is no such metric, or there are several and none is named.
     """
     found = [each for each in ([name] if name is not None else usual) if each in metrics]
     if not found and name is None and len(metrics) == 1:
@@ -113,7 +118,8 @@ def metric_name(
 
 
 def check_judging(*, finalists: object, seeds: object, seed: object, startup: object) -> None:
-    """Refuses counts of finalists and seeds that give no interval, and seeds that are no seeds."""
+    """Refuses counts of finalists and seeds that give no interval, and wrong seeds."""
+    # half of the seeds choose, and of four two are left, which is the least for an interval
     given = (("finalists", finalists, 1), ("seeds", seeds, 4), ("seed", seed, 0))
     for name, count, least in (*given, ("startup", startup, 0)):
         whole = isinstance(count, numbers.Integral) and not isinstance(count, bool)

@@ -25,6 +25,7 @@ def finals(
 
     def ask() -> Job | None:
         place = next(places, None)
+        # place 0 among the seeds is that of the search
         return None if place is None else Job(place, (*told[place // seeds], 1.0 + place % seeds))
 
     def hear(job: Job, metrics: Metrics) -> bool:

@@ -19,7 +19,7 @@ REPORTED = ("coupling", "mask")
 
 
 def of_module(path: Path) -> dict[str, Any]:
-    """Returns the arguments of `tune` that a module defines by their names, and what is `REPORTED`.
+    """Returns what a module defines for `tune` and its report, by its names.
 
     Raises:
       ValueError: there is no such module, it cannot be run, or it lacks what `tune` needs; the
@@ -31,6 +31,7 @@ def of_module(path: Path) -> dict[str, Any]:
     module = importlib.util.module_from_spec(spec)
     # what lies beside the module can be imported by it
     sys.path.insert(0, str(path.parent.resolve()))
+    # as an import does: dataclasses look up their module there
     sys.modules[path.stem] = module
     try:
         spec.loader.exec_module(module)

@@ -152,6 +152,7 @@ def tune(
             metric=metric,
             data=data,
             counts=counts,
+            # at first that of all trials, then those of the finalists
             seeds=np.array([seed, *range(FRESH, FRESH + seeds)]),
             memory=memory,
         )
@@ -160,6 +161,7 @@ def tune(
     with quiet():
         study = study_of(opened, study_name, digest(slots.fingerprint, str(ranges)), choose)
         rung = math.ceil(RUNG * slots.rounds)
+        # a second rung would be at four times the steps, behind the end: one comparison is all
         study.pruner = pruner or optuna.pruners.SuccessiveHalvingPruner(rung, KEPT)
         samplers = _samplers(seed, storage is not None, startup, sampler)
         budget = Budget(started, *limits, judging)

@@ -56,7 +56,7 @@ class Slots(NamedTuple):
     rounds: int
     """Rounds of a whole run."""
     names: tuple[str, ...]
-    """Of the hyperparameters, in the order in which a run is told of them."""
+    """The names of the hyperparameters, in the order in which a run is told of them."""
     metrics: tuple[str, ...]
     fingerprint: str
     """The digest of everything that a trial's value depends on, beside its hyperparameters."""
@@ -90,6 +90,7 @@ def slots_of(
     checks.check_names(metrics, names)
     devices = jax.local_devices()
     wanted = WANTED.get(devices[0].platform, WANTED_ELSEWHERE)
+    # cells_at_once divides by eight, so that as many devices have work
     size = len(devices) * cells_at_once(lowered, 8 * wanted, memory)
     mesh = jax.sharding.Mesh(np.array(devices), ("slot",))
     shards, whole = jax.P("slot"), jax.P()  # type: ignore[no-untyped-call]
@@ -101,6 +102,7 @@ def slots_of(
         # as in blocks.run_blocks: optimisers start from constants
         check_vma=False,
     )
+    # new states are written over those that were given: there is no second copy
     program = jax.jit(sharded, donate_argnums=3)
     spread = jax.NamedSharding(mesh, shards)
     starts, data = jax.device_put((starts, data), jax.NamedSharding(mesh, whole))
@@ -123,13 +125,13 @@ def run_jobs(
 ) -> None:
     """Trains jobs until there are none.
 
+    Ctrl-C takes effect when the rounds under way are finished.
+
     Args:
       slots: the compiled round.
       ask: the next job, or None while there is none.
       hear: told of each round of a job; says whether the job goes on. Metrics are NaN once the
         parameters are not finite.
-
-    Ctrl-C takes effect when the rounds under way are finished.
     """
     idle: list[Job | None] = [None] * slots.size
     lanes: deque[tuple[list[Job | None], PyTree, Any]] = deque()
@@ -145,6 +147,7 @@ def run_jobs(
                 if any(jobs):
                     lanes.append((jobs, *_dispatched(slots, jobs, carry)))
     finally:
+        # a program that still runs must not outlive the interpreter
         jax.block_until_ready([values for *_, values in lanes])  # type: ignore[no-untyped-call]
 
 
@@ -195,6 +198,7 @@ def _one(
         def trained(carry: Carry) -> Any:
             carry = jax.lax.cond(fresh, lambda: begin(optimizer, seed, starts), lambda: carry)
             carry = advance(optimizer, loss, seed, starts, train, carry, steps)
+            # a metric may be finite although parameters are not
             finite = [jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(carry[0])]
             metrics = traced.named(metric(carry[0], train, test), names)
             return carry, (metrics, jnp.stack(finite).all())
@@ -203,13 +207,14 @@ def _one(
             shapes = jax.eval_shape(trained, carry)[1]
             return carry, jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
 
+        # in turn an empty slot takes no time; under vmap both branches are computed
         return jax.lax.cond(busy, trained, left, carry)
 
     return one
 
 
 def _over_slots(one: Callable[..., Any]) -> Callable[..., Any]:
-    """Maps a round over the slots of a device, on a CPU core in turn, as in `grid.blocks`."""
+    """Maps a round over the slots of a device: on a CPU in turn, as `grid.blocks` does."""
     if jax.local_devices()[0].platform != "cpu":
         return jax.vmap(one, in_axes=(0, 0, 0, 0, None, None))
 

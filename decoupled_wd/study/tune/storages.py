@@ -25,11 +25,13 @@ TRIES = 3
 
 
 def storage_of(storage: object) -> optuna.storages.BaseStorage | None:
-    """Returns Optuna's storage: None for memory, or that of a journal file or a database's URL.
+    """Returns the storage in which Optuna keeps the trials.
+
+    None stands for memory, a path for a journal file, and a URL for a database.
 
     Raises:
-      ValueError: it cannot be reached.
-      TypeError: it is none of these.
+      ValueError: the storage cannot be reached.
+      TypeError: the argument is none of these.
 
     Examples:
       >>> storage_of(None) is None
@@ -64,9 +66,10 @@ def study_of(
     search: str,
     metric: str,
 ) -> optuna.Study:
-    """Returns the study of this name, a new one or that which other processes work on.
+    """Returns the study of this name, and makes it if it is not there.
 
-    Trials of processes of this host that have ended are failed: their states went with them.
+    Other processes may work on it. Trials that a process of this host left when it ended are marked
+    as failed, since their states went with it.
 
     Raises:
       ValueError: the study of this name is of another search.
@@ -88,9 +91,10 @@ def study_of(
 
 
 def fail_lost(study: optuna.Study) -> None:
-    """Fails the trials that processes of this host left when they were killed.
+    """Marks as failed the trials that killed processes of this host left.
 
-    A process that is killed while it draws a trial leaves it unnamed: a day later it is lost.
+    A process that is killed while it draws a trial leaves it without its name. Such a trial counts
+    as lost a day later.
     """
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
         host, _, process = trial.user_attrs.get(WORKER, "").rpartition(" ")
@@ -111,6 +115,7 @@ def worker() -> str:
 def quiet() -> Iterator[None]:
     """Keeps Optuna's log of single trials off the terminal."""
     before = optuna.logging.get_verbosity()
+    # whoever wants to hear less still does
     optuna.logging.set_verbosity(max(before, optuna.logging.WARNING))
     try:
         yield
@@ -131,9 +136,10 @@ def without_password(where: str) -> str:
 
 
 class _Lock(JournalFileOpenLock):
-    """The lock of a journal, which the operating system drops with the process that holds it.
+    """Locks a journal, for as long as its process lives at most.
 
-    Optuna's own locks are files that a killed process leaves, and all others would wait for it.
+    The operating system drops the lock with the process that holds it. Optuna's own locks are files
+    that a killed process leaves behind, and all others would wait for it.
     """
 
     def __init__(self, file: Path) -> None:
@@ -167,6 +173,7 @@ def _database(url: str) -> optuna.storages.RDBStorage:
 
 def _lives(process: int) -> bool:
     try:
+        # signal 0 is sent to nobody, and asks whether the process is there
         os.kill(process, 0)
     except ProcessLookupError:
         return False

@@ -37,6 +37,7 @@ class Budget(NamedTuple):
         whole = slots.rounds
         if rounds + under_way + (1 + self.judging) * whole > self.runs * whole:
             return False
+        # before the first round nobody knows how long one takes
         if not rounds:
             return True
         elapsed = time.perf_counter() - self.started
@@ -126,7 +127,7 @@ def searched(
 
 
 def best_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:
-    """Returns the whole runs of lowest value, the lowest first; then those that came furthest.
+    """Returns the best trials: whole runs by their value, then those that came furthest.
 
     Raises:
       ValueError: all of them diverged.
