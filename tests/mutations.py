@@ -628,7 +628,7 @@ MUTATIONS = [
     Mutation("study/statistics", "Estimate(value, value - half, value + half, error, seeds)",
              "Estimate(float(pseudovalues.mean()), value - half, value + half, error, seeds)",
              "study/test_statistics.py::test_the_standard_error_is_that_of_a_jackknife"),
-    Mutation("study/statistics", "if np.isnan(error).all():", "if False:",
+    Mutation("study/statistics", "if not np.isfinite(error).any():", "if False:",
              "study/claims/test_every_claim.py::test_where_all_runs_diverged_nothing_is_measured"),
     Mutation("study/statistics", "np.fmin(error - least, 4 * tolerance)", "np.minimum(error - least, 4 * tolerance)",
              "study/test_statistics.py::test_what_diverged_far_from_the_valley_is_as_good_as_high"),

@@ -182,8 +182,8 @@ def top_correlation(
 
 def _middle(y: _Array, error: _Array, tolerance: float, width: float) -> float:
     """Returns the middle of a valley, by a mean shift on its interpolated error."""
-    # such a row has no least error, and nanmin would warn of it
-    if np.isnan(error).all():
+    # a row that diverged has no valley, whether its errors are NaN or infinite
+    if not np.isfinite(error).any():
         return np.nan
     least = np.nanmin(error)
     # far above the valley nothing counts, but what diverged must not spoil its neighbours

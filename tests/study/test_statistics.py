@@ -339,6 +339,14 @@ def test_what_diverged_far_from_the_valley_is_as_good_as_high():
     )
 
 
+@pytest.mark.parametrize("diverged", [np.nan, np.inf])
+def test_a_row_that_diverged_has_no_valley(diverged):
+    error = lopsided(Y + 0.5 * X[:, None])
+    error[1] = diverged
+    found = valleys(error, [Y] * len(X), tolerance=1.0)
+    np.testing.assert_array_equal(np.isnan(found), np.arange(len(X)) == 1)
+
+
 def test_noise_averages_out_of_a_slope():
     """As many seeds, as much nearer to the truth: the lowest point alone would not get there."""
     at = -0.9 * X[:, None] + np.linspace(-3, 3, 17)

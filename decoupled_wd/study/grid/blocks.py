@@ -33,7 +33,8 @@ def cells_at_once(lowered: jax.stages.Lowered, cells: int, memory: int | None) -
         limits = device.memory_stats() if device.platform != "cpu" else None
         memory = limits["bytes_limit"] // 2 if limits else CPU_MEMORY
     costs: Mapping[str, float] = lowered.cost_analysis() or {}
-    fit = max(1, int(memory // costs["bytes accessed"]))
+    # a backend that does not tell sets no limit
+    fit = max(1, int(memory // costs.get("bytes accessed", 1.0)))
     best = CPU_CELLS if device.platform == "cpu" else cells
     return min(fit, best, math.ceil(cells / 8))
 
