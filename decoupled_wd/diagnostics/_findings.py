@@ -178,7 +178,8 @@ def _notes(leaf: _Leaf) -> list[str]:
         "held at its norm": leaf.held,
         "its step is not known": leaf.moves is None,
     }
-    if leaf.is_matrix and not leaf.held and off > UNSETTLED:
+    # what rounding keeps where it is never settles
+    if leaf.is_matrix and not leaf.held and off > UNSETTLED and row.lost <= LOST:
         steps = _steps_to_settle(ratio, c, leaf.average.power)
         words[f"settles in {_rounded(steps)} steps, from {ratio:.2g} × that at equilibrium"] = True
     return [text for text, holds in words.items() if holds]

@@ -375,3 +375,17 @@ def test_rmsprops_momentum_holds_no_gradient_and_its_steps_are_averaged():
         assert row.equilibrium_norm == pytest.approx(step / row.predicted_rotation)
     with pytest.raises(ValueError, match="pass those of the next step"):
         examine(optimizer, params, state)
+
+
+def large_and_bfloat16():
+    weights = jax.tree.map(lambda p: 100 * p, as_jax(PARAMS))
+    return weights, jax.tree.map(lambda p: p.astype(jnp.bfloat16), weights)
+
+
+def test_a_decay_that_rounding_takes_settles_never():
+    for params, settles in zip(large_and_bfloat16(), (True, False), strict=True):
+        report = examine(OPTAX, params, with_moments(OPTAX.init(params)))
+        for row in report.rows[1:]:
+            assert row.norm > 2 * row.equilibrium_norm
+            assert any("settles in" in text for text in row.findings) == settles
+            assert bool(row.alarms) != settles
