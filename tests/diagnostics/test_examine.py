@@ -389,3 +389,38 @@ def test_a_decay_that_rounding_takes_settles_never():
             assert row.norm > 2 * row.equilibrium_norm
             assert any("settles in" in text for text in row.findings) == settles
             assert bool(row.alarms) != settles
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_l2_through_momentum_takes_what_an_idle_weight_loses(nesterov):
+    l2 = optax.add_decayed_weights(1e-2, mask=KERNELS)
+    optimizer = optax.chain(l2, optax.sgd(LR, momentum=0.9, nesterov=nesterov))
+    params, still = as_jax(PARAMS), jax.tree.map(jnp.zeros_like, as_jax(PARAMS))
+
+    def idle(carry, _):
+        params, state = carry
+        updates, state = optimizer.update(still, state, params)
+        params = optax.apply_updates(params, updates)
+        return (params, state), jnp.linalg.norm(params["first"])
+
+    norms = jax.lax.scan(idle, (params, optimizer.init(params)), length=400)[1]
+    lost = 1 - float(norms[-1] / norms[199]) ** (1 / 200)
+    report = examine(optimizer, params, momentum_state(optimizer, params, as_jax(MEAN)))
+    fractions = {row.path: row.fraction for row in report.rows}
+    assert fractions == pytest.approx({"bias": 0, "first": lost, "second": lost}, rel=0.02)
+
+
+@pytest.mark.parametrize("weight_decay", [1e-4, 1e-5, 1e-6])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16])
+def test_a_decay_far_below_the_step_is_measured_too(weight_decay, dtype):
+    l2 = optax.add_decayed_weights(weight_decay, mask=KERNELS)
+    params, gradients = as_jax(PARAMS, dtype), as_jax(tree(3))
+    for optimizer, times in {
+        optax.adamw(LR, weight_decay=weight_decay, mask=KERNELS): 1,
+        optax.chain(optax.trace(0.9), l2, optax.scale_by_learning_rate(LR)): 1,
+        optax.chain(l2, optax.sgd(LR, momentum=0.9)): 10,
+    }.items():
+        state = momentum_state(optimizer, params, gradients, 20)
+        fractions = {row.path: row.fraction for row in examine(optimizer, params, state).rows}
+        c = times * LR * weight_decay
+        assert fractions == pytest.approx({"bias": 0, "first": c, "second": c}, rel=0.02)
