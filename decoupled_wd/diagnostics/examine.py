@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -50,6 +51,7 @@ def examine(
     params: optax.Params,
     state: optax.OptState,
     gradients: optax.Updates | None = None,
+    **extra: PyTree,
 ) -> Examination:
     """Look at a running job, from a checkpoint or between two steps, and apply nothing.
 
@@ -78,6 +80,8 @@ def examine(
       gradients: those of the next step. Left out, they are the ones that leave the first moments as
         they are, so the step is the mean of the latest: Adam's ``m̂/(√v̂ + ε)`` to ``1/(2t)``
         after t steps, and to ``(1 − β2)/2`` later.
+      extra: what ``update`` of the optimiser takes beside these, as
+        ``optax.contrib.reduce_on_plateau`` takes ``value``.
 
     Returns:
       An `Examination` with ``rows``, one for each floating-point leaf, and its ``alarms``.
@@ -102,7 +106,8 @@ def examine(
     remedy = "pass the finished optimiser of the run, as in optax.adamw(1e-3)"
     check_type("optimizer", optimizer, optax.GradientTransformation, remedy)
     check_params("examine", params)
-    optimizer = optax.with_extra_args_support(optimizer)
+    update = functools.partial(optax.with_extra_args_support(optimizer).update, **extra)
+    optimizer = optax.GradientTransformationExtraArgs(optimizer.init, update)
     params, state, gradients = _fitting(optimizer, params, state, gradients)
     taken = gradients is None
     if taken:

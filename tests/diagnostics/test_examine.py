@@ -424,3 +424,12 @@ def test_a_decay_far_below_the_step_is_measured_too(weight_decay, dtype):
         fractions = {row.path: row.fraction for row in examine(optimizer, params, state).rows}
         c = times * LR * weight_decay
         assert fractions == pytest.approx({"bias": 0, "first": c, "second": c}, rel=0.02)
+
+
+def test_what_update_takes_besides_is_passed_on():
+    optimizer = optax.chain(OPTAX, optax.contrib.reduce_on_plateau())
+    params = as_jax(PARAMS)
+    state = with_moments(optimizer.init(params))
+    report = examine(optimizer, params, state, value=jnp.float32(1.0))
+    fractions = {row.path: row.fraction for row in report.rows}
+    assert fractions == pytest.approx({"bias": 0, "first": LAMBDA, "second": LAMBDA}, rel=1e-3)
