@@ -70,7 +70,7 @@ def examine(
       more than 5 times slower than the median matrix, each relative to its prediction, after
       ``1/c`` steps or more;
     - more than half of the decay is lost to rounding, as `preflight` counts it;
-    - a decayed leaf gets no step, or loses all of itself in one; a number is not finite.
+    - a decayed leaf gets no step, or loses all of itself in one; weights or step are not finite.
 
     Args:
       optimizer: that of the run.
@@ -115,7 +115,7 @@ def examine(
         if not any(known):
             raise ValueError(
                 "gradients are left out, and state holds no moment to take them from, or only "
-                "zeros; pass those of the next step"
+                "zeros, or holds them back as optax.MultiSteps does; pass those of the next step"
             )
     else:
         structure: PyTreeDef = jax.tree.structure(params)
@@ -168,7 +168,7 @@ def _steps(state: optax.OptState) -> int:
 
 def _notes(seen: Look, taken: bool) -> list[str]:
     # before the first step of MultiSteps and with a learning rate of 0
-    still = not bool(jnp.any(seen.record.update_norm > 0))
+    still = not bool(jnp.any(seen.record.update_norm != 0))
     words = {
         "gradients are left out: the steps are those of the moments": taken,
         "this step moves nothing, so nothing is said of steps: its learning rate is 0, or it is "

@@ -433,3 +433,40 @@ def test_what_update_takes_besides_is_passed_on():
     report = examine(optimizer, params, state, value=jnp.float32(1.0))
     fractions = {row.path: row.fraction for row in report.rows}
     assert fractions == pytest.approx({"bias": 0, "first": LAMBDA, "second": LAMBDA}, rel=1e-3)
+
+
+@pytest.mark.parametrize("field", ["mu", "nu"])
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_a_state_that_is_not_finite_is_an_alarm(field, everywhere):
+    optimizer, params = OPTAX, as_jax(PARAMS)
+    state = with_moments(optimizer.init(params))
+
+    def spoilt(path, x):
+        names = [getattr(key, "name", getattr(key, "key", "")) for key in path]
+        here = field in names and (everywhere or "second" in names)
+        return jnp.full_like(x, jnp.nan) if here else x
+
+    state = jax.tree.map_with_path(spoilt, state)
+    for gradients in (None, as_jax(MEAN)):
+        report = examine(optimizer, params, state, gradients)
+        assert set(report.alarms) == (set(SHAPES) if everywhere else {"second"})
+        for row in report.rows:
+            assert all("its step is not finite" in text for text in row.alarms)
+            assert not {"frozen", "L2 or a trust ratio: no fraction"}.intersection(row.findings)
+        assert not any("moves nothing" in note for note in report.notes)
+
+
+def test_the_mean_of_a_centred_rmsprop_averages_no_steps():
+    optimizer = dwd.decouple(optax.rmsprop(LR, centered=True), LAMBDA)
+    params, gradients = as_jax(PARAMS), as_jax(MEAN)
+    state = momentum_state(optimizer, params, gradients, 3)
+    for row in examine(optimizer, params, state, gradients).rows:
+        assert row.fraction == pytest.approx(LAMBDA)
+        assert math.isnan(row.predicted_rotation)
+    with pytest.raises(ValueError, match="pass those of the next step"):
+        examine(optimizer, params, state)
+
+
+def test_no_leaf_gives_no_row():
+    for optimizer in (OPTAX_FREE, OURS):
+        assert examine(optimizer, {}, optimizer.init({}), {}).rows == ()
