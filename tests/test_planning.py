@@ -291,6 +291,14 @@ def test_a_rule_outside_its_range_says_so(changes, rule, words):
     assert (f"* {rule}: {words}" in str(plan)) == bool(words)
 
 
+@pytest.mark.parametrize("rule", ["Power Lines", "λ_norm = 0.025"])
+def test_a_rule_without_a_reference_is_not_outside_for_that_of_the_others(rule):
+    run = dwd.Run(1e-3, 128, 50_000, parameters=124e6)
+    for reference in ({}, {"parameters": None}, {"parameters": 1e6}, {"epochs": 9}):
+        given = replace(run, weight_decay=1e-3, dataset_size=2000, **reference)
+        assert row_of(dwd.plan(run, given), rule).outside == ""
+
+
 def test_the_disagreement_is_that_of_published_rules(language):
     values = sorted(row.weight_decay for row in language.rows if row.kind == "published")
     assert language.disagreement == pytest.approx(values[-1] / values[0])
