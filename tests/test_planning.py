@@ -411,6 +411,28 @@ def test_a_fitted_row_needs_what_it_was_fitted_on():
     assert row_of(dwd.plan(replace(LANGUAGE, parameters=None), fitted=over), "fitted")
 
 
+def test_runs_that_differ_by_rounding_alone_make_no_law():
+    ratios = [20, math.nextafter(20, 21), math.nextafter(20, 19)]
+    shares = dict(zip(ratios, (0.3, 0.2, 0.25), strict=True))
+    with pytest.raises(ValueError, match="data_per_parameter 20, and a power law needs two"):
+        dwd.fit_timescale(tuned(shares))
+
+
+def test_runs_too_near_each_other_make_no_law():
+    near = {20: 0.3, 20.01: 0.2, 20.02: 0.28, 20.03: 0.35}
+    with pytest.raises(ValueError, match=r"data_per_parameter from 20 to 20.03.*differ more"):
+        dwd.fit_timescale(tuned(near))
+
+
+def test_a_law_says_where_it_says_nothing():
+    shares = {100: 0.3, 101: 0.2, 102: 0.28}
+    fit = dwd.fit_timescale(tuned(shares))
+    for ratio in (1e-9, 1e9):
+        far = replace(LANGUAGE, parameters=1e10 / ratio)
+        with pytest.raises(ValueError, match=r"nothing of data_per_parameter=1e.09; pass a run"):
+            dwd.plan(far, fitted=fit)
+
+
 def test_the_fit_and_its_intervals_are_those_of_scipy():
     shares = {5: 0.52, 9: 0.31, 20: 0.33, 60: 0.14, 90: 0.11}
     fit = dwd.fit_timescale(tuned(shares), level=0.9)
