@@ -186,6 +186,19 @@ def test_a_schedule_has_its_peak_where_the_run_says():
             replace(RUN, learning_rate=peak, schedule=warm)
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda step: 3e-4 if step < 50 else 1e-4,
+        lambda step: 3e-4 * min(1, (step + 1) / 100),
+        lambda step: np.interp(step, [0, 100, 1875], [0, 3e-4, 0]),
+    ],
+)
+def test_a_schedule_that_cannot_be_traced_is_refused_by_its_name(schedule):
+    with pytest.raises(TypeError, match=r"schedule must take a traced step.*jnp\.where"):
+        replace(RUN, schedule=schedule)
+
+
 @pytest.mark.parametrize("c", [1e-3, 2.5e-3, 3e-3, 0.01])
 def test_bfloat16_loses_what_preflight_says(c):
     run = dwd.Run(0.1, 8, 800, weight_decay=c, schedule=lambda step: 0.1 * 0.8 ** (step > 50))
