@@ -119,8 +119,8 @@ def _by_difference(
 
 
 def _filled(params: optax.Params, sizes: list[float]) -> optax.Params:
-    weights, structure = jax.tree.flatten(params)
-    pairs = zip(weights, sizes, strict=True)
+    structure: PyTreeDef = jax.tree.structure(params)
+    pairs = zip(jax.tree.leaves(params), sizes, strict=True)
     return structure.unflatten(jnp.full_like(p, x) if is_inexact(p) else p for p, x in pairs)
 
 

@@ -32,7 +32,7 @@ class Moment(NamedTuple):
     """
 
     kind: str
-    count: PyTree | None
+    count: PyTree
     leaves: list[PyTree]
 
 
