@@ -485,7 +485,7 @@ MUTATIONS = [
              "diagnostics/test_examine.py::test_the_prediction_is_that_of_theory_with_the_optimisers_own_numbers[lion]"),
     Mutation("diagnostics/_moments", "factor = _SMALL / largest if largest > 0 else 1.0", "factor = 1.0",
              "diagnostics/test_examine.py::test_the_prediction_is_that_of_theory_with_the_optimisers_own_numbers[lion]"),
-    Mutation("diagnostics/_looks", "c / (1 - average.b1) if through_moment else c", "c",
+    Mutation("diagnostics/_looks", "taken + later / (1 - average.b1) if through_moment", "taken + later if through_moment",
              "diagnostics/test_examine.py::test_the_prediction_is_that_of_theory_with_the_optimisers_own_numbers[optax.sgd]"),
     Mutation("diagnostics/_looks", "through_moment and average.kind != \"momentum\"", "False",
              "diagnostics/test_examine.py::test_words_for_what_a_single_step_shows"),

@@ -186,6 +186,19 @@ def test_a_schedule_has_its_peak_where_the_run_says():
             replace(RUN, learning_rate=peak, schedule=warm)
 
 
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        lambda step: 3e-4 if step < 50 else 1e-4,
+        lambda step: 3e-4 * min(1, (step + 1) / 100),
+        lambda step: np.interp(step, [0, 100, 1875], [0, 3e-4, 0]),
+    ],
+)
+def test_a_schedule_that_cannot_be_traced_is_refused_by_its_name(schedule):
+    with pytest.raises(TypeError, match=r"schedule must take a traced step.*jnp\.where"):
+        replace(RUN, schedule=schedule)
+
+
 @pytest.mark.parametrize("c", [1e-3, 2.5e-3, 3e-3, 0.01])
 def test_bfloat16_loses_what_preflight_says(c):
     run = dwd.Run(0.1, 8, 800, weight_decay=c, schedule=lambda step: 0.1 * 0.8 ** (step > 50))
@@ -289,6 +302,14 @@ def test_a_rule_outside_its_range_says_so(changes, rule, words):
     plan = dwd.plan(replace(LANGUAGE, **changes), smaller)
     assert row_of(plan, rule).outside == words
     assert (f"* {rule}: {words}" in str(plan)) == bool(words)
+
+
+@pytest.mark.parametrize("rule", ["Power Lines", "λ_norm = 0.025"])
+def test_a_rule_without_a_reference_is_not_outside_for_that_of_the_others(rule):
+    run = dwd.Run(1e-3, 128, 50_000, parameters=124e6)
+    for reference in ({}, {"parameters": None}, {"parameters": 1e6}, {"epochs": 9}):
+        given = replace(run, weight_decay=1e-3, dataset_size=2000, **reference)
+        assert row_of(dwd.plan(run, given), rule).outside == ""
 
 
 def test_the_disagreement_is_that_of_published_rules(language):
@@ -401,6 +422,28 @@ def test_a_fitted_row_needs_what_it_was_fitted_on():
     assert missing.needs == ("parameters",)
     over = dwd.fit_timescale(tuned({5: 0.5, 10: 0.3, 20: 0.2}), over="data_seen")
     assert row_of(dwd.plan(replace(LANGUAGE, parameters=None), fitted=over), "fitted")
+
+
+def test_runs_that_differ_by_rounding_alone_make_no_law():
+    ratios = [20, math.nextafter(20, 21), math.nextafter(20, 19)]
+    shares = dict(zip(ratios, (0.3, 0.2, 0.25), strict=True))
+    with pytest.raises(ValueError, match="data_per_parameter 20, and a power law needs two"):
+        dwd.fit_timescale(tuned(shares))
+
+
+def test_runs_too_near_each_other_make_no_law():
+    near = {20: 0.3, 20.001: 0.2, 20.002: 0.28, 20.003: 0.42}
+    with pytest.raises(ValueError, match=r"data_per_parameter from 20 to 20.*differ more"):
+        dwd.fit_timescale(tuned(near))
+
+
+def test_a_law_says_where_it_says_nothing():
+    shares = {100: 0.3, 101: 0.2, 102: 0.28}
+    fit = dwd.fit_timescale(tuned(shares))
+    for ratio in (1e-9, 1e9):
+        far = replace(LANGUAGE, parameters=1e10 / ratio)
+        with pytest.raises(ValueError, match=r"nothing of data_per_parameter=1e.09; pass a run"):
+            dwd.plan(far, fitted=fit)
 
 
 def test_the_fit_and_its_intervals_are_those_of_scipy():

@@ -64,7 +64,13 @@ class _Leaf(NamedTuple):
     carrier: str
     average: Average
     held: bool
-    moves: bool | None
+    step: float
+    known: bool
+
+    @property
+    def moves(self) -> bool | None:
+        """Whether the step does anything, None where it is not known."""
+        return self.step != 0 if self.known else None
 
     @property
     def is_matrix(self) -> bool:
@@ -124,7 +130,7 @@ def _leaf(path: str, p: PyTree, r: PyTree, seen: Look, i: int, known: bool) -> _
     relative = step / norm if norm else math.nan
     relative, angle, growth = (x if known else math.nan for x in (relative, r.angle, r.growth))
     row = ExaminedLeaf(path, c, norm, equilibrium, relative, angle, predicted, growth, lost)
-    return _Leaf(row, p, carrier, average, held, step > 0 if known else None)
+    return _Leaf(row, p, carrier, average, held, step, known)
 
 
 def _equilibrium(norm: float, step: float, angle: float, average: Average) -> float:
@@ -144,6 +150,8 @@ def _alarms(leaf: _Leaf, others: _Others) -> list[str]:
     row, c = leaf.row, leaf.row.fraction
     if not math.isfinite(row.norm):
         return ["not finite"]
+    if not math.isfinite(leaf.step):
+        return ["its step is not finite, by its state: go back to an earlier checkpoint"]
     # until then neither norm nor rotation need be near their equilibrium
     had_time = others.steps * others.fraction >= 1
     slower = others.pace / leaf.pace if leaf.pace > 0 else math.inf if leaf.pace == 0 else math.nan
@@ -174,11 +182,13 @@ def _notes(leaf: _Leaf) -> list[str]:
     words = {
         "frozen": c == 0 and leaf.moves is False,
         "not decayed": c == 0 and leaf.moves is not False,
-        "L2 or a trust ratio: no fraction": math.isnan(c),
+        # of a step that is NaN nothing is told
+        "L2 or a trust ratio: no fraction": math.isnan(c) and math.isfinite(leaf.step),
         "held at its norm": leaf.held,
         "its step is not known": leaf.moves is None,
     }
-    if leaf.is_matrix and not leaf.held and off > UNSETTLED:
+    # what rounding keeps where it is never settles
+    if leaf.is_matrix and not leaf.held and off > UNSETTLED and row.lost <= LOST:
         steps = _steps_to_settle(ratio, c, leaf.average.power)
         words[f"settles in {_rounded(steps)} steps, from {ratio:.2g} × that at equilibrium"] = True
     return [text for text, holds in words.items() if holds]

@@ -27,6 +27,9 @@ from decoupled_wd.transforms import Applied, observed
 _NOISE = 1e-6
 # a decay shrinks all weights of a tensor alike, and a trust ratio does not
 _UNLIKE = 0.01
+# a decay below this share of the step is measured on larger weights, of which it takes no more
+# than half the step, up to the largest of these that float16 holds
+_FAINT, _LARGER, _LARGEST = 2.0**-8, 2.0**7, 2.0**14
 
 
 class Look(NamedTuple):
@@ -81,40 +84,70 @@ def _by_difference(
 ) -> list[float]:
     """Return c of each leaf: by how much steps from weights of 1 and of 0 differ.
 
-    L2 that goes into momentum comes out of it ``1/(1 − β1)`` times. NaN stands where the difference
-    is no decay: L2 in front of Adam's moments, or a trust ratio.
+    L2 that goes into momentum comes out of it ``1/(1 − β1)`` times, now and in later steps. NaN
+    stands where the difference is no decay: L2 in front of Adam's moments, or a trust ratio.
     """
-    inputs = jax.tree.map(widen, (gradients, state))
-    ones, zeros = (
-        jax.tree.map(lambda p, x=x: jnp.full_like(p, x) if is_inexact(p) else p, params)
-        for x in (1.0, 0.0)
-    )
-    (from_ones, after), (from_zeros, before) = (optimizer.update(*inputs, p) for p in (ones, zeros))
     structure: PyTreeDef = jax.tree.structure(params)
-    pairs = zip(*(structure.flatten_up_to(u) for u in (from_ones, from_zeros)), strict=True)
+    g, state = jax.tree.map(widen, (gradients, state))
+    zeros, sizes = _filled(params, [0.0] * len(each)), [1.0] * len(each)
+
+    def step(state: optax.OptState, weights: optax.Params) -> tuple[list[PyTree], optax.OptState]:
+        updates, after = optimizer.update(g, state, weights)
+        return structure.flatten_up_to(updates), after
+
+    from_zeros, before = step(state, zeros)
+    while True:
+        from_sizes, after = step(state, _filled(params, sizes))
+        taken = [*map(_less, from_zeros, from_sizes)]
+        rows = zip(sizes, taken, from_zeros, strict=True)
+        faint = [x < _LARGEST and _is_faint(d, v) for x, d, v in rows]
+        if not any(faint):
+            break
+        sizes = [x * _LARGER if f else x for x, f in zip(sizes, faint, strict=True)]
     moments = zip(*(first_moments(s, params) for s in (after, before)), strict=True)
     changed = [
         [is_inexact(m) and bool(jnp.any(m != w)) for m, w in zip(a.leaves, b.leaves, strict=True)]
         for a, b in moments
     ]
     through = [any(column) for column in zip(*changed, strict=True)] or [False] * len(each)
-    return [
-        _fraction(u, v, average, inside)
-        for (u, v), average, inside in zip(pairs, each, through, strict=True)
-    ]
+    later: list[PyTree] = [None] * len(each)
+    if any(through):
+        # momentum gives b of the first step in the second, and Nesterov's less
+        later = [*map(_less, step(before, zeros)[0], step(after, zeros)[0])]
+    columns = zip(taken, from_zeros, later, sizes, each, through, strict=True)
+    return [_fraction(*row) for row in columns]
 
 
-def _fraction(u: PyTree, v: PyTree, average: Average, through_moment: bool) -> float:
-    if u is None or not is_inexact(u) or not u.size:
+def _filled(params: optax.Params, sizes: list[float]) -> optax.Params:
+    structure: PyTreeDef = jax.tree.structure(params)
+    pairs = zip(jax.tree.leaves(params), sizes, strict=True)
+    return structure.unflatten(jnp.full_like(p, x) if is_inexact(p) else p for p, x in pairs)
+
+
+def _less(v: PyTree, u: PyTree) -> PyTree:
+    return v - u if u is not None and is_inexact(u) and u.size else None
+
+
+def _is_faint(taken: PyTree, v: PyTree) -> bool:
+    if taken is None:
+        return False
+    most = jnp.max(jnp.abs(taken))
+    return bool((most > 0) & (most <= _FAINT * jnp.max(jnp.abs(v))))
+
+
+def _fraction(
+    taken: PyTree, v: PyTree, later: PyTree, size: float, average: Average, through_moment: bool
+) -> float:
+    if taken is None:
         return 0.0
-    shrinks = v - u
-    c = float(jnp.mean(shrinks.real))
-    spread = float(jnp.max(jnp.abs(shrinks - c)))
-    if abs(c) + spread <= _NOISE * float(jnp.max(jnp.abs(v))):
+    if float(jnp.max(jnp.abs(taken))) <= _NOISE * float(jnp.max(jnp.abs(v))):
         return 0.0
     if through_moment and average.kind != "momentum":
         return math.nan
-    c = c / (1 - average.b1) if through_moment else c
+    # all that is still in the momentum comes out of it at the rate β1
+    shrinks = (taken + later / (1 - average.b1) if through_moment else taken) / size
+    c = float(jnp.mean(shrinks.real))
+    spread = float(jnp.max(jnp.abs(shrinks - c)))
     return c if c > 0 and spread <= _UNLIKE * c else math.nan
 
 

@@ -27,7 +27,8 @@ _SMALL = 2.0**-20
 class Moment(NamedTuple):
     """The first moment that one link keeps.
 
-    Of each weight, in their order; absent where the link does not train it.
+    Of each weight, in their order; absent where the link does not train it. No count is kept where
+    the moment is not corrected for its start.
     """
 
     kind: str
@@ -70,7 +71,9 @@ def first_moments(state: optax.OptState, params: optax.Params) -> list[Moment]:
         leaves = _like(params, getattr(node, _field(node)))
         # the moments of other weights, as behind optax.flatten, tell nothing of these
         if leaves is not None:
-            found.append(Moment(_kind(node), getattr(node, "count", 0), leaves))
+            # every tuple has a method of that name
+            count = node.count if "count" in node._fields else None
+            found.append(Moment(_kind(node), count, leaves))
     return found
 
 
@@ -108,16 +111,18 @@ def standing_gradients(
     kept = _left_over(optimizer, state, params, of=0.0)
     more = _left_over(optimizer, state, params, of=1.0)
     for moment, b, total in zip(moments, kept, more, strict=True):
-        # a moment of zeros, or one that no gradient reaches in this step
-        if not total > b:
-            continue
-        factor = (1 - b) / (total - b)
-        if moment.kind == "adam":
+        # not so in a moment of zeros, or one that no gradient reaches in this step
+        asked = total > b
+        factor = (1 - b) / (total - b) if asked else 0.0
+        if moment.kind == "adam" and moment.count is not None and asked:
             factor /= 1 - b ** max(int(moment.count), 1)
         for i, m in enumerate(moment.leaves):
             # behind RMSProp's scale momentum is of steps, and tells no gradient
-            if _is(m) and not (moment.kind == "momentum" and scaled[i]):
-                gradients[i] = (factor * widen(m)).astype(jnp.result_type(weights[i]))
+            if not _is(m) or (moment.kind == "momentum" and scaled[i]):
+                continue
+            # whatever the gradient, the step from a moment that is NaN is known
+            if asked or not jnp.all(jnp.isfinite(m)):
+                gradients[i] = _finite(factor * widen(m)).astype(jnp.result_type(weights[i]))
                 known[i] = True
     return structure.unflatten(gradients), known
 
@@ -166,8 +171,11 @@ def _lion_b1(
 
 
 def _shrunk(state: optax.OptState, params: optax.Params) -> optax.OptState:
-    """Make the first moments small, and the state wide, so that nothing is clipped or rounded."""
-    leaves = [x for m in first_moments(state, params) for x in m.leaves if _is(x)]
+    """Make the first moments small, and the state wide, so that nothing is clipped or rounded.
+
+    What is not finite in them becomes 0, or the rest would not be told.
+    """
+    leaves = [_finite(x) for m in first_moments(state, params) for x in m.leaves if _is(x)]
     largest = max((float(jnp.max(jnp.abs(x), initial=0)) for x in leaves), default=0.0)
     factor = _SMALL / largest if largest > 0 else 1.0
 
@@ -175,7 +183,8 @@ def _shrunk(state: optax.OptState, params: optax.Params) -> optax.OptState:
         if not _keeps(node):
             return jax.tree.map(widen, node)
         first = jax.tree.map(
-            lambda m: factor * widen(m) if is_inexact(m) else m, getattr(node, _field(node))
+            lambda m: factor * widen(_finite(m)) if is_inexact(m) else m,
+            getattr(node, _field(node)),
         )
         return jax.tree.map(widen, node)._replace(**{_field(node): first})
 
@@ -204,6 +213,10 @@ def _share(old: list[PyTree], new: list[PyTree]) -> float:
     return sum(float(jnp.vdot(m, x).real) for m, x in rows) / whole if whole else math.nan
 
 
+def _finite(x: jax.Array) -> jax.Array:
+    return jnp.where(jnp.isfinite(x), x, jnp.zeros_like(x))
+
+
 def _is(leaf: PyTree) -> bool:
     return not is_absent(leaf) and is_inexact(leaf)
 
@@ -223,7 +236,7 @@ def _scaled(state: optax.OptState, params: optax.Params) -> list[bool]:
     for node in jax.tree.leaves(state, is_leaf=lambda n: hasattr(n, _SECOND)):
         leaves = _like(params, getattr(node, _SECOND)) if hasattr(node, _SECOND) else None
         if leaves is not None:
-            found |= [not is_absent(leaf) for leaf in leaves]
+            found |= np.array([not is_absent(leaf) for leaf in leaves], bool)
     return [bool(x) for x in found]
 
 
@@ -233,8 +246,9 @@ def _field(node: PyTree) -> str:
 
 def _keeps(node: PyTree) -> bool:
     """Tell a link that keeps a moment; params may be named tuples too."""
-    fields = set(_FIRST).intersection(getattr(node, "_fields", ()))
-    return bool(fields) and type(node).__name__.endswith("State")
+    fields, name = set(_FIRST).intersection(getattr(node, "_fields", ())), type(node).__name__
+    # the mean of a centred RMSProp only scales its steps
+    return bool(fields) and name.endswith("State") and "StdDev" not in name
 
 
 def _kind(node: PyTree) -> str:

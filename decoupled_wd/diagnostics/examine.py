@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -50,6 +51,7 @@ def examine(
     params: optax.Params,
     state: optax.OptState,
     gradients: optax.Updates | None = None,
+    **extra: PyTree,
 ) -> Examination:
     """Look at a running job, from a checkpoint or between two steps, and apply nothing.
 
@@ -68,7 +70,7 @@ def examine(
       more than 5 times slower than the median matrix, each relative to its prediction, after
       ``1/c`` steps or more;
     - more than half of the decay is lost to rounding, as `preflight` counts it;
-    - a decayed leaf gets no step, or loses all of itself in one; a number is not finite.
+    - a decayed leaf gets no step, or loses all of itself in one; weights or step are not finite.
 
     Args:
       optimizer: that of the run.
@@ -78,6 +80,8 @@ def examine(
       gradients: those of the next step. Left out, they are the ones that leave the first moments as
         they are, so the step is the mean of the latest: Adam's ``m̂/(√v̂ + ε)`` to ``1/(2t)``
         after t steps, and to ``(1 − β2)/2`` later.
+      extra: what ``update`` of the optimiser takes beside these, as
+        ``optax.contrib.reduce_on_plateau`` takes ``value``.
 
     Returns:
       An `Examination` with ``rows``, one for each floating-point leaf, and its ``alarms``.
@@ -102,7 +106,8 @@ def examine(
     remedy = "pass the finished optimiser of the run, as in optax.adamw(1e-3)"
     check_type("optimizer", optimizer, optax.GradientTransformation, remedy)
     check_params("examine", params)
-    optimizer = optax.with_extra_args_support(optimizer)
+    update = functools.partial(optax.with_extra_args_support(optimizer).update, **extra)
+    optimizer = optax.GradientTransformationExtraArgs(optimizer.init, update)
     params, state, gradients = _fitting(optimizer, params, state, gradients)
     taken = gradients is None
     if taken:
@@ -110,7 +115,7 @@ def examine(
         if not any(known):
             raise ValueError(
                 "gradients are left out, and state holds no moment to take them from, or only "
-                "zeros; pass those of the next step"
+                "zeros, or holds them back as optax.MultiSteps does; pass those of the next step"
             )
     else:
         structure: PyTreeDef = jax.tree.structure(params)
@@ -163,7 +168,7 @@ def _steps(state: optax.OptState) -> int:
 
 def _notes(seen: Look, taken: bool) -> list[str]:
     # before the first step of MultiSteps and with a learning rate of 0
-    still = not bool(jnp.any(seen.record.update_norm > 0))
+    still = not bool(jnp.any(seen.record.update_norm != 0))
     words = {
         "gradients are left out: the steps are those of the moments": taken,
         "this step moves nothing, so nothing is said of steps: its learning rate is 0, or it is "

@@ -17,11 +17,11 @@ from matplotlib.patheffects import withStroke
 from matplotlib.ticker import MaxNLocator
 
 from decoupled_wd._base.checks import check_at_least_one, check_nonnegative
-from decoupled_wd._ridges import Ridge, best_cell
+from decoupled_wd._ridges import Ridge, best_cell, require
 from decoupled_wd._ridges import ridge as find_ridge
 from decoupled_wd.figures._grids import Array, Cells, Grid, labels, read, ticks
 from decoupled_wd.figures._ridge import fitted
-from decoupled_wd.figures._style import TITLES, canvas
+from decoupled_wd.figures._style import canvas, written
 
 _DIVERGED = "0.8"
 _RIDGE = "crimson"
@@ -81,6 +81,8 @@ def heatmap(
     """
     panels = read(results)
     check_at_least_one("circled", circled)
+    require(circled == int(circled), f"circled must be a whole number of cells, got {circled}")
+    circled = int(circled)
     check_nonnegative("tolerance", tolerance)
     if ridges is not None and set(panels) - set(ridges):
         raise ValueError(f"ridges must have one for each of {[*panels]}, got {[*ridges]}")
@@ -96,7 +98,7 @@ def heatmap(
         _draw_errors(axis, cells, scale)
         _draw_ridge(axis, cells, found)
         _draw_best(axis, cells.mean, circled)
-        axis.set_title(f"{TITLES.get(key, key)}\n{_summary(cells, found, write)}", fontsize=13)
+        axis.set_title(f"{written(key)}\n{_summary(cells, found, write)}", fontsize=13)
         axis.format_coord = _reader(cells, write)
     _draw_colorbar(figure, scale, f"{name} ({unit})" if unit else name)
     _draw_legend(figure, circled, diverged=bool(np.isnan(errors).any()))
@@ -114,7 +116,8 @@ def _colour_scale(errors: Array, cap: float | None, unit: str) -> _Scale:
     # a round number, of the size of what it is above the best, or 1
     step = min(1.0, 10.0 ** np.floor(np.log10(usual - best))) if usual > best else 1.0
     usual = float(np.ceil(usual / step) * step)
-    return best, cap or (usual if usual > best else best + 1)
+    reached = usual if usual > best else best + 1
+    return best, reached if cap is None else cap
 
 
 def _writer(scale: _Scale, unit: str) -> Callable[[float], str]:

@@ -14,7 +14,7 @@ from decoupled_wd import theory
 from decoupled_wd._base.checks import check_at_least_one
 from decoupled_wd._ridges import require
 from decoupled_wd.figures._inputs import check_labels, numbers
-from decoupled_wd.figures._style import TITLES, canvas, draw_legend, dress, looks
+from decoupled_wd.figures._style import canvas, draw_legend, dress, looks, written
 from decoupled_wd.theory._times import Influence
 
 _Array = NDArray[np.float64]
@@ -66,7 +66,7 @@ def influence(memories: Mapping[str, ArrayLike | Influence]) -> Figure:
         shares = _shares(name, memory)
         half = int(np.searchsorted(np.cumsum(shares[::-1]), 0.5)) + 1
         steps, density = _binned(shares)
-        text = f"{TITLES.get(name, name)}: half from the last {half:,} steps"
+        text = f"{written(name)}: half from the last {half:,} steps"
         axis.plot(steps, density, label=text, linewidth=2, **look[name] | {"marker": ""})
         start = len(shares) - half
         at = np.interp(start, steps, density)
@@ -131,7 +131,7 @@ def rotation(
         measured, expected = (_averaged(x, window) for x in (angle, _predicted(predicted, c)))
         ratio = measured / np.where(expected > 0, expected, np.nan)
         steps = np.arange(len(ratio)) + (window - 1) / 2
-        axis.plot(steps, ratio, label=name, linewidth=1.5, **look[name] | {"marker": ""})
+        axis.plot(steps, ratio, label=written(name), linewidth=1.5, **look[name] | {"marker": ""})
     axis.axhline(1, color="black", linestyle=":", linewidth=1.5, label="predicted")
     axis.set_xlim(0, max(len(c) for _, c in decaying.values()))
     axis.set_ylim(0, max(1.1, axis.get_ylim()[1]))

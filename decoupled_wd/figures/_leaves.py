@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from decoupled_wd._ridges import require
 from decoupled_wd.diagnostics.describe import Description, PlannedLeaf
 from decoupled_wd.figures._inputs import check_labels, numbers
-from decoupled_wd.figures._style import COLOURS, canvas, dress, use_logarithms
+from decoupled_wd.figures._style import COLOURS, canvas, dress, use_logarithms, written
 
 
 def half_lives(described: Description | Mapping[str, ArrayLike]) -> Figure:
@@ -54,7 +54,7 @@ def half_lives(described: Description | Mapping[str, ArrayLike]) -> Figure:
     for place, (_, steps) in enumerate(rows):
         _draw_half_life(axis, place, steps)
     axis.set_ylim(len(rows) - 0.4, -0.6)
-    axis.set_yticks(range(len(rows)), [textwrap.fill(label, 40) for label, _ in rows])
+    axis.set_yticks(range(len(rows)), [textwrap.fill(written(label), 40) for label, _ in rows])
     dress(axis, "", "half-life in steps at the peak", "")
     axis.grid(visible=False, axis="y")
     return figure

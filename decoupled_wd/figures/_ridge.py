@@ -12,7 +12,7 @@ from decoupled_wd._base.checks import check_nonnegative
 from decoupled_wd._ridges import Ridge, require
 from decoupled_wd._ridges import ridge as find_ridge
 from decoupled_wd.figures._grids import Array, Grid, read
-from decoupled_wd.figures._style import TITLES, canvas, draw_legend, dress, looks, use_logarithms
+from decoupled_wd.figures._style import canvas, draw_legend, dress, looks, use_logarithms, written
 
 
 def ridge(results: Mapping[str, Grid], *, tolerance: float = 1.0, drop_edge: bool = True) -> Figure:
@@ -66,7 +66,7 @@ def ridge(results: Mapping[str, Grid], *, tolerance: float = 1.0, drop_edge: boo
     axis = figure.subplots()
     look = looks(results)
     for name, one in found.items():
-        text = f"{TITLES.get(name, name)}, slope {one.slope:+.2f}".replace("-", "−")
+        text = f"{written(name)}, slope {one.slope:+.2f}".replace("-", "−")
         style = {"color": look[name]["color"], "linewidth": 2}
         axis.plot(*fitted(one), look[name]["linestyle"], label=text, **style)
         axis.plot(one.learning_rate, one.weight_decay, look[name]["marker"], **style)

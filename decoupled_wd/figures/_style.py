@@ -25,6 +25,12 @@ _MARKERS = "osD^vPX"
 GRID: dict[str, Any] = {"color": "0.9", "linewidth": 0.8}
 
 
+def written(label: object) -> str:
+    """Write a label as it is: matplotlib takes $ for mathematics, and hides what starts with _."""
+    text = TITLES.get(str(label), str(label)).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
+
+
 def looks(labels: Iterable[str]) -> dict[str, dict[str, Any]]:
     """Give each label a look of its own, of which 28 differ.
 

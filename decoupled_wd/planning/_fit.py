@@ -13,6 +13,10 @@ from decoupled_wd._base.checks import check_positive, check_type
 from decoupled_wd.planning._formulas import share_of
 from decoupled_wd.planning._run import Run
 
+# e^60 times the run, or as small a share of it, is no timescale
+_FARTHEST = 60.0
+# e to more than that is no number
+_STEEPEST = 700.0
 Over = Literal["data_per_parameter", "data_seen", "parameters", "width", "depth", "batch_size"]
 
 
@@ -55,6 +59,12 @@ class TimescaleFit:
         line = math.log(self.coefficient) + self.exponent * x
         doubt = math.sqrt(1 + 1 / self.runs + (x - self.mean) ** 2 / self.spread)
         half = student(self.level, self.runs - 2) * self.scatter * doubt
+        if abs(line) + half > _FARTHEST:
+            raise ValueError(
+                f"fitted on {self.over}={self.lowest:.4g} to {self.highest:.4g}, the law says "
+                f"nothing of {self.over}={math.exp(x):g}; pass a run nearer to these, or fit more "
+                "runs, farther apart"
+            )
         return Share(math.exp(line), math.exp(line - half), math.exp(line + half))
 
     def outside(self, run: Run, _: Run) -> str:
@@ -104,6 +114,11 @@ def fit_timescale(
     spread = float(np.sum((x - mean) ** 2))
     slope = float(np.sum((x - mean) * y)) / spread
     start = float(y.mean()) - slope * mean
+    if abs(start) > _STEEPEST:
+        raise ValueError(
+            f"runs have {over} from {math.exp(x.min()):.4g} to {math.exp(x.max()):.4g}, too near "
+            "each other for a power law; pass runs that differ more"
+        )
     scatter = math.sqrt(float(np.sum((y - start - slope * x) ** 2)) / (n - 2))
     half = student(level, n - 2) * scatter / math.sqrt(spread)
     lowest, highest = math.exp(x.min()), math.exp(x.max())
@@ -166,7 +181,9 @@ def _check(runs: Sequence[Run], over: str, level: float) -> None:
                     f"runs[{index}] has {name}={getattr(run, name)}; pass {name}= above 0, of the "
                     "run at its best λ"
                 )
-    if len({getattr(run, over) for run in runs}) == 1:
+    x = [getattr(run, over) for run in runs]
+    # D/N of equal ratios may differ in their last digit
+    if math.isclose(min(x), max(x)):
         raise ValueError(
             f"all runs have the {over} {getattr(runs[0], over):g}, and a power law needs two; pass "
             "runs that differ in it, or another over="

@@ -40,4 +40,6 @@ class Rule(NamedTuple):
 
     def outside(self, run: Run, reference: Run) -> str:
         """Where the rule leaves the range in which it was found, or nothing."""
-        return "; ".join(filter(None, (limit(run, reference) for limit in self.limits)))
+        # where nothing is carried from a reference, its range does not count
+        other = reference if self.refers else run
+        return "; ".join(filter(None, (limit(run, other) for limit in self.limits)))

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
@@ -151,6 +152,15 @@ class Run:
             )
         steps = np.linspace(0, self.steps - 1, _LOOKS, dtype=np.int32)
         highest = max(float(scheduled("schedule", self.schedule, step)) for step in steps)
+        try:
+            # all steps are followed at once
+            jax.eval_shape(self.schedule, np.int32(0))
+        except TypeError as error:
+            raise TypeError(
+                f"schedule must take a traced step, as optax's do, and raised "
+                f"{type(error).__name__}; use jnp.where in place of if, and jax.numpy in place of "
+                "math and NumPy"
+            ) from error
         # a short warm-up may reach its peak between two of these steps, and not far from both
         if not 0.5 < highest / self.learning_rate < 1 + 1e-5:
             raise ValueError(

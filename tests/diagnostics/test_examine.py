@@ -375,3 +375,98 @@ def test_rmsprops_momentum_holds_no_gradient_and_its_steps_are_averaged():
         assert row.equilibrium_norm == pytest.approx(step / row.predicted_rotation)
     with pytest.raises(ValueError, match="pass those of the next step"):
         examine(optimizer, params, state)
+
+
+def large_and_bfloat16():
+    weights = jax.tree.map(lambda p: 100 * p, as_jax(PARAMS))
+    return weights, jax.tree.map(lambda p: p.astype(jnp.bfloat16), weights)
+
+
+def test_a_decay_that_rounding_takes_settles_never():
+    for params, settles in zip(large_and_bfloat16(), (True, False), strict=True):
+        report = examine(OPTAX, params, with_moments(OPTAX.init(params)))
+        for row in report.rows[1:]:
+            assert row.norm > 2 * row.equilibrium_norm
+            assert any("settles in" in text for text in row.findings) == settles
+            assert bool(row.alarms) != settles
+
+
+@pytest.mark.parametrize("nesterov", [True, False])
+def test_l2_through_momentum_takes_what_an_idle_weight_loses(nesterov):
+    l2 = optax.add_decayed_weights(1e-2, mask=KERNELS)
+    optimizer = optax.chain(l2, optax.sgd(LR, momentum=0.9, nesterov=nesterov))
+    params, still = as_jax(PARAMS), jax.tree.map(jnp.zeros_like, as_jax(PARAMS))
+
+    def idle(carry, _):
+        params, state = carry
+        updates, state = optimizer.update(still, state, params)
+        params = optax.apply_updates(params, updates)
+        return (params, state), jnp.linalg.norm(params["first"])
+
+    norms = jax.lax.scan(idle, (params, optimizer.init(params)), length=400)[1]
+    lost = 1 - float(norms[-1] / norms[199]) ** (1 / 200)
+    report = examine(optimizer, params, momentum_state(optimizer, params, as_jax(MEAN)))
+    fractions = {row.path: row.fraction for row in report.rows}
+    assert fractions == pytest.approx({"bias": 0, "first": lost, "second": lost}, rel=0.02)
+
+
+@pytest.mark.parametrize("weight_decay", [1e-4, 1e-5, 1e-6])
+@pytest.mark.parametrize("dtype", [jnp.float32, jnp.float16])
+def test_a_decay_far_below_the_step_is_measured_too(weight_decay, dtype):
+    l2 = optax.add_decayed_weights(weight_decay, mask=KERNELS)
+    params, gradients = as_jax(PARAMS, dtype), as_jax(tree(3))
+    for optimizer, times in {
+        optax.adamw(LR, weight_decay=weight_decay, mask=KERNELS): 1,
+        optax.chain(optax.trace(0.9), l2, optax.scale_by_learning_rate(LR)): 1,
+        optax.chain(l2, optax.sgd(LR, momentum=0.9)): 10,
+    }.items():
+        state = momentum_state(optimizer, params, gradients, 20)
+        fractions = {row.path: row.fraction for row in examine(optimizer, params, state).rows}
+        c = times * LR * weight_decay
+        assert fractions == pytest.approx({"bias": 0, "first": c, "second": c}, rel=0.02)
+
+
+def test_what_update_takes_besides_is_passed_on():
+    optimizer = optax.chain(OPTAX, optax.contrib.reduce_on_plateau())
+    params = as_jax(PARAMS)
+    state = with_moments(optimizer.init(params))
+    report = examine(optimizer, params, state, value=jnp.float32(1.0))
+    fractions = {row.path: row.fraction for row in report.rows}
+    assert fractions == pytest.approx({"bias": 0, "first": LAMBDA, "second": LAMBDA}, rel=1e-3)
+
+
+@pytest.mark.parametrize("field", ["mu", "nu"])
+@pytest.mark.parametrize("everywhere", [True, False])
+def test_a_state_that_is_not_finite_is_an_alarm(field, everywhere):
+    optimizer, params = OPTAX, as_jax(PARAMS)
+    state = with_moments(optimizer.init(params))
+
+    def spoilt(path, x):
+        names = [getattr(key, "name", getattr(key, "key", "")) for key in path]
+        here = field in names and (everywhere or "second" in names)
+        return jnp.full_like(x, jnp.nan) if here else x
+
+    state = jax.tree.map_with_path(spoilt, state)
+    for gradients in (None, as_jax(MEAN)):
+        report = examine(optimizer, params, state, gradients)
+        assert set(report.alarms) == (set(SHAPES) if everywhere else {"second"})
+        for row in report.rows:
+            assert all("its step is not finite" in text for text in row.alarms)
+            assert not {"frozen", "L2 or a trust ratio: no fraction"}.intersection(row.findings)
+        assert not any("moves nothing" in note for note in report.notes)
+
+
+def test_the_mean_of_a_centred_rmsprop_averages_no_steps():
+    optimizer = dwd.decouple(optax.rmsprop(LR, centered=True), LAMBDA)
+    params, gradients = as_jax(PARAMS), as_jax(MEAN)
+    state = momentum_state(optimizer, params, gradients, 3)
+    for row in examine(optimizer, params, state, gradients).rows:
+        assert row.fraction == pytest.approx(LAMBDA)
+        assert math.isnan(row.predicted_rotation)
+    with pytest.raises(ValueError, match="pass those of the next step"):
+        examine(optimizer, params, state)
+
+
+def test_no_leaf_gives_no_row():
+    for optimizer in (OPTAX_FREE, OURS):
+        assert examine(optimizer, {}, optimizer.init({}), {}).rows == ()

@@ -139,6 +139,24 @@ def test_the_pictures_of_the_page_are_what_its_code_draws(tmp_path, monkeypatch)
         assert np.abs(kept - drawn).mean() < 0.03, name
 
 
+@pytest.mark.parametrize("label", ["_up/kernel", "a$b", "(bias$|scale$)", "x^{2$}$", 3])
+def test_any_label_is_written_as_it_is(label):
+    grid = {label: GRIDS["Adam"]}
+    drawn = [
+        figures.influence({label: dwd.theory.influence(1e-3, 1e-3, 50)}),
+        figures.rotation({label: history()}),
+        figures.half_lives({label: 3.0}),
+        figures.heatmap(grid),
+        figures.ridge(grid, tolerance=9),
+    ]
+    for figure in drawn:
+        pixels(figure)
+        (axis, *_), legends = figure.axes, figure.legends
+        texts = [text.get_text() for legend in legends for text in legend.get_texts()]
+        texts += [axis.get_title(), *(text.get_text() for text in axis.get_yticklabels())]
+        assert any(str(label) in text.replace("\\$", "$") for text in texts)
+
+
 # influence
 
 
@@ -307,6 +325,15 @@ def test_losses_are_written_with_the_digits_that_tell_them_apart():
     assert share <= 0.6 <= (losses.mean(axis=2) <= cap).mean()
     assert figure.axes[0].get_title().splitlines()[1].startswith(f"best {low:.2f}, ridge")
     assert f": {losses[0, 0].mean():.2f} (± " in figure.axes[0].format_coord(0, 0)
+
+
+def test_a_cap_of_0_and_a_whole_number_of_rings_are_taken_as_they_are():
+    scores = {"AdamW": (valley(0) - 60, RATES, DECAYS)}
+    figure = figures.heatmap(scores, cap=0, circled=10.0)
+    assert figure.axes[0].images[0].get_clim()[1] == 0
+    assert entries(figure)[0] == "10 best cells"
+    with pytest.raises(ValueError, match="circled must be a whole number"):
+        figures.heatmap(scores, circled=2.5)
 
 
 def test_the_ridge_s_dots_line_and_slope_are_the_found_ones():
