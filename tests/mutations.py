@@ -342,7 +342,7 @@ MUTATIONS = [
              "test_planning.py::test_a_rule_is_its_closed_form"),
     Mutation("planning/_run", "jnp.pi / 2 * (1 - x)", "jnp.pi / 2 * x", "test_planning.py::test_a_schedule_of_optax_is_that_of_its_name"),
     Mutation("planning/_run", "< 1 + 1e-5", "< 1e9", "test_planning.py::test_a_schedule_has_its_peak_where_the_run_says"),
-    Mutation("planning/_plan", "most * rate(step) ** s", "most * rate(step)",
+    Mutation("planning/_plan", "c * rate(step) ** s", "c * rate(step)",
              "test_planning.py::test_the_last_tenth_is_the_sum_of_its_steps"),
     Mutation("planning/_plan", "at_end = c * _last_rate(run)", "at_end = c",
              "test_planning.py::test_bfloat16_loses_what_preflight_says"),

@@ -232,6 +232,23 @@ def test_what_removes_more_than_the_weight_keeps_the_last_step_alone():
     assert row.half_life_steps == 0
 
 
+def test_under_a_schedule_only_steps_above_one_remove_the_whole_weight():
+    run = dwd.Run(1.0, 10, 1000, 2, weight_decay=3, schedule="linear")
+    eta = 1 - np.arange(200) / 200
+    kept = 1 - np.minimum(3 * eta, 1)
+    shares = [eta[s] * np.prod(kept[s + 1 :]) for s in range(200)]
+    row = row_of(dwd.plan(run), "this run's λ")
+    assert row.last_tenth == pytest.approx(sum(shares[180:]) / sum(shares), rel=1e-4)
+
+
+@pytest.mark.parametrize("schedule", [None, "cosine"])
+def test_a_run_a_thousand_times_as_long_with_as_much_less_decay_remembers_the_same(schedule):
+    short = dwd.Run(1.0, 1, 1e6, weight_decay=1e-5, schedule=schedule)
+    long = dwd.Run(1.0, 1, 1e9, weight_decay=1e-8, schedule=schedule)
+    a, b = (row_of(dwd.plan(run), "this run's λ").last_tenth for run in (short, long))
+    assert a == pytest.approx(b, rel=1e-4)
+
+
 def test_a_run_of_one_step_is_all_its_last_tenth():
     assert {row.last_tenth for row in dwd.plan(dwd.Run(0.1, 8, 8)).rows} == {1.0}
 

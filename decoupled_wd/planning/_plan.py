@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import math
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from decoupled_wd._base.checks import check_type
@@ -16,6 +19,8 @@ from decoupled_wd.planning._run import Run
 from decoupled_wd.planning._table import Missing, Plan, PlannedRule
 from decoupled_wd.theory import half_life, influence, timescale
 
+# of which a run consists at most when its last tenth is summed
+_STEPS = 2**20
 # of bfloat16 with eight bits more
 _EPS_24 = 2.0**-15
 
@@ -124,12 +129,21 @@ def _last_rate(run: Run) -> float:
 
 
 def _last_tenth(run: Run, c: float) -> float:
-    rate, s = run.rate, as_coupling("coupling", run.coupling).s
-    # a step cannot leave less than nothing
-    most = min(c, 1.0)
-    fraction = (lambda step: most * rate(step) ** s) if callable(rate) else most
-    shares = influence(rate, fraction, run.steps).shares
-    return float(np.sum(shares[-max(run.steps // 10, 1) :]))
+    s = as_coupling("coupling", run.coupling).s
+    # a long run is told by some of its steps, each of which stands for as many
+    each = math.ceil(run.steps / _STEPS)
+    steps = run.steps // each
+
+    def rate(step: jax.Array) -> jax.Array:
+        return jnp.asarray(run.rate(step * each) if callable(run.rate) else run.rate)
+
+    def fraction(step: jax.Array) -> jax.Array:
+        # a step cannot leave less than nothing
+        once = jnp.minimum(c * rate(step) ** s, 1.0)
+        return -jnp.expm1(each * jnp.log1p(-once))
+
+    shares = influence(rate, fraction, steps).shares
+    return float(np.sum(shares[-max(steps // 10, 1) :]))
 
 
 def _lost_bf16(c: float) -> float:
