@@ -94,6 +94,30 @@ def test_a_process_that_is_killed_while_it_writes_locks_nobody_out(tmp_path):
         assert optuna.create_study(storage=storage).trials == []
 
 
+def test_a_journal_holds_every_line_and_seldom_waits_for_the_disk(tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr(os, "fsync", waits.append)
+    storage = storage_of(tmp_path / "trials.log")
+    with quiet():
+        study = optuna.create_study(storage=storage, study_name="tune")
+    for _ in range(20):
+        study.tell(study.ask({"rate": optuna.distributions.FloatDistribution(0, 1)}), 1.0)
+    assert study_in(tmp_path / "trials.log").trials == study.trials
+    assert 1 <= len(waits) < 20
+
+
+@pytest.mark.parametrize(
+    "text", [b"notes", b'{\n "rate": 1\n}\n', b"[1]\n", b"3", b"SQLite \xff\n"]
+)
+def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path, text):
+    file = tmp_path / "notes.txt"
+    file.write_bytes(text)
+    with pytest.raises(ValueError, match=r"notes\.txt is no journal of Optuna; pass the path of a"):
+        storage_of(file)
+    assert file.read_bytes() == text
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
 def test_a_new_study_remembers_its_search():
     study = study_of(None, "tune", "a fingerprint", "error")
     assert study.user_attrs == {"search": "a fingerprint"}
