@@ -3,7 +3,9 @@
 import json
 import os
 import socket
+import sys
 import time
+import uuid
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +15,7 @@ from typing import Any
 
 import optuna
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
@@ -22,6 +25,8 @@ WORKER = "worker"
 """The attribute of a trial that names the process which trains it."""
 SEARCH = "search"
 """The attribute of a study that tells what is searched."""
+START = uuid.uuid4().hex
+"""What tells this process from earlier ones of the same number."""
 TRIES = 3
 """How often a database is asked for."""
 SYNCED = 1.0
@@ -73,10 +78,18 @@ def study_of(
     Trials of processes of this host that have ended are failed: their states went with them.
 
     Raises:
-      ValueError: the study of this name is of another search.
+      ValueError: the study of this name is of another search, or of another program.
     """
     study = optuna.create_study(storage=storage, study_name=name, load_if_exists=True)
     known = study.user_attrs.get(SEARCH)
+    is_new = study.directions == [StudyDirection.MINIMIZE] and not study.get_trials(
+        deepcopy=False, states=[state for state in TrialState if state is not TrialState.WAITING]
+    )
+    if known is None and not is_new:
+        raise ValueError(
+            f"storage holds the study {name!r}, which tune did not make: it maximises, or has "
+            "trials; pass another study_name or storage"
+        )
     if known is None:
         study.set_user_attr(SEARCH, search)
         with warnings.catch_warnings():
@@ -97,8 +110,8 @@ def fail_lost(study: optuna.Study) -> None:
     A process that is killed while it draws a trial leaves it unnamed: a day later it is lost.
     """
     for trial in study.get_trials(deepcopy=False, states=[TrialState.RUNNING]):
-        host, _, process = trial.user_attrs.get(WORKER, "").rpartition(" ")
-        killed = host == socket.gethostname() and not _lives(int(process))
+        host, process, start = (*trial.user_attrs.get(WORKER, "").split(" "), "", "")[:3]
+        killed = host == socket.gethostname() and not _lives(int(process), start)
         # Optuna notes the time of the trial's own host, in whichever zone that is
         age = datetime.now() - (trial.datetime_start or datetime.now())
         if killed or (not host and age > timedelta(days=1)):
@@ -107,8 +120,8 @@ def fail_lost(study: optuna.Study) -> None:
 
 
 def worker() -> str:
-    """Names this process among those of all hosts."""
-    return f"{socket.gethostname()} {os.getpid()}"
+    """Names this process among those of all hosts and times."""
+    return f"{socket.gethostname()} {os.getpid()} {START}"
 
 
 @contextmanager
@@ -211,7 +224,13 @@ def _database(url: str) -> optuna.storages.RDBStorage:
     return optuna.storages.RDBStorage(url)
 
 
-def _lives(process: int) -> bool:
+def _lives(process: int, start: str) -> bool:
+    # a container that starts again gives its processes the same numbers
+    if process == os.getpid():
+        return start == START
+    # there the signal 0 is Ctrl-C
+    if sys.platform == "win32":
+        return True
     try:
         os.kill(process, 0)
     except ProcessLookupError:
