@@ -3,6 +3,8 @@
 import itertools
 import math
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -187,6 +189,32 @@ def test_trials_that_diverge_are_pruned_and_the_others_found():
 def test_parameters_that_diverge_count_whatever_the_metric_makes_of_them():
     with pytest.raises(ValueError, match="all 8 trials diverged"):
         search(loss=lambda w, x, y, key: jnp.nan * w.sum(), metric=lambda *_: jnp.float32(1))
+
+
+@pytest.mark.parametrize("known", [[], [2.0]])
+@pytest.mark.parametrize("diverged", [1, 8])
+def test_a_search_is_given_up_where_nothing_else_was_found(monkeypatch, known, diverged):
+    """Neither by one trial, without quasi-random ones, nor where others have found something."""
+    study = optuna.create_study()
+    for value in known:
+        study.add_trial(optuna.create_trial(value=value, intermediate_values={1: value}))
+
+    def run_jobs(slots, ask, hear):
+        jobs = [replace(ask(), rounds=1) for _ in range(diverged + 1)]
+        assert not any(hear(job, {"error": math.nan}) for job in jobs[:-1])
+        hear(jobs[-1], {"error": 3.0})
+
+    monkeypatch.setattr(trials_module, "run_jobs", run_jobs)
+    with nullcontext() if known or diverged < 8 else pytest.raises(ValueError, match="all 8 tr"):
+        trials_module.searched(
+            study,
+            Slots(None, None, 2, 1, 1, ("rate",), ("error",), ""),
+            {"rate": optuna.distributions.FloatDistribution(0, 1)},
+            trials_module.Samplers(study.sampler, study.sampler, 0),
+            Budget(0.0, math.inf, 100, 0),
+            "error",
+            lambda _: None,
+        )
 
 
 @pytest.mark.parametrize(
