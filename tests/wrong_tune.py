@@ -77,6 +77,11 @@ WRONG = [
         ValueError,
         "'seed' cannot name a hyperparameter",
     ),
+    (
+        lambda: wrong({"steps": (0.1, 1)}, make=lambda steps: optax.sgd(steps)),
+        ValueError,
+        "'steps' cannot name a hyperparameter or metric: it is taken",
+    ),
     # the budget
     (lambda: wrong(runs=0), ValueError, "runs must be a number > 0, got 0; raise the budget"),
     (lambda: wrong(seconds=-1), ValueError, "seconds must be a number > 0, got -1; raise"),
@@ -109,6 +114,11 @@ WRONG = [
         lambda: wrong(metric=lambda w, train, test: jnp.inf, runs=34),
         ValueError,
         "trials diverged",
+    ),
+    (
+        lambda: wrong(metric=lambda w, train, test: {"test_accuracy": jnp.sum(w)}),
+        ValueError,
+        "the search lowers its metric, got 'test_accuracy', which is good where it is high; let",
     ),
     # the storage
     (
