@@ -172,10 +172,15 @@ def _pictures(search: Search, tuned: Tuned, valley: Valley | None) -> dict[str, 
 
 
 def _chosen(search: Search, tuned: Tuned) -> int:
-    """Returns the place of the trial whose hyperparameters were chosen."""
+    """Returns the place of the trial whose hyperparameters were chosen.
+
+    Whole numbers may have been tried twice, and one of them stopped.
+    """
     places = np.stack([search.trials[name].values for name in search.space], axis=1)
     wanted = np.array([tuned.best[name] for name in search.space])
-    return int(np.abs(places / wanted - 1).sum(axis=1).argmin())
+    # a choice may be 0
+    off = np.abs(places - wanted) / np.maximum(np.abs(wanted), 1e-12)
+    return int(np.lexsort((search.trials["stopped"].values, off.sum(axis=1)))[0])
 
 
 def _trials(search: Search) -> list[dict[str, Any]]:

@@ -15,9 +15,11 @@ from browser import Reader, assert_readable, browse, measured, needs_browser
 from searches import BEST, error, places, search, tuned
 
 import decoupled_wd as dwd
+from decoupled_wd.study import response
 from decoupled_wd.study.claims.optimizers import CONTENDERS
 from decoupled_wd.study.report import paste
 from decoupled_wd.study.report import search as numbers
+from decoupled_wd.study.report import tuned as page_of
 from decoupled_wd.study.report.pieces import number
 from decoupled_wd.study.report.ridge import NAMED, flat
 from decoupled_wd.study.report.tuned import write
@@ -267,6 +269,22 @@ def test_one_hyperparameter_has_neither_ridge_nor_rank(tmp_path):
     assert "it takes a search over these two alone" in said
     assert "Too little was found to tell" in said
     assert "In everyone's units" not in said
+
+
+def test_importance_of_very_many_trials_is_that_of_some(found, monkeypatch):
+    everything = numbers.importances_of(found)
+    for module in (numbers, response):
+        monkeypatch.setattr(module, "MOST", 60)
+    some = numbers.importances_of(found)
+    assert some.keys() == everything.keys()
+    assert some != everything
+
+
+def test_a_choice_of_0_that_was_stopped_once_is_marked():
+    """The star stands on the trial that came to its end."""
+    at = np.array([[1e-2, 0], [1e-3, 0], [1e-3, 0], [1e-1, 1]])
+    found = tuned(at, [7.0, None, 5.0, 6.0], ("learning_rate", "warmup"))
+    assert page_of._chosen(numbers.search_of(found), found) == 2
 
 
 def test_stopped_and_diverged_trials_are_told_apart(tmp_path):
