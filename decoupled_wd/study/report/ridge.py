@@ -51,10 +51,10 @@ def flat(slope: Estimate, coupling: Coupling) -> Flat:
     return Flat(slope._replace(value=value, low=low, high=high), alike or tuple(within))
 
 
-def ridge_words(search: Search, valley: Valley | None, coupling: Coupling) -> list[str]:
+def ridge_words(search: Search, valley: Valley | None, coupling: Coupling | None) -> list[str]:
     """Says how the best λ moves with α and which coupling would hold it, or why that is not known.
 
-    Each of the texts is a paragraph.
+    Each of the texts is a paragraph. The coupling is None where λ is L2's.
     """
     if {*search.space} != {RATE, DECAY}:
         return ["A ridge is the best λ for each α: it takes a search over these two alone."]
@@ -72,12 +72,17 @@ def ridge_words(search: Search, valley: Valley | None, coupling: Coupling) -> li
             f"The trials do not tell the ridge's slope: {_held(slope)} is the likeliest, and no "
             "other is excluded. More trials on both sides of the ridge would tell."
         ]
-    found = flat(slope, coupling)
     times = 2.0**-slope.value
     moves = f"at half the learning rate the best λ is {times:.2g} times what it is"
+    ridge = (
+        "The ridge is the best λ for each α. In this model its slope, d log λ / d log α, is "
+        f"{_held(slope)}: {moves}."
+    )
+    if coupling is None:
+        return [ridge, "This λ is that of L2, a part of the gradient: it has no coupling."]
+    found = flat(slope, coupling)
     return [
-        f"The ridge is the best λ for each α. In this model its slope, d log λ / d log α, is "
-        f"{_held(slope)}: {moves}.",
+        ridge,
         f"The coupling of the search removes {coupling.formula} in a step. One with p = "
         f"{_held(found.p)} would make the ridge flat, so that the best λ stays when the learning "
         f"rate moves. {found.words} Of its s, the part of the schedule, a search under one "

@@ -231,6 +231,34 @@ def test_the_lines_take_what_the_module_makes(tmp_path, monkeypatch):
     np.testing.assert_allclose(known["params"]["kernel"], 0.8, rtol=1e-6)
 
 
+@pytest.mark.parametrize("module", ["my-model", "2nd", "class", "it's", "dwd"])
+def test_the_lines_run_whatever_the_file_is_called(tmp_path, monkeypatch, module):
+    (tmp_path / f"{module}.py").write_text("import optax\nmake_optimizer = optax.sgd\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    lines = paste.code({"learning_rate": 0.25}, dwd.PAPER, f"{module}.make_optimizer")
+    assert len(lines.splitlines()) == 8
+    known = {}
+    exec(lines, known)
+    np.testing.assert_allclose(known["params"]["kernel"], 0.75, rtol=1e-6)
+
+
+def test_the_λ_of_l2_has_no_unit_of_decay(tmp_path, found):
+    """λ of L2 removes no fraction of a weight: what follows from one is left out."""
+    options = {"params": PARAMS, "run": RUN, "target": TARGET}
+    said = text_of(tmp_path, found, made_by="dwd.adam", **options)
+    for section in ("In everyone's units", "What decays", "From here to the full-size run"):
+        assert section not in said
+    assert "d log λ / d log α, is" in said
+    assert "This λ is that of L2, a part of the gradient: it has no coupling." in said
+    assert "dwd.adam(learning_rate=" in said
+
+
+def test_the_page_names_no_optimiser_that_was_not_tuned(tmp_path, found):
+    said = text_of(tmp_path, found, made_by="mine.make_optimizer")
+    assert "AdamW" not in said[said.index("To paste") :]
+
+
 def test_text_from_outside_stays_text(tmp_path):
     names = ("learning_rate", HOSTILE)
     found = tuned(places(20, 0), error(*places(20, 0).T), names, metric=f"b{HOSTILE}")
