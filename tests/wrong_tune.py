@@ -154,6 +154,25 @@ WRONG = [
         ValueError,
         "batch_size must be finite and > 0, got 0.0",
     ),
+    (
+        lambda: module(
+            RIGHT.replace("space = ", "space = {'rate': (1, 2)}; "), "--target-batch", "9"
+        ),
+        ValueError,
+        "--target-… need a hyperparameter learning_rate, from which λ is planned; add it",
+    ),
+    (lambda: module(RIGHT + "coupling = 'torchh'"), ValueError, "did you mean 'torch'?"),
+    (
+        lambda: module(RIGHT + "mask = 'matrices'"),
+        ValueError,
+        "must be a real number, got 'matrices'",
+    ),
+    (
+        lambda: module(RIGHT, "--network", "mlp"),
+        ValueError,
+        "--network is for --data, and a module",
+    ),
+    (lambda: module(RIGHT, "--optimizer", "SGD"), ValueError, "--optimizer is for --data, and a"),
     (lambda: module("1 / 0"), ValueError, "cannot be run (ZeroDivisionError: division by zero)"),
     (lambda: module("("), ValueError, "cannot be run (SyntaxError"),
 ]

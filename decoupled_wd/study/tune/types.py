@@ -25,9 +25,9 @@ class Tuned:
     finalists: xr.Dataset
     """Every metric over ``trial`` and ``seed``, with the hyperparameters as coordinates."""
     seconds: float
-    """How long it took, compiling included."""
+    """How long this call took, compiling included."""
     steps: int
-    """Training steps of all trials and of the finalists."""
+    """Training steps of this call, its trials' and its finalists'."""
 
 
 class Progress(NamedTuple):
