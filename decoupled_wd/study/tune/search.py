@@ -70,8 +70,9 @@ def tune(
     the whole run, so what is compared early is a part of what will be run.
 
     The best whole runs are finalists: each is trained again with `seeds` fresh seeds. By the first
-    half of them one is chosen, and by the others the choice is judged, so that the luck by which it
-    was chosen is in neither the estimate nor its interval.
+    half of them one is chosen, and by the others the choice is judged, so that the luck of the
+    seeds by which it was chosen is in neither the estimate nor its interval. The luck of the
+    examples is, unless `judge_by` is measured on others than `choose_by`.
 
     Args:
       make_optimizer: called with one traced scalar per hyperparameter, by name; returns an
