@@ -14,6 +14,7 @@ from decoupled_wd.study.tune.search import tune
 from decoupled_wd.study.tune.storages import storage_of
 
 FOLDER = tempfile.gettempdir()
+SINGLE = optuna.distributions.IntDistribution(2, 2)
 OPTIONAL = optuna.distributions.CategoricalDistribution([1, 2])
 
 
@@ -63,6 +64,11 @@ WRONG = [
     # the space
     (lambda: ranged((1.0, 0.1)), ValueError, "range of rate is inverted, got (1, 0.1); pass (0.1,"),
     (lambda: ranged((0.1, 0.1)), ValueError, "range of rate is empty, got (0.1, 0.1); leave it"),
+    (
+        lambda: ranged(SINGLE),
+        ValueError,
+        "range of rate is empty, got IntDistribution(high=2, log=",
+    ),
     (lambda: ranged((0.1,)), ValueError, "range of rate must be two finite numbers, got (0.1,)"),
     (lambda: ranged((0.1, np.inf)), ValueError, "range of rate must be two finite numbers"),
     (lambda: ranged((0.1, np.nan)), ValueError, "range of rate must be two finite numbers"),

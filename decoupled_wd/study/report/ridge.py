@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from decoupled_wd import CONSTANT, CORRECTED, LR, PAPER, SQUARED, Coupling
 from decoupled_wd.study.report.pieces import interval
 from decoupled_wd.study.report.search import DECAY, RATE, Search
@@ -61,7 +63,7 @@ def ridge_words(search: Search, valley: Valley | None, coupling: Coupling | None
     if {*search.log} != {RATE, DECAY}:
         return ["A ridge is a line in logarithms; this search did not spread both over them."]
     if valley is None:
-        whole = int((~search.trials["stopped"]).sum())
+        whole = int(np.isfinite(search.trials["value"]).sum())
         return [
             f"The trials show no ridge: {whole} came to their end, and it takes {LEAST} on both "
             "sides of it. With more of them, or with fewer stopped early, it may appear."

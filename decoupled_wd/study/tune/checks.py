@@ -43,6 +43,10 @@ def distributions(
 
 def _range(name: str, given: object) -> FloatDistribution | IntDistribution:
     if isinstance(given, FloatDistribution | IntDistribution):
+        if given.single():
+            raise ValueError(
+                f"the range of {name} is empty, got {given}; leave it out of the space"
+            )
         return given
     pair = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else ()
     if len(pair) != 2 or not all(map(_finite, pair)):

@@ -315,6 +315,15 @@ def test_a_choice_of_0_that_was_stopped_once_is_marked():
     assert page_of._chosen(numbers.search_of(found), found) == 2
 
 
+@pytest.mark.parametrize(("coupling", "is_known"), [("optax", False), (dwd.PAPER, True)])
+def test_what_decays_is_left_out_where_no_learning_rate_is_known(tmp_path, coupling, is_known):
+    """A search over λ alone, whose learning rate the user has fixed."""
+    at = places(20, 0)[:, 1:]
+    found = tuned(at, error(2.0**-7, at[:, 0]), ("weight_decay",))
+    said = text_of(tmp_path, found, params=PARAMS, coupling=coupling)
+    assert ("What decays" in said) == is_known
+
+
 def test_stopped_and_diverged_trials_are_told_apart(tmp_path):
     at = places(60, 0)
     values = [*error(*at.T)]
@@ -341,6 +350,11 @@ def test_a_single_trial_is_a_page(tmp_path):
     assert "the trials do not show where it is best" in said
     assert "The trials show no ridge: 1 came to their end" in said
     assert not re.search(r"\bnan\b", said)
+
+
+def test_trials_that_diverged_did_not_come_to_their_end(tmp_path):
+    said = text_of(tmp_path, tuned(places(12, 0), [5.0, 6.0] + [math.nan] * 10))
+    assert "The trials show no ridge: 2 came to their end" in said
 
 
 def test_a_target_needs_the_runs_it_is_planned_from(tmp_path, found):
