@@ -100,6 +100,11 @@ def study_of(
             f"storage holds the study {name!r} of another search: its model, data, space or "
             "epochs differ; pass another study_name or storage"
         )
+    elif study.metric_names not in (None, [metric]):
+        raise ValueError(
+            f"storage holds the study {name!r}, which was chosen by {study.metric_names[0]!r} and "
+            f"not by {metric!r}; pass the same choose_by, or another study_name or storage"
+        )
     fail_lost(study)
     return study
 

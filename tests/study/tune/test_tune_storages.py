@@ -154,6 +154,16 @@ def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path, text):
     assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
 
 
+def test_values_of_two_metrics_are_not_mixed():
+    storage = optuna.storages.InMemoryStorage()
+    for _ in range(2):
+        study_of(storage, "tune", "a fingerprint", "validation_error")
+    with pytest.raises(
+        ValueError, match="chosen by 'validation_error' and not by 'test_error'; pas"
+    ):
+        study_of(storage, "tune", "a fingerprint", "test_error")
+
+
 def test_a_new_study_remembers_its_search():
     study = study_of(None, "tune", "a fingerprint", "error")
     assert study.user_attrs == {"search": "a fingerprint"}
