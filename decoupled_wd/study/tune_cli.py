@@ -19,7 +19,7 @@ from decoupled_wd.study.arguments import folder_of, minutes_of
 from decoupled_wd.study.claims.optimizers import CONTENDERS
 from decoupled_wd.study.commands import Console, keep_compiled, use_all_cores, writable
 from decoupled_wd.study.own import task_of
-from decoupled_wd.study.report.best import BEST, at_an_end, ended, write_best
+from decoupled_wd.study.report.best import BEST, at_an_end, write_best
 from decoupled_wd.study.report.paste import has_l2
 from decoupled_wd.study.report.pieces import duration
 from decoupled_wd.study.report.tables import described
@@ -29,6 +29,7 @@ from decoupled_wd.study.tune.modules import REPORTED, of_module, of_task
 from decoupled_wd.study.tune.search import tune
 from decoupled_wd.study.tune.sizes import TARGET, run_of, shapes_of, target_of
 from decoupled_wd.study.tune.storages import without_password
+from decoupled_wd.study.tune.trials import ended_in
 from decoupled_wd.study.tune.types import Progress, Tuned
 
 TRIALS = "trials.log"
@@ -203,6 +204,7 @@ def _searched(options: argparse.Namespace, settings: dict[str, Any]) -> Tuned:
 def _print(out: Path, found: Tuned) -> None:
     console, estimate = Console(), found.estimate
     choice = ", ".join(f"{name} {value:.4g}" for name, value in found.best.items())
+    trials = len(ended_in(found.study))
     worth = (
         f"{found.metric} {estimate.value:.4g}, 95 % interval {estimate.low:.4g} to "
         f"{estimate.high:.4g} over {estimate.seeds} fresh seeds"
@@ -213,7 +215,7 @@ def _print(out: Path, found: Tuned) -> None:
     lines = [
         f"{choice}: {worth}",
         *(f"the best {name} lies at an end of its range; widen it" for name in at_an_end(found)),
-        f"{PAGE} and {BEST} in {out}, after {ended(found)} trials and {duration(found.seconds)}",
+        f"{PAGE} and {BEST} in {out}, after {trials} trials and {duration(found.seconds)}",
     ]
     for line in lines:
         console.print(Text(line), soft_wrap=True)

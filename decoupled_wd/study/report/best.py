@@ -4,9 +4,9 @@ import math
 from pathlib import Path
 
 from optuna.distributions import FloatDistribution, IntDistribution
-from optuna.trial import TrialState
 
 from decoupled_wd.study.report.pieces import replace_whole, strict_json
+from decoupled_wd.study.tune.trials import ended_in
 from decoupled_wd.study.tune.types import Tuned
 
 BEST = "best.json"
@@ -27,20 +27,11 @@ def write_best(out: Path, tuned: Tuned) -> None:
         f"{tuned.metric}_high": estimate.high,
         "fresh_seeds": estimate.seeds,
         "finalists": {name: list(found) for name, found in spans(tuned).items()},
-        "trials": ended(tuned),
+        "trials": len(ended_in(tuned.study)),
         "steps": tuned.steps,
         "seconds": round(tuned.seconds, 3),
     }
     replace_whole(out, {BEST: strict_json(record)})
-
-
-def ended(tuned: Tuned) -> int:
-    """Counts the trials that came to an end, also those of earlier calls and other processes.
-
-    Those that somebody still trains, or that died with who trained them, are none.
-    """
-    states = (TrialState.COMPLETE, TrialState.PRUNED)
-    return len(tuned.study.get_trials(deepcopy=False, states=states))
 
 
 def spans(tuned: Tuned) -> dict[str, tuple[float, float]]:

@@ -21,7 +21,14 @@ from decoupled_wd.study.tune import checks
 from decoupled_wd.study.tune.finals import finals, judged
 from decoupled_wd.study.tune.slots import slots_of
 from decoupled_wd.study.tune.storages import quiet, storage_of, study_of
-from decoupled_wd.study.tune.trials import Budget, Samplers, best_trials, lowest, searched
+from decoupled_wd.study.tune.trials import (
+    Budget,
+    Samplers,
+    best_trials,
+    ended_in,
+    lowest,
+    searched,
+)
 from decoupled_wd.study.tune.types import Progress, Tuned
 
 RUNG, KEPT = 0.4, 4
@@ -166,7 +173,7 @@ def tune(
         budget = Budget(started, *limits, judging)
         rounds = searched(study, slots, ranges, samplers, budget, choose, progress)
         trials = best_trials(study, finalists)
-        ended, best = len(study.get_trials(deepcopy=False)), lowest(study)
+        ended, best = len(ended_in(study)), lowest(study)
 
         def tick(judged: int) -> None:
             progress(Progress(ended, best, budget.spent(slots, rounds + judged)))

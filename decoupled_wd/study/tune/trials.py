@@ -16,7 +16,6 @@ STEPS = "steps"
 """The attribute of a trial that counts its training steps."""
 HOPELESS = 8
 """Fewer trials that diverged end no search, however few quasi-random ones it begins with."""
-_ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Budget(NamedTuple):
@@ -79,7 +78,7 @@ def searched(
       ValueError: the first trials diverged, and no process has one that did not.
     """
     known = len(study.get_trials(deepcopy=False))
-    best = lowest(study)
+    before, best = len(ended_in(study)), lowest(study)
     under_way: dict[int, tuple[optuna.Trial, int]] = {}
     ended = finite = rounds = 0
 
@@ -116,7 +115,7 @@ def searched(
         ended, finite = ended + 1, finite + (not math.isnan(value))
         if not finite and ended >= max(samplers.startup, HOPELESS) and not _ranked(study):
             raise _diverged(ended)
-        progress(Progress(ended, best, budget.spent(slots, rounds)))
+        progress(Progress(before + ended, best, budget.spent(slots, rounds)))
         return False
 
     try:
@@ -136,14 +135,22 @@ def best_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:
     """
     ranked = _ranked(study)
     if not ranked:
-        raise _diverged(len(study.get_trials(deepcopy=False, states=_ENDED)))
+        raise _diverged(len(ended_in(study)))
     return ranked[:count]
+
+
+def ended_in(study: optuna.Study) -> list[FrozenTrial]:
+    """Returns the trials that came to an end, also those of earlier calls and other processes.
+
+    Those that somebody still trains, or that died with who trained them, are none.
+    """
+    states = (TrialState.COMPLETE, TrialState.PRUNED)
+    return study.get_trials(deepcopy=False, states=states)
 
 
 def _ranked(study: optuna.Study) -> list[FrozenTrial]:
     """Returns the trials that did not diverge, those that came furthest first, then the lowest."""
-    ended = study.get_trials(deepcopy=False, states=_ENDED)
-    finite = [trial for trial in ended if math.isfinite(_last(trial))]
+    finite = [trial for trial in ended_in(study) if math.isfinite(_last(trial))]
     return sorted(finite, key=lambda trial: (-(trial.last_step or 0), _last(trial), trial.number))
 
 

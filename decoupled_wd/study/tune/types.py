@@ -34,7 +34,7 @@ class Progress(NamedTuple):
     """Tells how far a search is."""
 
     trials: int
-    """Trials that have ended."""
+    """Trials that have ended, those of earlier calls included."""
     best: float
     """The lowest value of a whole run; NaN before there is one."""
     spent: float

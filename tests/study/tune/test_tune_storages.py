@@ -50,9 +50,16 @@ def test_the_same_call_goes_on_with_the_trials_that_are_there(tmp_path):
     storage = tmp_path / "trials.log"
     first = search(storage, 20)
     known = [(trial.number, trial.params, trial.values) for trial in first.study.trials]
-    second = search(storage, 20)
+    study_in(storage).ask()
+    seen = []
+    second = search(storage, 20, progress=seen.append)
     trials = [(trial.number, trial.params, trial.values) for trial in second.study.trials]
     assert trials[: len(known)] == known
+    # what nobody trains any more has not ended
+    counted = [each.trials for each in seen]
+    assert counted[0] == len(known) + 1
+    assert counted == sorted(counted)
+    assert counted[-1] == len(trials) - 1
     assert len(trials) > len(known) + 10
     assert second.study.best_value <= first.study.best_value
 
