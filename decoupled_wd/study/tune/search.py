@@ -6,10 +6,12 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import optax
 import optuna
+from optuna.distributions import BaseDistribution
 
 from decoupled_wd._base.types import PyTree
 from decoupled_wd.study.grid import checks as grid_checks
@@ -169,7 +171,7 @@ def tune(
         study = study_of(opened, study_name, digest(slots.fingerprint, str(ranges)), choose)
         rung = math.ceil(RUNG * slots.rounds)
         study.pruner = pruner or optuna.pruners.SuccessiveHalvingPruner(rung, KEPT)
-        samplers = _samplers(seed, storage is not None, startup, sampler)
+        samplers = _samplers(ranges, seed, storage is not None, startup, sampler)
         budget = Budget(started, *limits, judging)
         rounds = searched(study, slots, ranges, samplers, budget, choose, progress)
         trials = best_trials(study, finalists)
@@ -185,16 +187,35 @@ def tune(
     return Tuned(study, judge, choice, estimate, found, time.perf_counter() - started, steps)
 
 
+class _Sequence(optuna.samplers.QMCSampler):
+    """Quasi-random points, whether or not a trial has ended.
+
+    Before version 5 Optuna draws at random until one has, and here many are asked before.
+    """
+
+    ranges: Mapping[str, BaseDistribution] = MappingProxyType({})
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        found = super().infer_relative_search_space(study, trial)
+        # the very first is drawn at random in every version
+        return dict(self.ranges) if trial.number and not found else found
+
+
 def _samplers(
-    seed: int, shared: bool, startup: int, then: optuna.samplers.BaseSampler | None
+    ranges: Mapping[str, BaseDistribution],
+    seed: int,
+    shared: bool,
+    startup: int,
+    then: optuna.samplers.BaseSampler | None,
 ) -> Samplers:
     with warnings.catch_warnings():
         # Optuna calls several of these arguments experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         # all processes of a study share one sequence
-        start = optuna.samplers.QMCSampler(
-            scramble=True, seed=seed, warn_independent_sampling=False
-        )
+        start = _Sequence(scramble=True, seed=seed, warn_independent_sampling=False)
+        start.ranges = ranges
         # while trials are under way, others keep away from them
         usual = optuna.samplers.TPESampler(
             n_startup_trials=startup,

@@ -19,6 +19,7 @@ import decoupled_wd as dwd
 from decoupled_wd.study import Points, sweep
 from decoupled_wd.study.report.best import at_an_end
 from decoupled_wd.study.statistics import FRESH, Estimate
+from decoupled_wd.study.tune import search as search_module
 from decoupled_wd.study.tune import trials as trials_module
 from decoupled_wd.study.tune.finals import judged
 from decoupled_wd.study.tune.search import tune
@@ -234,6 +235,24 @@ def test_a_seed_gives_the_same_search():
     first, again, other = (search(seed=seed, runs=20) for seed in (0, 0, 1))
     points = [[trial.params for trial in tuned.study.trials] for tuned in (first, again, other)]
     assert points[0] == points[1] != points[2]
+
+
+@pytest.mark.parametrize("version", ["installed", "4"])
+def test_the_first_points_are_quasi_random_before_any_trial_has_ended(monkeypatch, version):
+    """Also in two processes, which share one sequence."""
+    if version == "4":
+        method = "infer_relative_search_space"
+        monkeypatch.setattr(optuna.samplers.QMCSampler, method, lambda *_: {})
+    ranges = {name: optuna.distributions.FloatDistribution(0, 1) for name in "ab"}
+    study = optuna.create_study()
+    study.ask(ranges)
+    points = []
+    for _ in range(2):
+        study.sampler = search_module._samplers(ranges, 0, True, 16, None).start
+        points += [study.ask(ranges).params for _ in range(8)]
+    for name in ranges:
+        # one in each sixteenth
+        assert sorted(int(16 * point[name]) for point in points) == [*range(16)]
 
 
 def test_whole_numbers_are_searched_as_such():
