@@ -14,6 +14,7 @@ from decoupled_wd.study.tune.search import tune
 from decoupled_wd.study.tune.storages import storage_of
 
 FOLDER = tempfile.gettempdir()
+SINGLE = optuna.distributions.IntDistribution(2, 2)
 OPTIONAL = optuna.distributions.CategoricalDistribution([1, 2])
 
 
@@ -63,6 +64,11 @@ WRONG = [
     # the space
     (lambda: ranged((1.0, 0.1)), ValueError, "range of rate is inverted, got (1, 0.1); pass (0.1,"),
     (lambda: ranged((0.1, 0.1)), ValueError, "range of rate is empty, got (0.1, 0.1); leave it"),
+    (
+        lambda: ranged(SINGLE),
+        ValueError,
+        "range of rate is empty, got IntDistribution(high=2, log=",
+    ),
     (lambda: ranged((0.1,)), ValueError, "range of rate must be two finite numbers, got (0.1,)"),
     (lambda: ranged((0.1, np.inf)), ValueError, "range of rate must be two finite numbers"),
     (lambda: ranged((0.1, np.nan)), ValueError, "range of rate must be two finite numbers"),
@@ -76,6 +82,11 @@ WRONG = [
         lambda: wrong({"seed": (0.1, 1)}, make=lambda seed: optax.sgd(seed)),
         ValueError,
         "'seed' cannot name a hyperparameter",
+    ),
+    (
+        lambda: wrong({"steps": (0.1, 1)}, make=lambda steps: optax.sgd(steps)),
+        ValueError,
+        "'steps' cannot name a hyperparameter or metric: it is taken",
     ),
     # the budget
     (lambda: wrong(runs=0), ValueError, "runs must be a number > 0, got 0; raise the budget"),
@@ -109,6 +120,11 @@ WRONG = [
         lambda: wrong(metric=lambda w, train, test: jnp.inf, runs=34),
         ValueError,
         "trials diverged",
+    ),
+    (
+        lambda: wrong(metric=lambda w, train, test: {"test_accuracy": jnp.sum(w)}),
+        ValueError,
+        "the search lowers its metric, got 'test_accuracy', which is good where it is high; let",
     ),
     # the storage
     (
@@ -144,6 +160,25 @@ WRONG = [
         ValueError,
         "batch_size must be finite and > 0, got 0.0",
     ),
+    (
+        lambda: module(
+            RIGHT.replace("space = ", "space = {'rate': (1, 2)}; "), "--target-batch", "9"
+        ),
+        ValueError,
+        "--target-… need a hyperparameter learning_rate, from which λ is planned; add it",
+    ),
+    (lambda: module(RIGHT + "coupling = 'torchh'"), ValueError, "did you mean 'torch'?"),
+    (
+        lambda: module(RIGHT + "mask = 'matrices'"),
+        ValueError,
+        "must be a real number, got 'matrices'",
+    ),
+    (
+        lambda: module(RIGHT, "--network", "mlp"),
+        ValueError,
+        "--network is for --data, and a module",
+    ),
+    (lambda: module(RIGHT, "--optimizer", "SGD"), ValueError, "--optimizer is for --data, and a"),
     (lambda: module("1 / 0"), ValueError, "cannot be run (ZeroDivisionError: division by zero)"),
     (lambda: module("("), ValueError, "cannot be run (SyntaxError"),
 ]

@@ -80,7 +80,7 @@ def check_tasks(experiments: Sequence[Experiment]) -> None:
         if experiment.dataset != "fashion-mnist" and not isinstance(experiment.dataset, Path):
             continue
         try:
-            task_of(experiment.dataset, experiment.network)
+            learned = task_of(experiment.dataset, experiment.network)
         except OSError as error:
             remedy = (
                 "pass --text with a file of UTF-8"
@@ -89,6 +89,14 @@ def check_tasks(experiments: Sequence[Experiment]) -> None:
                 f"dataset-fashion-mnist, which brings {FASHION_MNIST}"
             )
             raise ValueError(f"{error.filename}: {error.strerror}; {remedy}") from error
+        batches = getattr(experiment.design, "budgets", {}).get("batch size", ())
+        rows = len(learned.dataset.y_train)
+        # what is trained first may take ten minutes
+        if too_large := [size for size in batches if size > rows]:
+            raise ValueError(
+                f"{experiment.dataset}: claim {experiment.claim} has batches of {max(too_large)} "
+                f"rows, and {rows} are left to train on; pass more data, or other --claims"
+            )
 
 
 def sizes_of(experiment: Experiment) -> str:

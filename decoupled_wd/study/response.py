@@ -30,6 +30,8 @@ LEAST = 15
 """Fewer points say nothing of a valley."""
 SURFACES, PLACES = 400, 400
 """Surfaces that are drawn, and the places at which each is looked at."""
+MOST = 1000
+"""Of more points a surface would take longer than the search: its time goes as their cube."""
 
 _Array = NDArray[np.float64]
 
@@ -116,8 +118,9 @@ def where_lowest(
 ) -> NDArray[np.float64]:
     """Finds between which values of each hyperparameter the landscape is lowest.
 
-    A Gaussian process is fitted to the points, and surfaces are drawn from it that agree with them
-    within their noise. Each is lowest somewhere, and the interval holds these places.
+    A Gaussian process is fitted to the points, or to `some` of them, and surfaces are drawn from it
+    that agree with them within their noise. Each is lowest somewhere, and the interval holds these
+    places.
 
     Args:
         points: ``[n, hyperparameters]``.
@@ -141,12 +144,24 @@ def where_lowest(
     if len(worth) < LEAST or not np.ptp(worth):
         return ends
     unit = (np.asarray(points, float) - ends[0]) / np.ptp(ends, axis=0)
+    unit, worth = unit[some(len(worth))], worth[some(len(worth))]
     count = unit.shape[1]
     # drawn with a fixed seed, so that one search has one answer
     places = np.concatenate([qmc.Halton(count, seed=0).random(PLACES), unit])
     lowest = places[_surfaces(unit, worth, places).argmin(axis=1)]
     shares = (1 - level) / 2, (1 + level) / 2
     return np.asarray(ends[0] + np.quantile(lowest, shares, axis=0) * np.ptp(ends, axis=0))
+
+
+def some(count: int) -> NDArray[np.intp]:
+    """Returns the places of `MOST` of so many points, drawn without a look at what was found there.
+
+    Examples:
+        >>> some(3).tolist(), some(5000).size
+        ([0, 1, 2], 1000)
+    """
+    drawn = np.random.default_rng(0).permutation(count)[:MOST]
+    return np.sort(drawn)
 
 
 def _capped(values: ArrayLike) -> _Array:

@@ -11,24 +11,30 @@ from typing import Any
 import rich.progress
 from rich.text import Text
 
+from decoupled_wd import PAPER
 from decoupled_wd._base.arguments import number
 from decoupled_wd.cli import ends_cleanly
+from decoupled_wd.coupling import as_coupling
 from decoupled_wd.study.arguments import folder_of, minutes_of
 from decoupled_wd.study.claims.optimizers import CONTENDERS
 from decoupled_wd.study.commands import Console, keep_compiled, use_all_cores, writable
 from decoupled_wd.study.own import task_of
 from decoupled_wd.study.report.best import BEST, at_an_end, write_best
+from decoupled_wd.study.report.paste import has_l2
 from decoupled_wd.study.report.pieces import duration
+from decoupled_wd.study.report.tables import described
 from decoupled_wd.study.report.tuned import PAGE
 from decoupled_wd.study.report.tuned import write as write_report
 from decoupled_wd.study.tune.modules import REPORTED, of_module, of_task
 from decoupled_wd.study.tune.search import tune
 from decoupled_wd.study.tune.sizes import TARGET, run_of, shapes_of, target_of
 from decoupled_wd.study.tune.storages import without_password
+from decoupled_wd.study.tune.trials import ended_in
 from decoupled_wd.study.tune.types import Progress, Tuned
 
 TRIALS = "trials.log"
 """The journal file of a search, in the folder of its results."""
+NETWORK, OPTIMIZER = "mlp", "AdamW"
 _TARGET = "target_"
 
 
@@ -47,10 +53,8 @@ def main(arguments: Sequence[str]) -> None:
             writable(options.out, [BEST, PAGE])
             use_all_cores()
             keep_compiled()
-            settings = _settings(options)
-            if target := _told(options):
-                # what is wrong with it is said before anything is trained
-                target_of(run_of(settings, 1.0), target)
+            settings, target = _settings(options), _told(options)
+            _check_report(options, settings, target)
         except (ValueError, TypeError) as error:
             reader.error(str(error))
         try:
@@ -58,10 +62,11 @@ def main(arguments: Sequence[str]) -> None:
         except (ValueError, TypeError) as error:
             sys.exit(f"{reader.prog}: {error}")
         write_best(options.out, found)
-        module = options.module
-        # the aliases have the names of the contenders, in small letters
-        made_by = f"{module.stem}.make_optimizer" if module else f"dwd.{options.optimizer.lower()}"
-        _report(options.out, found, settings, target, made_by)
+        try:
+            _report(options.out, found, settings, target, _made_by(options))
+        # such as a pruner of the module's that let no trial come to its end
+        except ValueError as error:
+            sys.exit(f"{reader.prog}: {options.out / BEST} is written, and no {PAGE}: {error}")
         _print(options.out, found)
 
 
@@ -87,13 +92,12 @@ def _parser() -> argparse.ArgumentParser:
         help="an .npz file with x_train, y_train, x_test and y_test, learned by --network",
     )
     reader.add_argument(
-        "--network", default="mlp", help="mlp, resnet, or MODULE:FUNCTION (default: %(default)s)"
+        "--network", help=f"for --data: mlp, resnet, or MODULE:FUNCTION (default: {NETWORK})"
     )
     reader.add_argument(
         "--optimizer",
         choices=list(CONTENDERS),
-        default="AdamW",
-        help="for --data; λ is the paper's (default: %(default)s)",
+        help=f"for --data; λ is the paper's, or L2's without a W (default: {OPTIMIZER})",
     )
     reader.add_argument(
         "--minutes", type=minutes_of, help="how long it may take (default: 10, without --runs)"
@@ -114,7 +118,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     target = reader.add_argument_group(
         "the run that the search is for",
-        "With any of these the report plans its λ; what is left out is as in the search.",
+        "With any of these the report plans its λ; what is left out is as in the search. Tokens "
+        "and batch are counted as the search counts them, in rows of its training data.",
     )
     for name, words in TARGET.items():
         option = f"--target-{words.replace('_', '-')}"
@@ -126,6 +131,32 @@ def _told(options: argparse.Namespace) -> dict[str, float]:
     """Returns what is told of the run that the search is for."""
     given = {name: getattr(options, _TARGET + name) for name in TARGET}
     return {name: value for name, value in given.items() if value is not None}
+
+
+def _check_report(
+    options: argparse.Namespace, settings: Mapping[str, Any], target: Mapping[str, float]
+) -> None:
+    """Says what is wrong with what the report is told before anything is trained."""
+    if target:
+        target_of(run_of(settings, 1.0), target)
+        if has_l2(_made_by(options)):
+            raise ValueError("--target-… plan a decay, not L2; pass --optimizer SGDW or AdamW")
+        if isinstance(settings["space"], Mapping) and "learning_rate" not in settings["space"]:
+            raise ValueError(
+                "--target-… need a hyperparameter learning_rate, from which λ is planned; add it "
+                "to the space, or leave them out"
+            )
+    if not settings.keys().isdisjoint(REPORTED):
+        any_choice = {"learning_rate": 1e-3, "weight_decay": 1e-3}
+        unit = as_coupling("coupling", settings.get("coupling", PAPER))
+        described(any_choice, shapes_of(settings), settings.get("mask"), unit)
+
+
+def _made_by(options: argparse.Namespace) -> str:
+    """Names what makes the optimiser, for the code to paste."""
+    if options.module is not None:
+        return f"{options.module.stem}.make_optimizer"
+    return f"dwd.{(options.optimizer or OPTIMIZER).lower()}"
 
 
 def _report(
@@ -145,11 +176,15 @@ def _report(
 
 def _settings(options: argparse.Namespace) -> dict[str, Any]:
     if options.module is not None:
+        for name in ("network", "optimizer"):
+            if getattr(options, name) is not None:
+                raise ValueError(f"--{name} is for --data, and a module has its own; leave it out")
         return of_module(options.module)
     # a command is not started from a module, so that its folder is not searched
     sys.path.insert(0, str(Path.cwd()))
     try:
-        return of_task(task_of(options.data, options.network), options.optimizer)
+        task = task_of(options.data, options.network or NETWORK)
+        return of_task(task, options.optimizer or OPTIMIZER)
     except OSError as error:
         raise ValueError(f"--data {error.filename}: {error.strerror}; pass an .npz file") from error
 
@@ -169,10 +204,16 @@ def _searched(options: argparse.Namespace, settings: dict[str, Any]) -> Tuned:
 def _print(out: Path, found: Tuned) -> None:
     console, estimate = Console(), found.estimate
     choice = ", ".join(f"{name} {value:.4g}" for name, value in found.best.items())
-    trials = len(found.study.get_trials(deepcopy=False))
+    trials = len(ended_in(found.study))
+    worth = (
+        f"{found.metric} {estimate.value:.4g}, 95 % interval {estimate.low:.4g} to "
+        f"{estimate.high:.4g} over {estimate.seeds} fresh seeds"
+        if math.isfinite(estimate.value)
+        else f"diverged with some of {estimate.seeds} fresh seeds; lower the upper end of its "
+        "ranges, or give it more finalists"
+    )
     lines = [
-        f"{choice}: {found.metric} {estimate.value:.4g}, 95 % interval {estimate.low:.4g} to "
-        f"{estimate.high:.4g} over {estimate.seeds} fresh seeds",
+        f"{choice}: {worth}",
         *(f"the best {name} lies at an end of its range; widen it" for name in at_an_end(found)),
         f"{PAGE} and {BEST} in {out}, after {trials} trials and {duration(found.seconds)}",
     ]

@@ -243,7 +243,7 @@ def rungs(searches=20):
                 for each in NAMES
             }
             budget = trials.Budget(0.0, np.inf, RUNS, 4 * 8)
-            samplers = _samplers(seed, False, 16, None)
+            samplers = _samplers(ends, seed, False, 16, None)
             trials.searched(
                 study, slots, ends, samplers, budget, "validation_error", lambda _: None
             )

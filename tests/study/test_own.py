@@ -66,6 +66,17 @@ def run(npz, *arguments, program=SMALL):
     )
 
 
+def test_a_text_too_short_for_a_batch_of_some_claim_is_refused_before_training(tmp_path):
+    text = tmp_path / "short.txt"
+    text.write_text("the quick brown fox jumps over the lazy dog. " * 27)
+    experiments = own.with_own(PROFILES["modern"], None, None, text)
+    with pytest.raises(
+        ValueError, match=r"short\.txt: claim ix has batches of 64 rows, and 29 are"
+    ):
+        own.check_tasks(experiments)
+    own.check_tasks([each for each in experiments if each.claim != "ix"])
+
+
 @pytest.mark.slow
 def test_a_file_and_a_network_of_the_user_s_are_measured(npz, tmp_path):
     done = run(npz, "--data", "mine.npz", "--network", "nets:linear", "--out", str(tmp_path))

@@ -118,3 +118,16 @@ def test_one_hyperparameter_is_enough_for_its_best():
     noise = np.random.default_rng(1).normal(0, 0.05, 40)
     (low,), (high,) = where_lowest(z, (z[:, 0] - 0.25) ** 2 + noise, [-1.0], [1.0])
     assert -0.2 < low < 0.25 < high < 0.7
+
+
+def test_of_very_many_points_some_are_looked_at(monkeypatch):
+    """Among them bad ones: the good ones alone would be those of good luck."""
+    monkeypatch.setattr(response, "MOST", 40)
+    seen = []
+    monkeypatch.setattr(
+        response, "_surfaces", lambda unit, worth, places: seen.append(worth) or places.T
+    )
+    z, values = found(0, -1.0, count=400)
+    where_lowest(z, values, *ENDS)
+    assert seen[0].size == 40
+    assert np.median(seen[0]) == pytest.approx(np.median(values), rel=0.25)

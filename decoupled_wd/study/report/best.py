@@ -6,6 +6,7 @@ from pathlib import Path
 from optuna.distributions import FloatDistribution, IntDistribution
 
 from decoupled_wd.study.report.pieces import replace_whole, strict_json
+from decoupled_wd.study.tune.trials import ended_in
 from decoupled_wd.study.tune.types import Tuned
 
 BEST = "best.json"
@@ -26,7 +27,7 @@ def write_best(out: Path, tuned: Tuned) -> None:
         f"{tuned.metric}_high": estimate.high,
         "fresh_seeds": estimate.seeds,
         "finalists": {name: list(found) for name, found in spans(tuned).items()},
-        "trials": len(tuned.study.get_trials(deepcopy=False)),
+        "trials": len(ended_in(tuned.study)),
         "steps": tuned.steps,
         "seconds": round(tuned.seconds, 3),
     }

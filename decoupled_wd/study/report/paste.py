@@ -1,6 +1,7 @@
 """The choice of a search as code to paste, which runs as it stands."""
 
 import inspect
+import keyword
 from collections.abc import Mapping
 
 import decoupled_wd as dwd
@@ -32,7 +33,8 @@ def code(best: Mapping[str, float], coupling: Coupling, made_by: str = "dwd.adam
     module, _, name = made_by.rpartition(".")
     yours: list[str] = []
     rest: dict[str, float] = {}
-    if module == "dwd":
+    # a user's file may be called dwd.py
+    if module == "dwd" and name in dwd.__all__:
         imported = "import decoupled_wd as dwd"
         parameters = inspect.signature(getattr(dwd, name)).parameters
         # a search over one of both leaves the other to its user
@@ -48,6 +50,11 @@ def code(best: Mapping[str, float], coupling: Coupling, made_by: str = "dwd.adam
         call = f"dwd.{name}({', '.join([*_arguments(taken), *unit])})"
     else:
         imported = f"from {module} import {name}"
+        if not all(
+            part.isidentifier() and not keyword.iskeyword(part) for part in module.split(".")
+        ):
+            # a file whose name no import statement takes, such as my-model.py
+            imported = f"import runpy; {name} = runpy.run_path({f'{module}.py'!a})[{name!r}]"
         call = f"{name}({', '.join(_arguments(best))})"
     return "\n".join(
         [
@@ -61,6 +68,18 @@ def code(best: Mapping[str, float], coupling: Coupling, made_by: str = "dwd.adam
             "params = optax.apply_updates(params, updates)",
         ]
     )
+
+
+def has_l2(made_by: str) -> bool:
+    """Says whether an alias of ours takes λ as L2, in the gradient.
+
+    Examples:
+        >>> has_l2("dwd.adam"), has_l2("dwd.adamw"), has_l2("mine.make_optimizer")
+        (True, False, False)
+    """
+    module, _, name = made_by.rpartition(".")
+    is_ours = module == "dwd" and name in dwd.__all__
+    return is_ours and "l2" in inspect.signature(getattr(dwd, name)).parameters
 
 
 def written(coupling: Coupling) -> str:

@@ -3,6 +3,8 @@
 import math
 from typing import NamedTuple
 
+import numpy as np
+
 from decoupled_wd import CONSTANT, CORRECTED, LR, PAPER, SQUARED, Coupling
 from decoupled_wd.study.report.pieces import interval
 from decoupled_wd.study.report.search import DECAY, RATE, Search
@@ -51,17 +53,17 @@ def flat(slope: Estimate, coupling: Coupling) -> Flat:
     return Flat(slope._replace(value=value, low=low, high=high), alike or tuple(within))
 
 
-def ridge_words(search: Search, valley: Valley | None, coupling: Coupling) -> list[str]:
-    """Says how the best λ moves with α, and which coupling would hold it.
+def ridge_words(search: Search, valley: Valley | None, coupling: Coupling | None) -> list[str]:
+    """Says how the best λ moves with α and which coupling would hold it, or why that is not known.
 
-    Where that is not known, it says why. Each text is a paragraph.
+    Each of the texts is a paragraph. The coupling is None where λ is L2's.
     """
     if {*search.space} != {RATE, DECAY}:
         return ["A ridge is the best λ for each α: it takes a search over these two alone."]
     if {*search.log} != {RATE, DECAY}:
         return ["A ridge is a line in logarithms; this search did not spread both over them."]
     if valley is None:
-        whole = int((~search.trials["stopped"]).sum())
+        whole = int(np.isfinite(search.trials["value"]).sum())
         return [
             f"The trials show no ridge: {whole} came to their end, and it takes {LEAST} on both "
             "sides of it. With more of them, or with fewer stopped early, it may appear."
@@ -72,12 +74,17 @@ def ridge_words(search: Search, valley: Valley | None, coupling: Coupling) -> li
             f"The trials do not tell the ridge's slope: {_held(slope)} is the likeliest, and no "
             "other is excluded. More trials on both sides of the ridge would tell."
         ]
-    found = flat(slope, coupling)
     times = 2.0**-slope.value
     moves = f"at half the learning rate the best λ is {times:.2g} times what it is"
+    ridge = (
+        "The ridge is the best λ for each α. In this model its slope, d log λ / d log α, is "
+        f"{_held(slope)}: {moves}."
+    )
+    if coupling is None:
+        return [ridge, "This λ is that of L2, a part of the gradient: it has no coupling."]
+    found = flat(slope, coupling)
     return [
-        f"The ridge is the best λ for each α. In this model its slope, d log λ / d log α, is "
-        f"{_held(slope)}: {moves}.",
+        ridge,
         f"The coupling of the search removes {coupling.formula} in a step. One with p = "
         f"{_held(found.p)} would make the ridge flat, so that the best λ stays when the learning "
         f"rate moves. {found.words} Of its s, the part of the schedule, a search under one "

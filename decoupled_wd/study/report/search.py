@@ -12,8 +12,9 @@ from optuna.distributions import BaseDistribution, FloatDistribution, IntDistrib
 from optuna.importance import FanovaImportanceEvaluator, get_param_importances
 from optuna.trial import FrozenTrial, TrialState
 
-from decoupled_wd.study.response import Valley, valley_line, where_lowest
+from decoupled_wd.study.response import MOST, Valley, some, valley_line, where_lowest
 from decoupled_wd.study.statistics import Estimate, mean
+from decoupled_wd.study.tune.storages import quiet
 from decoupled_wd.study.tune.trials import STEPS
 from decoupled_wd.study.tune.types import Tuned
 
@@ -136,14 +137,20 @@ def ridge_of(search: Search) -> Valley | None:
 def importances_of(tuned: Tuned) -> dict[str, float] | None:
     """Returns the share of each hyperparameter in how the metric varies, the largest first.
 
-    Returns None where too few trials differ, or where there is one hyperparameter alone.
+    Returns None where too few trials differ, or where there is one hyperparameter alone. Of very
+    many trials it looks at `some`.
 
     Source: fANOVA, Hutter et al. 2014, as Optuna computes it.
     """
     whole = tuned.study.get_trials(deepcopy=False, states=[TrialState.COMPLETE])
     if len(whole) < WHOLE or len(tuned.best) < 2 or np.ptp([t.value for t in whole]) == 0:
         return None
-    return dict(get_param_importances(tuned.study, evaluator=FanovaImportanceEvaluator(seed=0)))
+    study = tuned.study
+    if len(whole) > MOST:
+        with quiet():
+            study = optuna.create_study(direction=study.direction)
+        study.add_trials([whole[place] for place in some(len(whole))])
+    return dict(get_param_importances(study, evaluator=FanovaImportanceEvaluator(seed=0)))
 
 
 def finals_of(tuned: Tuned) -> list[tuple[dict[str, float], Estimate, bool]]:

@@ -43,12 +43,15 @@ def described(
     mask: masks.MaskLike | None,
     coupling: Coupling,
 ) -> Markup | None:
-    """Returns the table of what decays, whose text is escaped already."""
-    if params is None or DECAY not in chosen:
-        return None
-    used = masks.everything() if mask is None else mask
+    """Returns the table of what decays, whose text is escaped already.
+
+    None where nobody knows the learning rate that a coupling multiplies by.
+    """
     # with p = 0 the fraction does not depend on α, and any will do
     rate = chosen.get(RATE, 1.0 if coupling.p == 0 else None)
+    if params is None or DECAY not in chosen or rate is None:
+        return None
+    used = masks.everything() if mask is None else mask
     table = dwd.describe(params, chosen[DECAY], learning_rate=rate, coupling=coupling, mask=used)
     return Markup(table._repr_html_())
 

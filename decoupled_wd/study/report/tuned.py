@@ -15,7 +15,7 @@ from decoupled_wd.coupling import as_coupling
 from decoupled_wd.study.figures.landscape import Line, landscape
 from decoupled_wd.study.figures.trials import SYMBOLS, found_of, progress, slices
 from decoupled_wd.study.report.machine import machine
-from decoupled_wd.study.report.paste import code, written
+from decoupled_wd.study.report.paste import code, has_l2, written
 from decoupled_wd.study.report.pictures import Picture, picture
 from decoupled_wd.study.report.pieces import environment, interval, number, replace_whole
 from decoupled_wd.study.report.ridge import ridge_words
@@ -59,7 +59,7 @@ def write(
         folder: made if it is not there.
         tuned: what the search found.
         made_by: what makes the optimiser, for the code to paste: an alias of ours, or
-            ``module.function`` of yours.
+            ``module.function`` of yours. Of one with L2 the page has no units, and no plan.
         coupling: the unit of its λ, a `Coupling` or a framework's name.
         params: the weights that were trained, or their shapes, for what decays; left out without.
         mask: which of them decay; by default all.
@@ -74,6 +74,8 @@ def write(
     unit = as_coupling("coupling", coupling)
     if target is not None and run is None:
         raise ValueError("target needs run, the runs of the search from which λ is planned")
+    # its λ removes no fraction of a weight, and has none of the units of those that do
+    is_l2 = has_l2(made_by)
     search = search_of(tuned)
     known = {} if run is None else {RATE: run.learning_rate, DECAY: run.weight_decay}
     chosen = {name: value for name, value in known.items() if value is not None} | {**tuned.best}
@@ -93,17 +95,18 @@ def write(
                 {"at": at.values(), "estimate": worth, "chosen": was}
                 for at, worth, was in finals_of(tuned)
             ],
-            units=units(chosen, ranges.get(DECAY), unit, run),
+            units=[] if is_l2 else units(chosen, ranges.get(DECAY), unit, run),
             unit=written(unit),
             pictures=_pictures(search, tuned, valley),
             importance=[(_label(n), share) for n, share in (importances_of(tuned) or {}).items()],
             least=WHOLE,
             trials=_trials(search),
             slope=None if valley is None else _worth(valley.slope, "the best λ over α"),
-            ridge=ridge_words(search, valley, unit),
-            described=described(chosen, params, mask, unit),
-            planned=planned(chosen, run, target, unit),
+            ridge=ridge_words(search, valley, None if is_l2 else unit),
+            described=None if is_l2 else described(chosen, params, mask, unit),
+            planned=None if is_l2 else planned(chosen, run, target, unit),
             code=code(chosen, unit, made_by),
+            made_by=made_by,
             tuned=tuned,
             versions={name: version(name) for name in PACKAGES}
             | {"Python": platform.python_version()},
@@ -172,11 +175,15 @@ def _pictures(search: Search, tuned: Tuned, valley: Valley | None) -> dict[str, 
 
 
 def _chosen(search: Search, tuned: Tuned) -> int:
-    """Returns the place of the trial whose hyperparameters were chosen."""
+    """Returns the place of the trial whose hyperparameters were chosen.
+
+    Whole numbers may have been tried twice, and one of them stopped.
+    """
     places = np.stack([search.trials[name].values for name in search.space], axis=1)
     wanted = np.array([tuned.best[name] for name in search.space])
-    # relative, as learning rate and λ differ by orders of magnitude
-    return int(np.abs(places / wanted - 1).sum(axis=1).argmin())
+    # relative, as learning rate and λ differ by orders of magnitude; a choice may be 0
+    off = np.abs(places - wanted) / np.maximum(np.abs(wanted), 1e-12)
+    return int(np.lexsort((search.trials["stopped"].values, off.sum(axis=1)))[0])
 
 
 def _trials(search: Search) -> list[dict[str, Any]]:

@@ -14,6 +14,8 @@ Range: TypeAlias = tuple[float, float] | FloatDistribution | IntDistribution
 """The lowest and the highest value of a hyperparameter, or a distribution of Optuna."""
 EVALUATIONS = 10
 """How often a run is evaluated, about, where nothing else is asked for."""
+RECORDED = ("value", "stopped", "steps", "trials", "seconds", "fresh_seeds", "finalists")
+"""Names that ``best.json`` and the table of trials have for other things."""
 
 
 def distributions(
@@ -36,14 +38,18 @@ def distributions(
             f"space must map hyperparameters to ranges, got {space!r}; pass for example "
             "{'learning_rate': (1e-4, 1e-1)}"
         )
-    # the finalists have axes of these names
-    check_names(space, ("seed", "trial"))
+    # the finalists have axes of the first two names
+    check_names(space, ("seed", "trial", *RECORDED))
     with_names(make_optimizer, space)
     return {name: _range(name, given) for name, given in space.items()}
 
 
 def _range(name: str, given: object) -> FloatDistribution | IntDistribution:
     if isinstance(given, FloatDistribution | IntDistribution):
+        if given.single():
+            raise ValueError(
+                f"the range of {name} is empty, got {given}; leave it out of the space"
+            )
         return given
     pair = tuple(given) if isinstance(given, Sequence) and not isinstance(given, str) else ()
     if len(pair) != 2 or not all(map(_finite, pair)):
@@ -90,11 +96,13 @@ def budget(*, seconds: object, runs: object, judging: int) -> tuple[float, float
 def evaluate_every(epochs: int) -> int:
     """Chooses the epochs of a round: a divisor that gives about ten rounds.
 
+    It is never the whole run, in which nothing could be given up, unless that is one epoch.
+
     Examples:
-      >>> evaluate_every(40), evaluate_every(7)
-      (4, 1)
+      >>> evaluate_every(40), evaluate_every(7), evaluate_every(23)
+      (4, 1, 1)
     """
-    divisors = (every for every in range(1, epochs + 1) if epochs % every == 0)
+    divisors = (every for every in range(1, max(epochs, 2)) if epochs % every == 0)
     return min(divisors, key=lambda every: abs(epochs // every - EVALUATIONS))
 
 
@@ -104,10 +112,15 @@ def metric_name(
     """Returns the metric that is meant: the named, the first usual, or the only one.
 
     Raises:
-      ValueError: there is no such metric, or there are several and none is named.
+      ValueError: it is not there, or not told from others, or an accuracy that nobody named.
     """
     found = [each for each in ([name] if name is not None else usual) if each in metrics]
     if not found and name is None and len(metrics) == 1:
+        if "accuracy" in metrics[0].lower():
+            raise ValueError(
+                f"the search lowers its metric, got {metrics[0]!r}, which is good where it is "
+                f"high; let metric return an error, or pass {argument}={metrics[0]!r}"
+            )
         return metrics[0]
     if not found:
         raise ValueError(

@@ -55,7 +55,7 @@ def of_module(path: Path) -> dict[str, Any]:
 def of_task(task: Task, optimizer: str) -> dict[str, Any]:
     """Returns the arguments of `tune` for a task of the study, under cosine annealing.
 
-    λ is the paper's: what a step at the peak removes of each weight.
+    λ is the paper's, what a step at the peak removes of each weight, or that of L2.
 
     Args:
       task: data, network and recipe.

@@ -6,10 +6,12 @@ import time
 import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 
 import numpy as np
 import optax
 import optuna
+from optuna.distributions import BaseDistribution
 
 from decoupled_wd._base.types import PyTree
 from decoupled_wd.study.grid import checks as grid_checks
@@ -21,7 +23,14 @@ from decoupled_wd.study.tune import checks
 from decoupled_wd.study.tune.finals import finals, judged
 from decoupled_wd.study.tune.slots import slots_of
 from decoupled_wd.study.tune.storages import quiet, storage_of, study_of
-from decoupled_wd.study.tune.trials import Budget, Samplers, best_trials, lowest, searched
+from decoupled_wd.study.tune.trials import (
+    Budget,
+    Samplers,
+    best_trials,
+    ended_in,
+    lowest,
+    searched,
+)
 from decoupled_wd.study.tune.types import Progress, Tuned
 
 RUNG, KEPT = 0.4, 4
@@ -70,8 +79,9 @@ def tune(
     the whole run, so what is compared early is a part of what will be run.
 
     The best whole runs are finalists: each is trained again with `seeds` fresh seeds. By the first
-    half of them one is chosen, and by the others the choice is judged, so that the luck by which it
-    was chosen is in neither the estimate nor its interval.
+    half of them one is chosen, and by the others the choice is judged, so that the luck of the
+    seeds by which it was chosen is in neither the estimate nor its interval. The luck of the
+    examples is, unless `judge_by` is measured on others than `choose_by`.
 
     Args:
       make_optimizer: called with one traced scalar per hyperparameter, by name; returns an
@@ -163,11 +173,11 @@ def tune(
         rung = math.ceil(RUNG * slots.rounds)
         # a second rung would be at four times the steps, behind the end: one comparison is all
         study.pruner = pruner or optuna.pruners.SuccessiveHalvingPruner(rung, KEPT)
-        samplers = _samplers(seed, storage is not None, startup, sampler)
+        samplers = _samplers(ranges, seed, storage is not None, startup, sampler)
         budget = Budget(started, *limits, judging)
         rounds = searched(study, slots, ranges, samplers, budget, choose, progress)
         trials = best_trials(study, finalists)
-        ended, best = len(study.get_trials(deepcopy=False)), lowest(study)
+        ended, best = len(ended_in(study)), lowest(study)
 
         def tick(judged: int) -> None:
             progress(Progress(ended, best, budget.spent(slots, rounds + judged)))
@@ -179,16 +189,35 @@ def tune(
     return Tuned(study, judge, choice, estimate, found, time.perf_counter() - started, steps)
 
 
+class _Sequence(optuna.samplers.QMCSampler):
+    """Quasi-random points, whether or not a trial has ended.
+
+    Before version 5 Optuna draws at random until one has, and here many are asked before.
+    """
+
+    ranges: Mapping[str, BaseDistribution] = MappingProxyType({})
+
+    def infer_relative_search_space(
+        self, study: optuna.Study, trial: optuna.trial.FrozenTrial
+    ) -> dict[str, BaseDistribution]:
+        found = super().infer_relative_search_space(study, trial)
+        # the very first is drawn at random in every version
+        return dict(self.ranges) if trial.number and not found else found
+
+
 def _samplers(
-    seed: int, shared: bool, startup: int, then: optuna.samplers.BaseSampler | None
+    ranges: Mapping[str, BaseDistribution],
+    seed: int,
+    shared: bool,
+    startup: int,
+    then: optuna.samplers.BaseSampler | None,
 ) -> Samplers:
     with warnings.catch_warnings():
         # Optuna calls several of these arguments experimental
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
         # all processes of a study share one sequence
-        start = optuna.samplers.QMCSampler(
-            scramble=True, seed=seed, warn_independent_sampling=False
-        )
+        start = _Sequence(scramble=True, seed=seed, warn_independent_sampling=False)
+        start.ranges = ranges
         # while trials are under way, others keep away from them
         usual = optuna.samplers.TPESampler(
             n_startup_trials=startup,

@@ -59,7 +59,7 @@ class Slots(NamedTuple):
     """The names of the hyperparameters, in the order in which a run is told of them."""
     metrics: tuple[str, ...]
     fingerprint: str
-    """The digest of everything that a trial's value depends on, beside its hyperparameters."""
+    """The digest of what a trial's metrics depend on, beside its hyperparameters and its seed."""
 
 
 def slots_of(

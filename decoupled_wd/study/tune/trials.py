@@ -14,6 +14,8 @@ from decoupled_wd.study.tune.types import Progress
 
 STEPS = "steps"
 """The attribute of a trial that counts its training steps."""
+HOPELESS = 8
+"""Fewer trials that diverged end no search, however few quasi-random ones it begins with."""
 
 
 class Budget(NamedTuple):
@@ -74,9 +76,10 @@ def searched(
     A trial whose value is not finite is pruned, so that samplers know where not to look.
 
     Raises:
-      ValueError: every trial diverged.
+      ValueError: the first trials diverged, and no process has one that did not.
     """
     known = len(study.get_trials(deepcopy=False))
+    before, best = len(ended_in(study)), lowest(study)
     under_way: dict[int, tuple[optuna.Trial, int]] = {}
     ended = finite = rounds = 0
 
@@ -94,7 +97,7 @@ def searched(
         return Job(trial.number, (*(float(trial.params[name]) for name in slots.names), 0.0))
 
     def hear(job: Job, metrics: Metrics) -> bool:
-        nonlocal rounds, ended, finite
+        nonlocal rounds, ended, finite, best
         rounds += 1
         trial, _ = under_way[job.label]
         under_way[job.label] = trial, job.rounds
@@ -106,13 +109,14 @@ def searched(
         trial.set_user_attr(STEPS, job.rounds * slots.steps)
         if whole and not math.isnan(value):
             study.tell(trial, value)
+            best = lowest(study)
         else:
             study.tell(trial, state=TrialState.PRUNED)
         del under_way[job.label]
         ended, finite = ended + 1, finite + (not math.isnan(value))
-        if not finite and ended >= samplers.startup:
+        if not finite and ended >= max(samplers.startup, HOPELESS) and not _ranked(study):
             raise _diverged(ended)
-        progress(Progress(ended, lowest(study), budget.spent(slots, rounds)))
+        progress(Progress(before + ended, best, budget.spent(slots, rounds)))
         return False
 
     try:
@@ -121,8 +125,6 @@ def searched(
         # a trial that nobody trains any more must not look as if somebody did
         for trial, _ in under_way.values():
             study.tell(trial, state=TrialState.FAIL)
-    if ended and not finite:
-        raise _diverged(ended)
     return rounds
 
 
@@ -132,13 +134,25 @@ def best_trials(study: optuna.Study, count: int) -> list[FrozenTrial]:
     Raises:
       ValueError: all of them diverged.
     """
-    ended = study.get_trials(deepcopy=False, states=[TrialState.COMPLETE, TrialState.PRUNED])
-    ranked = sorted((-(trial.last_step or 0), _last(trial), trial.number) for trial in ended)
-    numbers = [number for _, value, number in ranked if math.isfinite(value)]
-    if not numbers:
-        raise _diverged(len(ended))
-    known = {trial.number: trial for trial in ended}
-    return [known[number] for number in numbers[:count]]
+    ranked = _ranked(study)
+    if not ranked:
+        raise _diverged(len(ended_in(study)))
+    return ranked[:count]
+
+
+def ended_in(study: optuna.Study) -> list[FrozenTrial]:
+    """Returns the trials that came to an end, also those of earlier calls and other processes.
+
+    Those that somebody still trains, or that died with who trained them, are none.
+    """
+    states = (TrialState.COMPLETE, TrialState.PRUNED)
+    return study.get_trials(deepcopy=False, states=states)
+
+
+def _ranked(study: optuna.Study) -> list[FrozenTrial]:
+    """Returns the trials that did not diverge, those that came furthest first, then the lowest."""
+    finite = [trial for trial in ended_in(study) if math.isfinite(_last(trial))]
+    return sorted(finite, key=lambda trial: (-(trial.last_step or 0), _last(trial), trial.number))
 
 
 def _last(trial: FrozenTrial) -> float:

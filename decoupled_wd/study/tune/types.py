@@ -25,16 +25,16 @@ class Tuned:
     finalists: xr.Dataset
     """Every metric over ``trial`` and ``seed``, with the hyperparameters as coordinates."""
     seconds: float
-    """How long it took, compiling included."""
+    """How long this call took, compiling included."""
     steps: int
-    """Training steps of all trials and of the finalists."""
+    """Training steps of this call, its trials' and its finalists'."""
 
 
 class Progress(NamedTuple):
     """Tells how far a search is."""
 
     trials: int
-    """Trials that have ended."""
+    """Trials that have ended, those of earlier calls included."""
     best: float
     """The lowest value of a whole run; NaN before there is one."""
     spent: float

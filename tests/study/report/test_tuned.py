@@ -15,9 +15,11 @@ from browser import Reader, assert_readable, browse, measured, needs_browser
 from searches import BEST, error, places, search, tuned
 
 import decoupled_wd as dwd
+from decoupled_wd.study import response
 from decoupled_wd.study.claims.optimizers import CONTENDERS
 from decoupled_wd.study.report import paste
 from decoupled_wd.study.report import search as numbers
+from decoupled_wd.study.report import tuned as page_of
 from decoupled_wd.study.report.pieces import number
 from decoupled_wd.study.report.ridge import NAMED, flat
 from decoupled_wd.study.report.tuned import write
@@ -229,6 +231,34 @@ def test_the_lines_take_what_the_module_makes(tmp_path, monkeypatch):
     np.testing.assert_allclose(known["params"]["kernel"], 0.8, rtol=1e-6)
 
 
+@pytest.mark.parametrize("module", ["my-model", "2nd", "class", "it's", "dwd"])
+def test_the_lines_run_whatever_the_file_is_called(tmp_path, monkeypatch, module):
+    (tmp_path / f"{module}.py").write_text("import optax\nmake_optimizer = optax.sgd\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.chdir(tmp_path)
+    lines = paste.code({"learning_rate": 0.25}, dwd.PAPER, f"{module}.make_optimizer")
+    assert len(lines.splitlines()) == 8
+    known = {}
+    exec(lines, known)
+    np.testing.assert_allclose(known["params"]["kernel"], 0.75, rtol=1e-6)
+
+
+def test_the_λ_of_l2_has_no_unit_of_decay(tmp_path, found):
+    """λ of L2 removes no fraction of a weight: what follows from one is left out."""
+    options = {"params": PARAMS, "run": RUN, "target": TARGET}
+    said = text_of(tmp_path, found, made_by="dwd.adam", **options)
+    for section in ("In everyone's units", "What decays", "From here to the full-size run"):
+        assert section not in said
+    assert "d log λ / d log α, is" in said
+    assert "This λ is that of L2, a part of the gradient: it has no coupling." in said
+    assert "dwd.adam(learning_rate=" in said
+
+
+def test_the_page_names_no_optimiser_that_was_not_tuned(tmp_path, found):
+    said = text_of(tmp_path, found, made_by="mine.make_optimizer")
+    assert "AdamW" not in said[said.index("To paste") :]
+
+
 def test_text_from_outside_stays_text(tmp_path):
     names = ("learning_rate", HOSTILE)
     found = tuned(places(20, 0), error(*places(20, 0).T), names, metric=f"b{HOSTILE}")
@@ -269,6 +299,31 @@ def test_one_hyperparameter_has_neither_ridge_nor_rank(tmp_path):
     assert "In everyone's units" not in said
 
 
+def test_importance_of_very_many_trials_is_that_of_some(found, monkeypatch):
+    everything = numbers.importances_of(found)
+    for module in (numbers, response):
+        monkeypatch.setattr(module, "MOST", 60)
+    some = numbers.importances_of(found)
+    assert some.keys() == everything.keys()
+    assert some != everything
+
+
+def test_a_choice_of_0_that_was_stopped_once_is_marked():
+    """The star stands on the trial that came to its end."""
+    at = np.array([[1e-2, 0], [1e-3, 0], [1e-3, 0], [1e-1, 1]])
+    found = tuned(at, [7.0, None, 5.0, 6.0], ("learning_rate", "warmup"))
+    assert page_of._chosen(numbers.search_of(found), found) == 2
+
+
+@pytest.mark.parametrize(("coupling", "is_known"), [("optax", False), (dwd.PAPER, True)])
+def test_what_decays_is_left_out_where_no_learning_rate_is_known(tmp_path, coupling, is_known):
+    """A search over λ alone, whose learning rate the user has fixed."""
+    at = places(20, 0)[:, 1:]
+    found = tuned(at, error(2.0**-7, at[:, 0]), ("weight_decay",))
+    said = text_of(tmp_path, found, params=PARAMS, coupling=coupling)
+    assert ("What decays" in said) == is_known
+
+
 def test_stopped_and_diverged_trials_are_told_apart(tmp_path):
     at = places(60, 0)
     values = [*error(*at.T)]
@@ -295,6 +350,11 @@ def test_a_single_trial_is_a_page(tmp_path):
     assert "the trials do not show where it is best" in said
     assert "The trials show no ridge: 1 came to their end" in said
     assert not re.search(r"\bnan\b", said)
+
+
+def test_trials_that_diverged_did_not_come_to_their_end(tmp_path):
+    said = text_of(tmp_path, tuned(places(12, 0), [5.0, 6.0] + [math.nan] * 10))
+    assert "The trials show no ridge: 2 came to their end" in said
 
 
 def test_a_target_needs_the_runs_it_is_planned_from(tmp_path, found):

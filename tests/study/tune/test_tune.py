@@ -3,6 +3,8 @@
 import itertools
 import math
 import time
+from contextlib import nullcontext
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -17,6 +19,7 @@ import decoupled_wd as dwd
 from decoupled_wd.study import Points, sweep
 from decoupled_wd.study.report.best import at_an_end
 from decoupled_wd.study.statistics import FRESH, Estimate
+from decoupled_wd.study.tune import search as search_module
 from decoupled_wd.study.tune import trials as trials_module
 from decoupled_wd.study.tune.finals import judged
 from decoupled_wd.study.tune.search import tune
@@ -189,6 +192,32 @@ def test_parameters_that_diverge_count_whatever_the_metric_makes_of_them():
         search(loss=lambda w, x, y, key: jnp.nan * w.sum(), metric=lambda *_: jnp.float32(1))
 
 
+@pytest.mark.parametrize("known", [[], [2.0]])
+@pytest.mark.parametrize("diverged", [1, 8])
+def test_a_search_is_given_up_where_nothing_else_was_found(monkeypatch, known, diverged):
+    """Neither by one trial, without quasi-random ones, nor where others have found something."""
+    study = optuna.create_study()
+    for value in known:
+        study.add_trial(optuna.create_trial(value=value, intermediate_values={1: value}))
+
+    def run_jobs(slots, ask, hear):
+        jobs = [replace(ask(), rounds=1) for _ in range(diverged + 1)]
+        assert not any(hear(job, {"error": math.nan}) for job in jobs[:-1])
+        hear(jobs[-1], {"error": 3.0})
+
+    monkeypatch.setattr(trials_module, "run_jobs", run_jobs)
+    with nullcontext() if known or diverged < 8 else pytest.raises(ValueError, match="all 8 tr"):
+        trials_module.searched(
+            study,
+            Slots(None, None, 2, 1, 1, ("rate",), ("error",), ""),
+            {"rate": optuna.distributions.FloatDistribution(0, 1)},
+            trials_module.Samplers(study.sampler, study.sampler, 0),
+            Budget(0.0, math.inf, 100, 0),
+            "error",
+            lambda _: None,
+        )
+
+
 @pytest.mark.parametrize(
     "sampler",
     [optuna.samplers.CmaEsSampler(seed=0), optuna.samplers.RandomSampler(seed=0)],
@@ -206,6 +235,24 @@ def test_a_seed_gives_the_same_search():
     first, again, other = (search(seed=seed, runs=20) for seed in (0, 0, 1))
     points = [[trial.params for trial in tuned.study.trials] for tuned in (first, again, other)]
     assert points[0] == points[1] != points[2]
+
+
+@pytest.mark.parametrize("version", ["installed", "4"])
+def test_the_first_points_are_quasi_random_before_any_trial_has_ended(monkeypatch, version):
+    """Also in two processes, which share one sequence."""
+    if version == "4":
+        method = "infer_relative_search_space"
+        monkeypatch.setattr(optuna.samplers.QMCSampler, method, lambda *_: {})
+    ranges = {name: optuna.distributions.FloatDistribution(0, 1) for name in "ab"}
+    study = optuna.create_study()
+    study.ask(ranges)
+    points = []
+    for _ in range(2):
+        study.sampler = search_module._samplers(ranges, 0, True, 16, None).start
+        points += [study.ask(ranges).params for _ in range(8)]
+    for name in ranges:
+        # one in each sixteenth
+        assert sorted(int(16 * point[name]) for point in points) == [*range(16)]
 
 
 def test_whole_numbers_are_searched_as_such():

@@ -1,14 +1,21 @@
 """The command as a user runs it: on a module, on a file of data, stopped, and gone on with."""
 
 import json
+import math
 import os
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
+import jax.numpy as jnp
 import numpy as np
+import optuna
 import pytest
+import searches
+
+from decoupled_wd.study import tune_cli
 
 MODULE = """
 import jax, jax.numpy as jnp, numpy as np
@@ -105,6 +112,33 @@ def test_a_module_is_tuned_and_goes_on(folder):
     assert printed.splitlines()[0] == "lambda is read"
     again = json.loads((folder / "new/out/best.json").read_text())
     assert again["trials"] > best["trials"] + 5
+
+
+def test_a_search_without_a_whole_run_has_a_choice_and_no_report(tmp_path, monkeypatch):
+    """A pruner of the module's may let none come to its end."""
+    found = replace(searches.search(5), study=optuna.create_study())
+    settings = {"train": (np.ones((4, 1)),), "batch_size": 2, "epochs": 1}
+    settings["init"] = lambda key: jnp.ones(3)
+    monkeypatch.setattr(tune_cli, "_searched", lambda *_: found)
+    monkeypatch.setattr(tune_cli, "_settings", lambda _: settings)
+    out = tmp_path / "out"
+    with pytest.raises(
+        SystemExit, match=r"best\.json is written, and no report\.html: tuned has no"
+    ):
+        tune_cli.main(["mine.py", "--out", str(out)])
+    assert json.loads((out / "best.json").read_text())["trials"] == 0
+
+
+def test_a_choice_that_diverged_with_fresh_seeds_is_told(tmp_path, capsys):
+    found = searches.search(5)
+    found.study.ask()
+    tune_cli._print(tmp_path, found)
+    assert "after 5 trials and" in capsys.readouterr().out
+    estimate = found.estimate._replace(value=math.nan, low=math.nan, high=math.nan)
+    tune_cli._print(tmp_path, replace(found, estimate=estimate))
+    printed = capsys.readouterr().out
+    assert "diverged with some of 8 fresh seeds; lower the upper end of its ranges" in printed
+    assert "nan" not in printed
 
 
 @pytest.mark.slow

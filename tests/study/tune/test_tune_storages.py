@@ -18,7 +18,14 @@ import tune_worker
 from optuna.trial import TrialState
 from tune_worker import search
 
-from decoupled_wd.study.tune.storages import WORKER, fail_lost, quiet, storage_of, study_of
+from decoupled_wd.study.tune.storages import (
+    WORKER,
+    fail_lost,
+    quiet,
+    storage_of,
+    study_of,
+    worker,
+)
 
 PROGRAMS = sorted(glob.glob("/usr/lib/postgresql/*/bin"))
 WORKER_FILE = Path(tune_worker.__file__)
@@ -43,9 +50,16 @@ def test_the_same_call_goes_on_with_the_trials_that_are_there(tmp_path):
     storage = tmp_path / "trials.log"
     first = search(storage, 20)
     known = [(trial.number, trial.params, trial.values) for trial in first.study.trials]
-    second = search(storage, 20)
+    study_in(storage).ask()
+    seen = []
+    second = search(storage, 20, progress=seen.append)
     trials = [(trial.number, trial.params, trial.values) for trial in second.study.trials]
     assert trials[: len(known)] == known
+    # what nobody trains any more has not ended
+    counted = [each.trials for each in seen]
+    assert counted[0] == len(known) + 1
+    assert counted == sorted(counted)
+    assert counted[-1] == len(trials) - 1
     assert len(trials) > len(known) + 10
     assert second.study.best_value <= first.study.best_value
 
@@ -60,16 +74,45 @@ def test_another_search_is_not_mixed_with_it(tmp_path):
     assert len(search(storage, 12, evaluate_every=4, study_name="other").study.trials) > 2
 
 
+@pytest.mark.parametrize(("direction", "tried"), [("maximize", 0), ("minimize", 1)])
+def test_a_study_of_another_program_is_not_mixed_with_it(direction, tried):
+    storage = optuna.storages.InMemoryStorage()
+    other = optuna.create_study(storage=storage, study_name="tune", direction=direction)
+    for _ in range(tried):
+        other.tell(other.ask(), 1.0)
+    with pytest.raises(ValueError, match="study 'tune', which tune did not make: it maximises, or"):
+        study_of(storage, "tune", "a fingerprint", "error")
+    assert other.user_attrs == {}
+
+
+def test_trials_that_wait_in_a_study_are_taken():
+    storage = optuna.storages.InMemoryStorage()
+    optuna.create_study(storage=storage, study_name="tune").enqueue_trial({"rate": 0.5})
+    assert study_of(storage, "tune", "a fingerprint", "error").ask().number == 0
+
+
 def test_trials_of_a_process_that_ended_are_failed_and_no_others():
     study = optuna.create_study()
     ended = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], stdout=-1)
     here, gone = socket.gethostname(), int(ended.stdout)
-    for owner in (f"{here} {gone}", f"{here} {os.getpid()}", f"elsewhere {gone}"):
+    # in a container that starts again, an earlier process had the same number
+    before = f"{here} {os.getpid()} {'0' * 32}"
+    for owner in (f"{here} {gone}", before, worker(), f"elsewhere {gone}"):
         study.ask().set_user_attr(WORKER, owner)
     study.ask()
     fail_lost(study)
-    running = TrialState.RUNNING
-    assert [trial.state for trial in study.trials] == [TrialState.FAIL, running, running, running]
+    lost, kept = [TrialState.FAIL] * 2, [TrialState.RUNNING] * 3
+    assert [trial.state for trial in study.trials] == lost + kept
+
+
+def test_on_windows_nobody_is_signalled(monkeypatch):
+    """There ``os.kill(number, 0)`` sends Ctrl-C."""
+    monkeypatch.setattr(sys, "platform", "win32")
+    monkeypatch.setattr(os, "kill", None)
+    study = optuna.create_study()
+    study.ask().set_user_attr(WORKER, f"{socket.gethostname()} 1 {'0' * 32}")
+    fail_lost(study)
+    assert study.trials[0].state == TrialState.RUNNING
 
 
 @pytest.mark.parametrize(("hours", "state"), [(23, TrialState.RUNNING), (25, TrialState.FAIL)])
@@ -92,6 +135,40 @@ def test_a_process_that_is_killed_while_it_writes_locks_nobody_out(tmp_path):
         holder.kill()
     with quiet():
         assert optuna.create_study(storage=storage).trials == []
+
+
+def test_a_journal_holds_every_line_and_seldom_waits_for_the_disk(tmp_path, monkeypatch):
+    waits = []
+    monkeypatch.setattr(os, "fsync", waits.append)
+    storage = storage_of(tmp_path / "trials.log")
+    with quiet():
+        study = optuna.create_study(storage=storage, study_name="tune")
+    for _ in range(20):
+        study.tell(study.ask({"rate": optuna.distributions.FloatDistribution(0, 1)}), 1.0)
+    assert study_in(tmp_path / "trials.log").trials == study.trials
+    assert 1 <= len(waits) < 20
+
+
+@pytest.mark.parametrize(
+    "text", [b"notes", b'{\n "rate": 1\n}\n', b"[1]\n", b"3", b"SQLite \xff\n"]
+)
+def test_a_file_of_something_else_is_refused_and_left_alone(tmp_path, text):
+    file = tmp_path / "notes.txt"
+    file.write_bytes(text)
+    with pytest.raises(ValueError, match=r"notes\.txt is no journal of Optuna; pass the path of a"):
+        storage_of(file)
+    assert file.read_bytes() == text
+    assert [path.name for path in tmp_path.iterdir()] == ["notes.txt"]
+
+
+def test_values_of_two_metrics_are_not_mixed():
+    storage = optuna.storages.InMemoryStorage()
+    for _ in range(2):
+        study_of(storage, "tune", "a fingerprint", "validation_error")
+    with pytest.raises(
+        ValueError, match="chosen by 'validation_error' and not by 'test_error'; pas"
+    ):
+        study_of(storage, "tune", "a fingerprint", "test_error")
 
 
 def test_a_new_study_remembers_its_search():
@@ -118,8 +195,9 @@ def test_four_processes_share_a_study_and_one_is_killed(tmp_path):
     def its_trials():
         if not storage.exists() or b"tune" not in storage.read_bytes():
             return []
-        mine = f"{socket.gethostname()} {victim.pid}"
-        return [t for t in study_in(storage).trials if t.user_attrs.get(WORKER) == mine]
+        mine = f"{socket.gethostname()} {victim.pid} "
+        trials = study_in(storage).trials
+        return [t for t in trials if t.user_attrs.get(WORKER, "").startswith(mine)]
 
     while len(its_trials()) < 12:
         assert victim.poll() is None, victim.communicate()
