@@ -2,6 +2,7 @@
 
 import importlib.util
 import inspect
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,8 @@ from decoupled_wd.study.tune.search import tune
 
 OCTAVES = 5
 """How far the ranges reach to both sides of the middle of the study's grids."""
+# more than half of a weight a step is no decay
+_MOST = {"weight_decay": 0.5}
 OPTIONS = ("seconds", "runs", "storage", "study_name", "progress")
 """Arguments of `tune` that the command gives it, whatever a module has of that name."""
 REPORTED = ("coupling", "mask")
@@ -66,7 +69,7 @@ def of_task(task: Task, optimizer: str) -> dict[str, Any]:
     return {
         "make_optimizer": contender(optimizer, "cosine", task.steps),
         "space": {
-            name: (centre * 2.0**-OCTAVES, min(centre * 2.0**OCTAVES, 0.5))
+            name: (centre * 2.0**-OCTAVES, min(centre * 2.0**OCTAVES, _MOST.get(name, math.inf)))
             for name, centre in centres.items()
         },
         "init": task.model.init,

@@ -17,11 +17,14 @@ from optuna.trial import TrialState
 
 import decoupled_wd as dwd
 from decoupled_wd.study import Points, sweep
+from decoupled_wd.study.claims.optimizers import CONTENDERS
 from decoupled_wd.study.report.best import at_an_end
 from decoupled_wd.study.statistics import FRESH, Estimate
+from decoupled_wd.study.tasks.task import task
 from decoupled_wd.study.tune import search as search_module
 from decoupled_wd.study.tune import trials as trials_module
 from decoupled_wd.study.tune.finals import judged
+from decoupled_wd.study.tune.modules import of_task
 from decoupled_wd.study.tune.search import tune
 from decoupled_wd.study.tune.slots import Slots
 from decoupled_wd.study.tune.trials import Budget
@@ -319,3 +322,12 @@ def test_ctrl_c_leaves_no_trial_that_looks_as_if_it_were_trained(monkeypatch):
 def stopped(slots, ask, hear):
     ask()
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("name", CONTENDERS)
+def test_the_ranges_for_data_lie_around_the_middle_of_the_grids(name):
+    space = of_task(task("mnist1d", "mlp"), name)["space"]
+    low, high = space["learning_rate"]
+    assert np.sqrt(low * high) == pytest.approx(CONTENDERS[name].learning_rate)
+    # a step cannot take more than the weight
+    assert space["weight_decay"] == (CONTENDERS[name].weight_decay / 32, 0.5)
