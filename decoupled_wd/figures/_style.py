@@ -9,7 +9,13 @@ from typing import Any
 
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogFormatter, MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import (
+    LogLocator,
+    MaxNLocator,
+    NullFormatter,
+    NullLocator,
+    StrMethodFormatter,
+)
 
 TITLES = {
     "SGD": "SGD + L2",
@@ -89,17 +95,12 @@ def use_logarithms(axis: Axes, log: str) -> None:
     """Make axes logarithmic, with plain numbers and enough of them."""
     for one in (getattr(axis, f"{name}axis") for name in log):
         getattr(axis, f"set_{one.axis_name}scale")("log")
-        one.set_major_formatter(_Plain())
-        one.set_minor_formatter(_Plain(minor_thresholds=(1.5, 0.7)))
         low, high = one.get_view_interval()
         if high < 5 * low:
             one.set_major_locator(MaxNLocator(5))
-            one.set_major_formatter(StrMethodFormatter("{x:g}"))
             one.set_minor_locator(NullLocator())
-
-
-class _Plain(LogFormatter):
-    """Writes 0.001 where matplotlib writes a power of ten."""
-
-    def __call__(self, x: float, pos: int | None = None) -> str:
-        return f"{x:g}" if super().__call__(x, pos) else ""
+        elif high < 60 * low:
+            # powers of ten alone would be two or three
+            one.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        one.set_major_formatter(StrMethodFormatter("{x:g}"))
+        one.set_minor_formatter(NullFormatter())

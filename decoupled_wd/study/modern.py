@@ -72,7 +72,8 @@ MODERN: tuple[Experiment, ...] = (
             # the learning rate goes as 1/width for all weights, as in both sources of the claim
             budgets={"width": (16, 32, 64)},
             learning_rates={"AdamW": (2.0**-6,)},
-            looks=_TEXT_LOOKS,
+            # the answer lies near the bound
+            looks=(*_TEXT_LOOKS, 16),
             decays=_DECAYS,
             along="width",
             power=-1.0,
@@ -97,7 +98,7 @@ MODERN: tuple[Experiment, ...] = (
         "xi",
         "topics",
         "transformer",
-        Variants(("cautious", "AdamC", "hyperball", *_MASKS), trials=8, looks=(6, 12)),
+        Variants(("cautious", "AdamC", "hyperball", *_MASKS), trials=8, looks=(6, 12, 24)),
         seconds=320,
     ),
     Experiment(
