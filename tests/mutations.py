@@ -229,6 +229,8 @@ MUTATIONS = [
              "test_rounding.py::test_two_halves_are_the_float32_weight_bit_for_bit"),
     Mutation("_base/bits", "bits + dither.astype(jnp.uint32)", "bits - dither.astype(jnp.uint32)",
              "test_rounding.py::test_chance_rounds_without_bias_over_all_dithers"),
+    Mutation("rounding/_links", " and not is_bfloat16(u)", "",
+             "diagnostics/test_preflight.py::test_a_link_for_some_weights_keeps_no_others"),
     Mutation("rounding/_stochastic", "fold_in(key, number)", "fold_in(key, 0)",
              "test_rounding.py::test_dither_differs_by_leaf_and_step_and_comes_back_with_the_seed"),
     Mutation("rounding/_halves", "chosen.astype(jnp.float32) - p.astype(jnp.float32)",

@@ -85,6 +85,27 @@ def test_behind_a_link_bfloat16_has_the_threshold_of_float32(make):
     assert verdict(p.astype(jnp.float16), 1e-6, rounding=make()).verdict == "lost"
 
 
+TWO = {"bias": jnp.ones(3, jnp.bfloat16), "kernel": jnp.ones((2, 3), jnp.bfloat16)}
+LINKS = {"rounded": dwd.rounding.residual(), "plain": optax.identity()}
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        optax.masked(dwd.rounding.residual(), {"bias": False, "kernel": True}),
+        optax.masked(
+            dwd.rounding.stochastic_rounding(0),
+            lambda tree: jax.tree.map(lambda p: p.ndim > 1, tree),
+        ),
+        optax.partition(LINKS, {"bias": "plain", "kernel": "rounded"}),
+    ],
+)
+def test_a_link_for_some_weights_keeps_no_others(link):
+    for params in (TWO, jax.eval_shape(lambda: TWO)):
+        report = preflight(params, 1e-6, rounding=link, on_loss="return")
+        assert [row.verdict for row in report.rows] == ["lost", "kept"]
+
+
 def test_residual_training_agrees_with_both_verdicts():
     p = jax.random.normal(jax.random.key(0), (4096,)).astype(jnp.bfloat16)
 
