@@ -11,7 +11,7 @@ from decoupled_wd._base.types import PyTree, ScalarOrSchedule
 from decoupled_wd._base.updates import check_params
 from decoupled_wd._resolution import resolve
 from decoupled_wd.coupling import CONSTANT
-from decoupled_wd.masks import MaskLike, matches, matrices, select
+from decoupled_wd.masks import MaskLike, is_known, matches, matrices, select, shown
 from decoupled_wd.preconditioners import scale_by_rate
 from decoupled_wd.rules import onto_norm, scale_to_norm
 from decoupled_wd.transforms import decouple
@@ -102,8 +102,8 @@ def _at_length(mask: MaskLike, axis: slice) -> optax.GradientTransformationExtra
 def _check_multipliers(mask: MaskLike, params: optax.Params) -> None:
     # optax.tree.map_params calls init with an empty stand-in
     for path, _, match in matches(mask, params) if jax.tree.leaves(params) else []:
-        if match.multiplier not in (0, 1):
+        if not is_known(match.multiplier) or match.multiplier not in (0, 1):
             raise ValueError(
-                f"mask is {match.multiplier:g} at {path!r}, and hyperball holds a weight or does "
-                "not; use 0 or 1"
+                f"mask is {shown(match.multiplier)} at {path!r}, and hyperball holds a weight or "
+                "does not; use 0 or 1"
             )
