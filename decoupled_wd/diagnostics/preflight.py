@@ -95,7 +95,7 @@ def preflight(
       weight_decay: λ, a number, a schedule, of which the value at step 0 counts, or a tree of
         these.
       steps: how many steps training takes; with it, rows hold the fraction of the last step of a
-        schedule too.
+        schedule too, which is judged where that of step 0 is 0.
       learning_rate, peak_learning_rate, coupling, mask: as in `describe`.
       rounding: the link in use, also for some weights alone, as in ``optax.masked``: behind one of
         `rounding` a bfloat16 weight decays as a float32 weight does, behind `residual(bits=8)` and
@@ -151,11 +151,13 @@ def preflight(
 
 def _checked(plan: PlannedLeaf, leaf: PyTree, end: float | None, rounded: bool) -> CheckedLeaf:
     path, dtype, c = plan.path, plan.dtype, plan.fraction
-    if c == 0:
+    # of a strength that rises from 0 the last is judged
+    judged = c or end or 0.0
+    if judged == 0:
         return CheckedLeaf(path, dtype, c, end, 0.0, 0.0, "not decayed", "")
     # with a link the bfloat16 weight is the upper half of a float32 one
     carrier = "float32" if rounded else dtype
-    moved = share_moved(leaf, c, carrier)
+    moved = share_moved(leaf, judged, carrier)
     verdict = "kept" if moved == 1 else "partly lost" if moved else "lost"
     threshold = float(float_info(carrier).eps) / 4
     return CheckedLeaf(path, dtype, c, end, threshold, moved, verdict, remedy_of(carrier, verdict))

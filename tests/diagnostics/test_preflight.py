@@ -205,6 +205,15 @@ def test_a_decay_scheduled_to_zero_ends_at_zero_and_follows_the_mask():
     assert preflight({"w": jnp.ones(2)}, decay, steps=11).rows[0].last_fraction == 0
 
 
+def test_a_decay_that_starts_at_zero_is_judged_by_its_last_step():
+    rising, params = optax.linear_schedule(0.0, 1e-4, 10), {"w": jnp.ones(2, jnp.bfloat16)}
+    row = preflight(params, rising, steps=11, on_loss="return").rows[0]
+    assert (row.fraction, row.verdict) == (0, "lost")
+    assert row.last_fraction == pytest.approx(1e-4)
+    assert preflight(params, optax.linear_schedule(0.0, 0.1, 10), steps=11).rows[0].moved == 1
+    assert preflight(params, rising).rows[0].verdict == "not decayed"
+
+
 def test_what_happens_on_loss():
     params = {"w": jnp.ones(2, jnp.bfloat16)}
     with pytest.raises(ValueError, match=r"(?s)^path.*w .*lost.*in 1 of 1 decayed leaves"):
