@@ -20,7 +20,7 @@ from decoupled_wd._base.checks import check_type
 from decoupled_wd._base.leaves import dtype_name, is_absent, is_inexact
 from decoupled_wd._base.paths import path_name, structure_error
 from decoupled_wd._base.types import KeyPath, PyTree, PyTreeDef
-from decoupled_wd._base.updates import check_params
+from decoupled_wd._base.updates import as_transformation, check_params
 from decoupled_wd._traces import is_buffer, with_traces
 from decoupled_wd.diagnostics.record import Record, RecordState
 from decoupled_wd.rounding import is_rounding_state
@@ -29,7 +29,7 @@ from decoupled_wd.transforms import DecayWeightsState, DecoupleState
 
 
 def adopt(
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | optax.MultiSteps,
     params: optax.Params,
     state: optax.OptState,
     *,
@@ -77,6 +77,7 @@ def adopt(
       (1, 0.1)
     """
     remedy = "pass a finished optimiser, as in dwd.adamw(1e-3, 1e-4)"
+    optimizer = as_transformation(optimizer)
     check_type("optimizer", optimizer, optax.GradientTransformation, remedy)
     check_params("adopt", params)
     weights = _structure(params)

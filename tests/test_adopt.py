@@ -357,6 +357,12 @@ def test_a_given_count_sets_schedules_and_decay_and_leaves_the_moments_theirs():
     assert (int(adam.count), int(schedule.count), int(adopted.decay.count)) == (TAKEN, 0, 0)
 
 
+def test_micro_batches_may_be_those_of_optax_as_it_makes_them():
+    params, state = halfway(optax.MultiSteps(optax.adam(0.1), 2))
+    ours = optax.MultiSteps(dwd.adamw(0.1, 0.01), 2)
+    check_fits(dwd.adopt(ours, params, state), ours, params)
+
+
 ADAM, ADAMW = optax.adam(0.1), dwd.adamw(0.1, 0.01)
 STATE = ADAM.init(PARAMS)
 OTHER = {"dense": PARAMS["dense"], "scale": jnp.ones(4)}
