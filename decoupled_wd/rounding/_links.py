@@ -31,7 +31,8 @@ def rounded_leaves(link: optax.GradientTransformation, params: optax.Params) -> 
     def leaf(p: PyTree) -> jax.ShapeDtypeStruct:
         # float16 too, so that the links do not refuse it here
         dtype = jnp.bfloat16 if is_bfloat16(p) else jnp.float32
-        return jax.ShapeDtypeStruct(getattr(p, "shape", ()), dtype)
+        shape = getattr(p, "shape", ())
+        return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
 
     def step(weights: optax.Params) -> tuple[optax.OptState, optax.Updates]:
         state = link.init(weights)
