@@ -173,6 +173,8 @@ MUTATIONS = [
              "test_rules.py::test_a_norm_for_each_slice"),
     Mutation("rules/_norms", "bool((norm > 0).all())", "bool((norm > 0).any())",
              "test_rules.py::test_a_norm_of_zero_at_init_is_refused_by_name"),
+    Mutation("sphere", "along < 0", "along < -1e9",
+             "test_sphere.py::test_a_finished_optimiser_would_climb_and_is_refused"),
     Mutation("rules/_norms", "jnp.where(norm != 0, norm_0, 0) / jnp.where(norm != 0, norm, 1)",
              "norm_0 / jnp.where(norm != 0, norm, 1) ** 2",
              "test_sphere.py::test_it_is_levanters_formula"),
