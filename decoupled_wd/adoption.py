@@ -20,15 +20,16 @@ from decoupled_wd._base.checks import check_type
 from decoupled_wd._base.leaves import dtype_name, is_absent, is_inexact
 from decoupled_wd._base.paths import path_name, structure_error
 from decoupled_wd._base.types import KeyPath, PyTree, PyTreeDef
-from decoupled_wd._base.updates import check_params
+from decoupled_wd._base.updates import as_transformation, check_params
 from decoupled_wd._traces import is_buffer, with_traces
 from decoupled_wd.diagnostics.record import Record, RecordState
 from decoupled_wd.rounding import is_rounding_state
+from decoupled_wd.rules import NormState
 from decoupled_wd.transforms import DecayWeightsState, DecoupleState
 
 
 def adopt(
-    optimizer: optax.GradientTransformation,
+    optimizer: optax.GradientTransformation | optax.MultiSteps,
     params: optax.Params,
     state: optax.OptState,
     *,
@@ -39,7 +40,7 @@ def adopt(
     So decay is switched on in the middle of a run. Moments are kept bit for bit, on the devices
     where they are. The decay and the schedules go on at the step at which the state is. What optax
     has nothing of starts as in ``optimizer.init(params)``: `rules.towards_start` from these
-    weights, a rounding, a `record`.
+    weights, the norms of a `hyperball`, a rounding, a `record`.
 
     optax's momentum has the learning rate behind the buffer, and that of `sgd` and `sgdw` inside:
     there it becomes ``m = lr_t · trace``, with lr_t of the next step, which is the same to
@@ -76,6 +77,7 @@ def adopt(
       (1, 0.1)
     """
     remedy = "pass a finished optimiser, as in dwd.adamw(1e-3, 1e-4)"
+    optimizer = as_transformation(optimizer)
     check_type("optimizer", optimizer, optax.GradientTransformation, remedy)
     check_params("adopt", params)
     weights = _structure(params)
@@ -201,7 +203,7 @@ def _holds_state(node: PyTree, weights: PyTreeDef) -> bool:
 
 def _starts_anew(link: _Link) -> bool:
     """Tell whether a link holds nothing that was trained."""
-    kinds = DecayWeightsState | RecordState | optax.InjectStatefulHyperparamsState
+    kinds = DecayWeightsState | NormState | RecordState | optax.InjectStatefulHyperparamsState
     counts = link.fields.keys() == {"count"}
     return counts or isinstance(link.node, kinds) or is_rounding_state(link.node)
 

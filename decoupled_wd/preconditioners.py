@@ -139,8 +139,9 @@ def scale_by_adam(
       b2: β2 in [0, 1).
       eps: ε >= 0, outside the root and after the bias correction.
       mu_dtype: storage dtype of m for real parameters; by default theirs, at least float32.
-      nu_dtype: storage dtype of v; by default the same. In bfloat16 both are rounded by chance, so
-        that v follows a falling gradient on average; of a weight it is off by some 10 %.
+      nu_dtype: storage dtype of v, not float16; by default the same. In bfloat16 both are rounded
+        by chance, so that v follows a falling gradient on average; of a weight it is off by some
+        10 %.
 
     Returns:
       A link whose state holds a count and m and v per weight.
@@ -163,6 +164,11 @@ def scale_by_adam(
     check_nonnegative("eps", eps)
     check_storage_dtype("mu_dtype", mu_dtype)
     check_storage_dtype("nu_dtype", nu_dtype)
+    if nu_dtype is not None and jnp.dtype(nu_dtype) == jnp.float16:
+        raise TypeError(
+            "nu_dtype must not be float16, in which v, a mean of squares, is 0 for gradients below "
+            "about 5e-3, so that their steps are many times too large; pass jnp.bfloat16"
+        )
 
     @once_per_shape
     def adam_step(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from decoupled_wd._base.checks import check_known, check_type
@@ -11,7 +12,7 @@ from decoupled_wd._base.types import PyTree, ScalarOrSchedule
 from decoupled_wd._base.updates import check_params
 from decoupled_wd._resolution import resolve
 from decoupled_wd.coupling import CONSTANT
-from decoupled_wd.masks import MaskLike, matches, matrices, select
+from decoupled_wd.masks import MaskLike, is_known, matches, matrices, select, shown
 from decoupled_wd.preconditioners import scale_by_rate
 from decoupled_wd.rules import onto_norm, scale_to_norm
 from decoupled_wd.transforms import decouple
@@ -50,7 +51,8 @@ def hyperball(
 
     Raises:
       TypeError, ValueError: an argument is out of range; or, at init, the mask does not fit, has
-        another multiplier, or holds a matrix whose norm is 0, as in `rules.onto_norm`.
+        another multiplier, or holds a matrix whose norm is 0, as in `rules.onto_norm`; or the
+        direction is that of a finished optimiser, as far as a step of a small matrix shows.
 
     Examples:
       >>> import jax.numpy as jnp
@@ -67,7 +69,7 @@ def hyperball(
     check_known("stacked_axes", stacked_axes)
     held = matrices(stacked_axes=stacked_axes) if mask is None else mask
     axis = slice(int(stacked_axes), None)
-    return decouple(
+    optimizer = decouple(
         optax.chain(direction, _at_length(held, axis), scale_by_rate(learning_rate)),
         1.0,
         learning_rate=learning_rate,
@@ -76,6 +78,33 @@ def hyperball(
         mask=held,
         rounding=rounding,
     )
+
+    def init(params: optax.Params) -> optax.OptState:
+        state = optimizer.init(params)
+        # inside jit nothing has a value, and it would be traced for nothing
+        if not any(isinstance(p, jax.core.Tracer) for p in jax.tree.leaves(params)):
+            _check_sign(direction)
+        return state
+
+    return optax.GradientTransformationExtraArgs(init, optimizer.update)
+
+
+def _check_sign(direction: optax.GradientTransformation) -> None:
+    """Refuse a finished optimiser, whose sign is flipped: flipped again, it climbs."""
+    # large beside any noise
+    g = {"kernel": 1e3 * jnp.array([[3.0, 1.0], [1.0, 2.0]])}
+    try:
+        link = optax.with_extra_args_support(direction)
+        u, _ = link.update(g, link.init(g), g)
+        along = float(jnp.vdot(g["kernel"], u["kernel"]))
+    # what takes its own params alone, or more arguments, is not asked
+    except Exception:
+        return
+    if along < 0:
+        raise ValueError(
+            "direction goes against the gradient, as a finished optimiser does, and would climb "
+            "here; pass it before its learning rate, as in optax.scale_by_adam() for optax.adam(lr)"
+        )
 
 
 def _at_length(mask: MaskLike, axis: slice) -> optax.GradientTransformationExtraArgs:
@@ -102,8 +131,8 @@ def _at_length(mask: MaskLike, axis: slice) -> optax.GradientTransformationExtra
 def _check_multipliers(mask: MaskLike, params: optax.Params) -> None:
     # optax.tree.map_params calls init with an empty stand-in
     for path, _, match in matches(mask, params) if jax.tree.leaves(params) else []:
-        if match.multiplier not in (0, 1):
+        if not is_known(match.multiplier) or match.multiplier not in (0, 1):
             raise ValueError(
-                f"mask is {match.multiplier:g} at {path!r}, and hyperball holds a weight or does "
-                "not; use 0 or 1"
+                f"mask is {shown(match.multiplier)} at {path!r}, and hyperball holds a weight or "
+                "does not; use 0 or 1"
             )

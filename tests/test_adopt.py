@@ -238,6 +238,20 @@ def test_what_optax_has_nothing_of_starts_now():
     assert int(adopted.count) == TAKEN
 
 
+def test_a_sphere_has_the_norms_of_the_weights_at_the_restored_step():
+    theirs = optax.adam(0.1)
+    params, state = halfway(theirs)
+    ours = dwd.hyperball(optax.scale_by_adam(), 0.1)
+    adopted = dwd.adopt(ours, params, state)
+    check_fits(adopted, ours, params)
+    chex.assert_trees_all_equal(optax.tree.get(adopted.inner, "mu"), optax.tree.get(state, "mu"))
+    after, again = train(ours, params, adopted, MORE, TAKEN)
+    norms = (jnp.linalg.norm(p["dense"]["kernel"]) for p in (after, params))
+    np.testing.assert_allclose(*norms, rtol=1e-6)
+    # those of the start stay, where the state has them
+    chex.assert_trees_all_equal(dwd.adopt(ours, after, again), again)
+
+
 def test_moments_in_bfloat16_become_float32_without_loss_and_not_the_other_way():
     params = jax.tree.map(lambda p: p.astype(jnp.bfloat16), PARAMS)
     theirs = optax.adam(0.1)
@@ -341,6 +355,12 @@ def test_a_given_count_sets_schedules_and_decay_and_leaves_the_moments_theirs():
     adopted = dwd.adopt(ours, params, state, count=0)
     adam, schedule = adopted.inner
     assert (int(adam.count), int(schedule.count), int(adopted.decay.count)) == (TAKEN, 0, 0)
+
+
+def test_micro_batches_may_be_those_of_optax_as_it_makes_them():
+    params, state = halfway(optax.MultiSteps(optax.adam(0.1), 2))
+    ours = optax.MultiSteps(dwd.adamw(0.1, 0.01), 2)
+    check_fits(dwd.adopt(ours, params, state), ours, params)
 
 
 ADAM, ADAMW = optax.adam(0.1), dwd.adamw(0.1, 0.01)

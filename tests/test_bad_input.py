@@ -197,6 +197,18 @@ WRONG = [
         "mask is 0.5 at 'kernel', and hyperball holds a weight or does not; use 0 or 1",
     ),
     (
+        lambda: init(dwd.hyperball(optax.identity(), 0.1, mask={"kernel": SCHEDULE, "bias": 0})),
+        ValueError,
+        "mask is (schedule) at 'kernel', and hyperball holds a weight or does not; use 0 or 1",
+    ),
+    (
+        lambda: jax.jit(
+            lambda m: init(dwd.hyperball(optax.identity(), 0.1, mask={"kernel": m, "bias": 0}))
+        )(1.0),
+        ValueError,
+        "mask is (traced) at 'kernel', and hyperball holds a weight or does not; use 0 or 1",
+    ),
+    (
         lambda: init(dwd.hyperball(optax.identity(), 0.1), {"kernel": jnp.zeros((2, 2))}),
         ValueError,
         "would hold 'kernel', or a slice of it, at its norm at init, which is 0",

@@ -43,6 +43,7 @@ AROUND = {
     "accumulated": optax.MultiSteps(
         dwd.sgdw(0.1, 0.1, rounding=residual()), 2
     ).gradient_transformation(),
+    "as optax makes it": optax.MultiSteps(dwd.sgdw(0.1, 0.1, rounding=residual()), 2),
     "inject": optax.inject_hyperparams(
         lambda learning_rate: optax.chain(optax.sgd(learning_rate), residual())
     )(0.1),

@@ -211,6 +211,23 @@ def test_a_norm_of_zero_at_init_is_refused_by_name(axis, one_sided):
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(updates))
 
 
+def test_a_norm_of_nan_at_init_is_told_from_one_of_zero():
+    params = {"a": jnp.ones(2), "b": jnp.array([1.0, jnp.nan])}
+    with pytest.raises(ValueError, match=r"would hold 'b', .* which is not finite; correct the"):
+        onto(onto_norm()).init(params)
+    with pytest.raises(ValueError, match=r"would hold 'b', .* which is not finite; correct the"):
+        onto(onto_norm()).init({"b": jnp.array([jnp.inf])})
+
+
+@pytest.mark.parametrize("make", [towards_norm, onto_norm])
+def test_a_python_number_has_a_norm(make):
+    link = onto(make())
+    updates, _ = link.update({"w": 1.0}, link.init({"w": -2.0}), {"w": -2.0})
+    assert float(updates["w"]) == (0.0 if make is onto_norm else 1.0)
+    with pytest.raises(ValueError, match="does not fit the parameter 'w' of shape"):
+        make(axis=slice(1, None)).init({"w": 2.0})
+
+
 def test_where_a_norm_of_zero_at_init_is_not_known_the_weight_stays_zero():
     link, params = onto(onto_norm()), {"w": jnp.zeros((2, 3))}
     state = jax.jit(link.init)(params)
@@ -469,6 +486,24 @@ def test_a_row_without_any_gradient_does_not_decay():
     g = {"a": None, "b": jnp.array(0.5)}
     pull, _ = rule.update(params, rule.init(params), params, gradients=g)
     assert (pull["a"].tolist(), float(pull["b"])) == ([0.0, 0.0], 1.0)
+
+
+def test_an_axis_may_be_a_number_of_numpy():
+    params = {"table": jnp.ones((2, 3)), "stack": jnp.ones((2, 2, 2))}
+    rule = touched(towards_zero(), axis=np.int64(1))
+    pull, _ = rule.update(params, rule.init(params), params, gradients=params)
+    chex.assert_trees_all_equal(pull, params)
+
+
+def test_rows_that_are_held_at_a_norm_are_no_strong_decay(recwarn):
+    rule = touched(onto_norm(axis=1))
+    onto(rule)
+    assert not recwarn.list
+    described = str(dwd.describe({"table": jnp.ones((2, 2))}, 1.0, rule=rule))
+    assert "held at its norm in rows that have a gradient" in described
+    assert "overshoots" not in described
+    with pytest.warns(dwd.StrongDecayWarning):
+        onto(touched(towards_zero()))
 
 
 def test_touched_asks_for_gradients_and_axes_by_name():

@@ -247,6 +247,25 @@ def test_describe_and_preflight_take_its_arguments():
     assert not dwd.preflight(PARAMS, 1.0, on_loss="raise", **full).losses
 
 
+@pytest.mark.parametrize("finished", [optax.adam(0.1), optax.sgd(0.1), optax.contrib.muon(0.1)])
+def test_a_finished_optimiser_would_climb_and_is_refused(finished):
+    with pytest.raises(ValueError, match=r"direction goes against the gradient, .* before its"):
+        dwd.hyperball(finished, RATE).init(PARAMS)
+
+
+@pytest.mark.parametrize(
+    "direction",
+    [
+        optax.identity(),
+        optax.scale_by_lion(),
+        optax.chain(optax.centralize(), optax.scale_by_adam()),
+        optax.partition({"all": optax.identity()}, jax.tree.map(lambda _: "all", PARAMS)),
+    ],
+)
+def test_other_directions_start(direction):
+    dwd.hyperball(direction, RATE).init(PARAMS)
+
+
 def test_no_warning_and_no_decay_inside(recwarn):
     dwd.hyperball(optax.scale_by_adam(), RATE).init(PARAMS)
     assert not recwarn.list

@@ -6,6 +6,7 @@ import functools
 
 import jax
 import jax.numpy as jnp
+import optax
 
 from decoupled_wd._base.leaves import dtype_name, dtype_of, is_absent, is_none
 from decoupled_wd._base.paths import path_name, structure_error
@@ -110,6 +111,12 @@ def _other_structure(what: str, updates: PyTree, like: PyTree) -> ValueError:
     error = structure_error(what, updates, like, prefix=False)
     remedy = "pass what jax.grad gives for these params, with None where a gradient is absent"
     return ValueError(f"{error}; {remedy}")
+
+
+def as_transformation(optimizer: PyTree) -> PyTree:
+    """Return an optimiser as it is, but ``optax.MultiSteps`` as the pair that it is around."""
+    wrapped = isinstance(optimizer, optax.MultiSteps)
+    return optimizer.gradient_transformation() if wrapped else optimizer
 
 
 def check_params(what: str, params: PyTree) -> None:

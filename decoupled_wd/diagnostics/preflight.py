@@ -25,7 +25,7 @@ from decoupled_wd.coupling import PAPER, Coupling, as_coupling
 from decoupled_wd.diagnostics._tables import Cells, Table, as_number, columns
 from decoupled_wd.diagnostics.describe import PlannedLeaf, describe, plans
 from decoupled_wd.masks import MaskLike, everything, matches
-from decoupled_wd.rounding import check_rounding, is_bfloat16, is_rounding_link
+from decoupled_wd.rounding import check_rounding, rounded_leaves
 
 OnLoss = Literal["raise", "warn", "return"]
 # significand bits up to which all significands are tried, rather than a formula used
@@ -95,10 +95,11 @@ def preflight(
       weight_decay: λ, a number, a schedule, of which the value at step 0 counts, or a tree of
         these.
       steps: how many steps training takes; with it, rows hold the fraction of the last step of a
-        schedule too.
+        schedule too, which is judged where that of step 0 is 0.
       learning_rate, peak_learning_rate, coupling, mask: as in `describe`.
-      rounding: the link in use: behind one of `rounding` a bfloat16 weight decays as a float32
-        weight does, behind `residual(bits=8)` and `stochastic_rounding` on average.
+      rounding: the link in use, also for some weights alone, as in ``optax.masked``: behind one of
+        `rounding` a bfloat16 weight decays as a float32 weight does, behind `residual(bits=8)` and
+        `stochastic_rounding` on average.
       on_loss: what to do if decay is lost anywhere: "raise", "warn", or only "return" the rows.
 
     Returns:
@@ -126,7 +127,6 @@ def preflight(
       2010.06192, section 3.
     """
     _check_options(steps, rounding, on_loss)
-    rounded = rounding is not None and is_rounding_link(rounding)
     options: dict[str, Number] = {
         "learning_rate": learning_rate,
         "peak_learning_rate": peak_learning_rate,
@@ -142,18 +142,22 @@ def preflight(
             unit = float(pair.fraction(1.0, **options)(steps - 1))
             ends = [unit * row.fraction for row in last]
         leaves = [leaf for _, leaf in named_leaves(params, is_leaf=is_absent)]
-        each = zip(rows_now, leaves, ends, strict=True)
-        rows = tuple(_checked(plan, leaf, end, rounded) for plan, leaf, end in each)
+        none = [False] * len(leaves)
+        rounded = none if rounding is None else rounded_leaves(rounding, params)
+        each = zip(rows_now, leaves, ends, rounded, strict=True)
+        rows = tuple(_checked(*row) for row in each)
     return _reported(Preflight(rows), on_loss)
 
 
 def _checked(plan: PlannedLeaf, leaf: PyTree, end: float | None, rounded: bool) -> CheckedLeaf:
     path, dtype, c = plan.path, plan.dtype, plan.fraction
-    if c == 0:
+    # of a strength that rises from 0 the last is judged
+    judged = c or end or 0.0
+    if judged == 0:
         return CheckedLeaf(path, dtype, c, end, 0.0, 0.0, "not decayed", "")
     # with a link the bfloat16 weight is the upper half of a float32 one
-    carrier = "float32" if rounded and is_bfloat16(leaf) else dtype
-    moved = share_moved(leaf, c, carrier)
+    carrier = "float32" if rounded else dtype
+    moved = share_moved(leaf, judged, carrier)
     verdict = "kept" if moved == 1 else "partly lost" if moved else "lost"
     threshold = float(float_info(carrier).eps) / 4
     return CheckedLeaf(path, dtype, c, end, threshold, moved, verdict, remedy_of(carrier, verdict))

@@ -88,7 +88,8 @@ def record(
 
     Update and decay are measured as the optimiser made them, in float32 or wider; angle, shrinkage
     and share lost as the weights landed in their precision. Behind a rounding link they are those
-    of the float32 weights that it carries.
+    of the float32 weights that it carries: one for some bfloat16 weights counts for all of them,
+    and `preflight` tells the others.
 
     A derivative through training is that of `inner` alone: the record is a constant to it, and
     costs nothing.

@@ -27,7 +27,9 @@ from decoupled_wd.masks._mask import Match as Match
 from decoupled_wd.masks._multipliers import matches as matches
 from decoupled_wd.masks._multipliers import multipliers
 from decoupled_wd.masks._multipliers import select as select
+from decoupled_wd.masks._numbers import is_known as is_known
 from decoupled_wd.masks._numbers import is_off as is_off
+from decoupled_wd.masks._numbers import shown as shown
 from decoupled_wd.masks._policies import everything, matching, matrices, without
 from decoupled_wd.masks._widths import relative_to
 

@@ -19,8 +19,8 @@ growing too, below c ≈ 2^-18. The low half of the float32 weight loses nothing
 from decoupled_wd._base.bits import is_bfloat16 as is_bfloat16
 from decoupled_wd.rounding._byte import ByteState as ByteState
 from decoupled_wd.rounding._links import check_rounding as check_rounding
-from decoupled_wd.rounding._links import is_rounding_link as is_rounding_link
 from decoupled_wd.rounding._links import is_rounding_state as is_rounding_state
+from decoupled_wd.rounding._links import rounded_leaves as rounded_leaves
 from decoupled_wd.rounding._residual import ResidualState as ResidualState
 from decoupled_wd.rounding._residual import residual
 from decoupled_wd.rounding._stochastic import StochasticRoundingState as StochasticRoundingState

@@ -8,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
+from decoupled_wd._base.bits import is_bfloat16
+from decoupled_wd._base.leaves import is_absent
 from decoupled_wd._base.types import DType, PyTree
 from decoupled_wd.rounding._byte import ByteState
 from decoupled_wd.rounding._residual import ResidualState
@@ -20,12 +22,27 @@ def is_rounding_state(node: PyTree) -> bool:
     return isinstance(node, ResidualState | ByteState | StochasticRoundingState)
 
 
-def is_rounding_link(link: optax.GradientTransformation) -> bool:
-    """Tell whether one of these links is in it, bare or chained.
+def rounded_leaves(link: optax.GradientTransformation, params: optax.Params) -> list[bool]:
+    """Tell of each leaf whether one of these links rounds it, bare, chained or for some weights.
 
-    The state of no weights at all tells.
+    Shapes alone are computed, and None is a leaf.
     """
-    return holds_rounding(link.init({}))
+
+    def leaf(p: PyTree) -> jax.ShapeDtypeStruct:
+        # float16 too, so that the links do not refuse it here
+        dtype = jnp.bfloat16 if is_bfloat16(p) else jnp.float32
+        shape = getattr(p, "shape", ())
+        return jax.ShapeDtypeStruct(shape, dtype)  # type: ignore[no-untyped-call]
+
+    def step(weights: optax.Params) -> tuple[optax.OptState, optax.Updates]:
+        state = link.init(weights)
+        return state, link.update(weights, state, weights)[0]
+
+    state, emitted = jax.eval_shape(step, jax.tree.map(leaf, params))
+    # what is rounded leaves in float32, and the rest as it came
+    both = (jax.tree.leaves(tree, is_leaf=is_absent) for tree in (params, emitted))
+    rows = zip(*both, strict=True)
+    return [holds_rounding(state) and is_bfloat16(p) and not is_bfloat16(u) for p, u in rows]
 
 
 def holds_rounding(state: PyTree) -> bool:

@@ -11,7 +11,7 @@ import optax
 from decoupled_wd._base.leaves import is_absent
 from decoupled_wd._base.paths import unbox
 from decoupled_wd._base.types import DType, PyTree, PyTreeDef
-from decoupled_wd._base.updates import check_params
+from decoupled_wd._base.updates import as_transformation, check_params
 from decoupled_wd.rounding._halves import halved, joined
 from decoupled_wd.rounding._links import holds_rounding, map_residuals, residuals_in
 from decoupled_wd.rounding._pairs import pairs, places
@@ -66,7 +66,7 @@ def held_weights(state: optax.OptState, params: optax.Params) -> optax.Params:
 
 
 def from_float32(
-    optimizer: optax.GradientTransformation, params: optax.Params
+    optimizer: optax.GradientTransformation | optax.MultiSteps, params: optax.Params
 ) -> tuple[optax.Params, optax.OptState]:
     """Start training in bfloat16 from float32 weights, of which nothing is lost.
 
@@ -96,6 +96,7 @@ def from_float32(
       (dtype(bfloat16), 1.0, 0.9990000128746033)
     """
     remedy = "call from_float32(optimizer, params)"
+    optimizer = as_transformation(optimizer)
     if not isinstance(optimizer, optax.GradientTransformation):
         kind = type(optimizer).__name__
         raise TypeError(f"optimizer must be a gradient transformation, got {kind}; {remedy}")

@@ -9,6 +9,7 @@ an ``optax.MaskedNode()``. `decay_weights` subtracts ``c_t · m ⊙ pull``.
 
 from decoupled_wd.rules import _norms, _penalties, _rule, _targets, _wrappers
 from decoupled_wd.rules._norms import *
+from decoupled_wd.rules._norms import NormState as NormState
 from decoupled_wd.rules._norms import scale_to_norm as scale_to_norm
 from decoupled_wd.rules._penalties import *
 from decoupled_wd.rules._rule import *

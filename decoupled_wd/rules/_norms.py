@@ -96,8 +96,9 @@ def onto_norm(
 
     Raises:
       TypeError, ValueError: `radius` is out of range, or, at init, `axis` does not fit a parameter,
-        or the radius is the norm at init and that is 0; or the params are shards under
-        ``jax.shard_map``. Inside ``jit`` a norm is not known at init: a weight of 0 then stays 0.
+        or the radius is the norm at init and that is 0 or not finite; or the params are shards
+        under ``jax.shard_map``. Inside ``jit`` a norm is not known at init: a weight of 0 then
+        stays 0.
 
     Examples:
       >>> rule, params = onto_norm(1.0), jnp.array([3.0, 0.0])
@@ -198,7 +199,7 @@ def _check_whole(params: optax.Params) -> None:
 
 def norm_of(p: jax.Array, axis: Axis) -> jax.Array:
     """Return the L2 norm over `axis`, which keeps a length of 1."""
-    axis = tuple(range(p.ndim))[axis] if isinstance(axis, slice) else axis
+    axis = tuple(range(jnp.ndim(p)))[axis] if isinstance(axis, slice) else axis
     return root(jnp.sum(jnp.square(jnp.abs(widen(p))), axis, keepdims=True))
 
 
@@ -216,22 +217,29 @@ def _check_axis(axis: Axis) -> None:
 
 def _checked_norm(path: KeyPath, p: jax.Array, axis: Axis) -> jax.Array:
     try:
-        if isinstance(axis, slice) and not tuple(range(p.ndim))[axis]:
+        if isinstance(axis, slice) and not tuple(range(jnp.ndim(p)))[axis]:
             raise ValueError("no axis is left for a norm")
         return norm_of(p, axis)
     except (TypeError, ValueError, NameError) as error:
         raise type(error)(
-            f"axis={axis!r} does not fit the parameter {path_name(path)!r} of shape {p.shape}: "
-            f"{error}; pass an int or a tuple of ints that it has, or leave it out with a mask"
+            f"axis={axis!r} does not fit the parameter {path_name(path)!r} of shape "
+            f"{jnp.shape(p)}: {error}; pass an int or a tuple of ints that it has, or leave it out "
+            "with a mask"
         ) from error
 
 
 def _check_directed(path: KeyPath, p: jax.Array, norm: jax.Array) -> None:
     """Check that a weight has a norm on which it can be held."""
     # its value is not known, or it has no weight at all
-    if isinstance(norm, jax.core.Tracer) or not p.size or bool((norm > 0).all()):
+    if isinstance(norm, jax.core.Tracer) or not jnp.size(p):
+        return
+    if not bool(jnp.isfinite(norm).all()):
+        why = "not finite; correct the weight"
+    elif not bool((norm > 0).all()):
+        why = "0; pass radius="
+    else:
         return
     raise ValueError(
         f"onto_norm would hold {path_name(path)!r}, or a slice of it, at its norm at init, which "
-        "is 0; pass radius=, or leave it out with a mask"
+        f"is {why}, or leave it out with a mask"
     )

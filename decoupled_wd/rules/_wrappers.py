@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 from decoupled_wd._base.leaves import once_per_shape, widen
@@ -86,7 +87,8 @@ def touched(rule: Rule, axis: int | tuple[int, ...] = 0) -> Rule:
     """
     rule = as_rule(rule)
     axes = axis if isinstance(axis, tuple) else (axis,)
-    if not axes or not all(isinstance(a, int) and not isinstance(a, bool) for a in axes):
+    whole = [isinstance(a, int | np.integer) and not isinstance(a, bool) for a in axes]
+    if not axes or not all(whole):
         raise TypeError(f"axis must be a whole number or a tuple of them, got {axis!r}; pass 0")
 
     def init(params: optax.Params) -> optax.OptState:
@@ -118,7 +120,9 @@ def touched(rule: Rule, axis: int | tuple[int, ...] = 0) -> Rule:
         pull, state = rule.update(updates, state, params, gradients=gradients, **extra)
         return jax.tree.map(leaf, pull, gradients), state
 
-    return with_text(Rule(init, update), f"touched({rule!r}, axis={axis!r})")
+    around = with_text(Rule(init, update), f"touched({rule!r}, axis={axis!r})")
+    around.holds = f"{rule.holds} in rows that have a gradient" if rule.holds else ""
+    return around
 
 
 def _check_axes(path: KeyPath, p: jax.Array, axes: tuple[int, ...]) -> None:

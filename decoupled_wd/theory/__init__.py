@@ -4,7 +4,8 @@ Where the loss does not depend on a weight's size, as before a normalisation lay
 orthogonal to it: steps make it longer and decay shorter, until the two balance. There the weight
 keeps its norm and turns by the same angle at each step. The formulas are those of a random walk,
 for small fractions: c ≪ 1 − β of every moving average. All take the fraction c = λ·α^p that a step
-removes, whatever the coupling, as numbers or arrays; `influence` and `norms` take schedules of it.
+removes, whatever the coupling, as numbers or arrays; `timescale` and `half_life` take a number, and
+`influence` and `norms` schedules of it.
 """
 
 from decoupled_wd.theory._equilibrium import (

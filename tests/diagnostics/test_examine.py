@@ -318,7 +318,7 @@ def test_words_for_what_a_single_step_shows():
     assert words(optax.adam(LR))[0]["first"] == ("frozen",)
     whole = words(dwd.decouple(optax.adam(LR), 1.0, coupling=dwd.CONSTANT))[1]
     assert all("one step removes all of it" in x[0] for x in whole.alarms.values())
-    held, report = words(dwd.hyperball(optax.sgd(1.0), LR, mask=KERNELS), gradients=params)
+    held, report = words(dwd.hyperball(optax.identity(), LR, mask=KERNELS), gradients=params)
     assert held["second"] == ("held at its norm",)
     assert report.alarms == {}
     through = ("L2 or a trust ratio: no fraction",)

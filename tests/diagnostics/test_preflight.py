@@ -85,6 +85,27 @@ def test_behind_a_link_bfloat16_has_the_threshold_of_float32(make):
     assert verdict(p.astype(jnp.float16), 1e-6, rounding=make()).verdict == "lost"
 
 
+TWO = {"bias": jnp.ones(3, jnp.bfloat16), "kernel": jnp.ones((2, 3), jnp.bfloat16)}
+LINKS = {"rounded": dwd.rounding.residual(), "plain": optax.identity()}
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        optax.masked(dwd.rounding.residual(), {"bias": False, "kernel": True}),
+        optax.masked(
+            dwd.rounding.stochastic_rounding(0),
+            lambda tree: jax.tree.map(lambda p: p.ndim > 1, tree),
+        ),
+        optax.partition(LINKS, {"bias": "plain", "kernel": "rounded"}),
+    ],
+)
+def test_a_link_for_some_weights_keeps_no_others(link):
+    for params in (TWO, jax.eval_shape(lambda: TWO)):
+        report = preflight(params, 1e-6, rounding=link, on_loss="return")
+        assert [row.verdict for row in report.rows] == ["lost", "kept"]
+
+
 def test_residual_training_agrees_with_both_verdicts():
     p = jax.random.normal(jax.random.key(0), (4096,)).astype(jnp.bfloat16)
 
@@ -182,6 +203,15 @@ def test_a_decay_scheduled_to_zero_ends_at_zero_and_follows_the_mask():
     row = preflight({"w": jnp.ones(2)}, decay, steps=6, mask={"w": 0.5}).rows[0]
     assert (row.fraction, row.last_fraction) == (0.25, 0.125)
     assert preflight({"w": jnp.ones(2)}, decay, steps=11).rows[0].last_fraction == 0
+
+
+def test_a_decay_that_starts_at_zero_is_judged_by_its_last_step():
+    rising, params = optax.linear_schedule(0.0, 1e-4, 10), {"w": jnp.ones(2, jnp.bfloat16)}
+    row = preflight(params, rising, steps=11, on_loss="return").rows[0]
+    assert (row.fraction, row.verdict) == (0, "lost")
+    assert row.last_fraction == pytest.approx(1e-4)
+    assert preflight(params, optax.linear_schedule(0.0, 0.1, 10), steps=11).rows[0].moved == 1
+    assert preflight(params, rising).rows[0].verdict == "not decayed"
 
 
 def test_what_happens_on_loss():
