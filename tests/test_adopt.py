@@ -480,7 +480,7 @@ SAME_MODEL = "; pass the params that the state is for"
         (ADAMW, STATE, {"count": -1}, ValueError, r"count must be in 0…2147483647, got -1; pass"),
         (ADAMW, STATE, {"count": 2**31}, ValueError, r"count must be in 0…2147483647"),
         (dwd.adamw, STATE, {}, TypeError, "optimizer must be a GradientTransformation, got"),
-        (optax.MultiSteps(ADAMW, 2), STATE, {}, TypeError, "optimizer must be a GradientTrans"),
+        (optax.MultiSteps(ADAMW, 2), STATE, {}, ValueError, "state has no MultiStepsState"),
     ],
 )
 def test_what_cannot_be_placed_is_refused_by_its_name(optimizer, state, options, kind, message):
