@@ -2,7 +2,7 @@
 
 import inspect
 import keyword
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 import decoupled_wd as dwd
 from decoupled_wd import Coupling
@@ -33,10 +33,8 @@ def code(best: Mapping[str, float], coupling: Coupling, made_by: str = "dwd.adam
     module, _, name = made_by.rpartition(".")
     yours: list[str] = []
     rest: dict[str, float] = {}
-    # a user's file may be called dwd.py
-    if module == "dwd" and name in dwd.__all__:
+    if parameters := _parameters(made_by):
         imported = "import decoupled_wd as dwd"
-        parameters = inspect.signature(getattr(dwd, name)).parameters
         # a search over one of both leaves the other to its user
         taken = {"learning_rate": 1e-3, "weight_decay": 0.0} | {
             name: value for name, value in best.items() if name in _KNOWN
@@ -47,7 +45,7 @@ def code(best: Mapping[str, float], coupling: Coupling, made_by: str = "dwd.adam
         if "l2" in parameters:
             taken["l2"] = taken.pop("weight_decay")
         unit = [f"coupling={written(coupling)}"] * ("coupling" in parameters)
-        call = f"dwd.{name}({', '.join([*_arguments(taken), *unit])})"
+        call = f"{made_by}({', '.join([*_arguments(taken), *unit])})"
     else:
         imported = f"from {module} import {name}"
         if not all(
@@ -77,9 +75,7 @@ def has_l2(made_by: str) -> bool:
         >>> has_l2("dwd.adam"), has_l2("dwd.adamw"), has_l2("mine.make_optimizer")
         (True, False, False)
     """
-    module, _, name = made_by.rpartition(".")
-    is_ours = module == "dwd" and name in dwd.__all__
-    return is_ours and "l2" in inspect.signature(getattr(dwd, name)).parameters
+    return "l2" in _parameters(made_by)
 
 
 def written(coupling: Coupling) -> str:
@@ -91,6 +87,14 @@ def written(coupling: Coupling) -> str:
     """
     names = [name for name, each in NAMED.items() if each == coupling]
     return f"dwd.{names[0]}" if names else f"dwd.Coupling(p={coupling.p:g}, s={coupling.s:g})"
+
+
+def _parameters(made_by: str) -> Collection[str]:
+    """Returns the parameters of an alias of ours, and none for a function of the user's."""
+    module, _, name = made_by.rpartition(".")
+    # a user's file may be called dwd.py
+    is_ours = module == "dwd" and name in dwd.__all__
+    return inspect.signature(getattr(dwd, name)).parameters if is_ours else ()
 
 
 def _arguments(values: Mapping[str, float]) -> list[str]:
