@@ -19,12 +19,12 @@ from matplotlib.figure import Figure
 from decoupled_wd._ridges import require
 from decoupled_wd.figures._style import (
     GRID,
-    TITLES,
     canvas,
     draw_legend,
     dress,
     looks,
     use_logarithms,
+    written,
 )
 from decoupled_wd.study.statistics import Estimate
 from decoupled_wd.study.tasks.task import ERROR, Metric
@@ -81,7 +81,7 @@ def lines(
         for place in marks.get(title, ()):
             axis.axvline(place, color="0.4", linestyle=":", linewidth=1.2)
         for label, values in curves.items():
-            _draw_line(axis, values.sortby(x), x, TITLES.get(label, label), look[label])
+            _draw_line(axis, values.sortby(x), x, written(label), look[label])
         use_logarithms(axis, log)
         dress(axis, title, xlabel, "" if number % columns else ylabel)
     # the last row may have places left
@@ -127,7 +127,7 @@ def scatter(
         dots = axis.scatter(
             loss, error, 45, look[name]["color"], marker=look[name]["marker"], alpha=0.75
         )
-        dots.set(label=TITLES.get(name, name), edgecolor="white", linewidth=0.7)
+        dots.set(label=written(name), edgecolor="white", linewidth=0.7)
     use_logarithms(axis, "x")
     dress(axis, "", "training loss", metric.label)
     draw_legend(figure)
@@ -158,7 +158,7 @@ def bars(groups: Mapping[str, Mapping[str, Estimate]], *, ylabel: str) -> Figure
     for group in groups.values():
         middles.append(y + (len(group) - 1) / 2)
         for label, estimate in group.items():
-            _draw_estimate(axis, y, estimate, TITLES.get(label, label), look[label])
+            _draw_estimate(axis, y, estimate, written(label), look[label])
             y += 1
         axis.axhline(y, **GRID)
         y += 1
