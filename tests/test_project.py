@@ -1,9 +1,12 @@
 """The files at the root say what pyproject.toml and the package say, and other programs can read them."""
 
 import os
+import subprocess
+import sys
 import tomllib
 from pathlib import Path
 
+import pytest
 import yaml
 
 import decoupled_wd
@@ -34,6 +37,15 @@ def test_the_workflow_runs_the_one_command_on_every_python_that_is_promised():
     promised = [c.rpartition(" :: ")[2] for c in PYPROJECT["project"]["classifiers"]]
     versions = [version for version in promised if version.startswith("3.")]
     assert job["strategy"]["matrix"]["python-version"] == versions
+
+
+@pytest.mark.slow
+def test_the_benchmark_of_gpus_says_that_there_is_none():
+    command = [sys.executable, ROOT / "tests" / "benchmarks" / "gpu.py"]
+    environment = os.environ | {"JAX_PLATFORMS": "cpu"}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert ran.stderr.startswith("JAX finds no GPU, so nothing was measured")
 
 
 def test_contributors_are_told_the_same_command():

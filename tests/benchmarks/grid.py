@@ -41,8 +41,8 @@ SLOWER = 1.1  # a cell of the largest grid, and its memory, against the smallest
 
 def measure():
     """Seconds a cell; each part in a process of its own."""
-    found = _subprocess("compare")
-    grown = {cells: _subprocess("grow", cells) for cells in GROWTH}
+    found = isolated("compare")
+    grown = {cells: isolated("grow", cells) for cells in GROWTH}
     return [*_loops(found), *_growth(grown)]
 
 
@@ -81,8 +81,9 @@ def _row(case, value, against, reference, target):
     return row("grid", case, 1e3 * value, "ms/cell", **times)
 
 
-def _subprocess(*arguments):
-    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(os.cpu_count())}
+def isolated(*arguments, **environment):
+    """What a function of this module finds, in a process of its own."""
+    environment = os.environ | {"JAX_NUM_CPU_DEVICES": str(os.cpu_count())} | environment
     command = [sys.executable, __file__, *map(str, arguments)]
     ran = subprocess.run(command, env=environment, check=True, stdout=subprocess.PIPE, text=True)
     return json.loads(ran.stdout)
@@ -116,12 +117,19 @@ def grow(cells):
     return {"warm": 1e3 * warm, "whole": 1e3 * whole / int(cells), "memory": peak}
 
 
+def loop():
+    """Milliseconds of one cell after another, by one `jit`, in the steps of `grow`."""
+    one = jax.jit(functools.partial(_train, epochs=GROWTH_EPOCHS))
+    jax.block_until_ready(one(1e-3, 1e-3))  # compiles
+    return {"loop": 1e3 * _timed(one, TIMED["one jit"])}
+
+
 def _sweep(rates, decays, epochs):
     """Seconds in all, compiling included; seconds a cell after the first round of blocks."""
     seen = []
     start = time.perf_counter()
     sweep(
-        dwd.adamw,
+        lambda **axes: dwd.adamw(**axes, peak_learning_rate=axes["learning_rate"]),
         {
             "learning_rate": np.geomspace(1e-4, 1e-2, rates),
             "weight_decay": np.geomspace(1e-5, 1e-2, decays),
@@ -171,7 +179,7 @@ def _loss(params, x, y, key):
     return optax.softmax_cross_entropy_with_integer_labels(x @ kernel + bias, y).mean()
 
 
-def _train(learning_rate, weight_decay):
+def _train(learning_rate, weight_decay, epochs=EPOCHS):
     """One run with ``optax.adamw``, as a user would scan it; the last loss on all data."""
     optimizer = optax.adamw(learning_rate, weight_decay=weight_decay)
     x, y = map(jnp.asarray, _data())
@@ -183,7 +191,8 @@ def _train(learning_rate, weight_decay):
         return (optax.apply_updates(params, updates), state), None
 
     params = _init(jax.random.key(0))
-    (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), _batches())
+    batches = _batches()[: epochs * ROWS // BATCH]
+    (params, _), _ = jax.lax.scan(step, (params, optimizer.init(params)), batches)
     return _loss(params, x, y, None)
 
 
@@ -252,4 +261,5 @@ def _elapsed(run):
 
 
 if __name__ == "__main__":
-    print(json.dumps({"compare": compare, "grow": grow}[sys.argv[1]](*sys.argv[2:])))
+    part = {"compare": compare, "grow": grow, "loop": loop}[sys.argv[1]]
+    print(json.dumps(part(*sys.argv[2:])))

@@ -21,7 +21,7 @@ from table import missed
 
 from decoupled_wd.study.report.machine import processor
 
-BENCHMARKS = ("tpu", "tracing", "state", "step", "record", "grid", "imports")
+BENCHMARKS = ("tpu", "tracing", "eager", "state", "step", "record", "grid", "imports")
 OUTPUT = Path(__file__).parents[2] / "docs" / "benchmarks.json"
 PACKAGES = ("jax", "jaxlib", "libtpu", "optax", "torch", "decoupled-wd")
 

@@ -79,23 +79,23 @@ def _tree(name, shapes):
     gradients = jax.tree.map(lambda leaf: 1e-2 * leaf, params)
 
     def stepping(optimizer):
-        return functools.partial(_jax, optimizer, params, gradients)
+        return functools.partial(jax_step, optimizer, params, gradients)
 
     for case, optimizer, peer, target in CASES:
         yield _compare(f"{case} | {name}", stepping(optimizer), stepping(PEERS[peer]), peer, target)
     adamw, case = stepping(ALIASES["adamw"].optimizer), f"adamw | {name}"
     yield (
-        _compare(case, adamw, functools.partial(_torch, params), TORCH_PEER)
+        _compare(case, adamw, functools.partial(torch_step, params), TORCH_PEER)
         if torch
         else absent("step", case, TORCH_PEER)
     )
-    yield _compare(case, adamw, functools.partial(_triad, params), "triad of the same bytes")
+    yield _compare(case, adamw, functools.partial(triad_step, params), "triad of the same bytes")
 
 
 def _compare(case, make, make_peer, against, target=None):
     """Milliseconds a step: medians, and the ratio over both orders of compilation."""
-    forward = _pairs(make, make_peer)
-    backward = [pair[::-1] for pair in _pairs(make_peer, make)]
+    forward = pairs_of(make, make_peer)
+    backward = [pair[::-1] for pair in pairs_of(make_peer, make)]
     medians = [statistics.median(a / b for a, b in pairs) for pairs in (forward, backward)]
     value, reference = (1e3 * statistics.median(t) for t in zip(*forward, *backward, strict=True))
     ratio = statistics.geometric_mean(medians)
@@ -103,7 +103,7 @@ def _compare(case, make, make_peer, against, target=None):
     return row("step", case, value, "ms", **figures)
 
 
-def _pairs(*makes):
+def pairs_of(*makes):
     """Seconds a step of two contenders, in turn; the first is compiled first."""
     jax.clear_caches()
     contenders = [make() for make in makes]
@@ -128,7 +128,7 @@ def _seconds(contender, steps):
     return (time.perf_counter() - start) / steps
 
 
-def _jax(optimizer, params, gradients):
+def jax_step(optimizer, params, gradients):
     step = jax.jit(step_of(optimizer), donate_argnums=(0, 1))
     init = jax.jit(lambda params: (jax.tree.map(jnp.copy, params), optimizer.init(params)))
 
@@ -147,7 +147,7 @@ def _jax(optimizer, params, gradients):
     return contender
 
 
-def _triad(params):
+def triad_step(params):
     """In place, as Adam's arrays are: an array that is only written would cost a read too."""
     size = sum(leaf.size for leaf in jax.tree.leaves(params)) * ADAM // TRIAD
     triad = jax.jit(lambda a, b: a + 1e-3 * b, donate_argnums=0)
@@ -167,8 +167,12 @@ def _triad(params):
     return contender
 
 
-def _torch(params):
-    weights = [torch.nn.Parameter(torch.randn(leaf.shape)) for leaf in jax.tree.leaves(params)]
+def torch_step(params, *, device="cpu", flat=False):
+    """Torch's fused AdamW, on the leaves or on one flat array of them, as apex had it."""
+    weights = [torch.randn(leaf.shape, device=device) for leaf in jax.tree.leaves(params)]
+    if flat:
+        weights = [torch.cat([weight.flatten() for weight in weights])]
+    weights = [torch.nn.Parameter(weight) for weight in weights]
     for weight in weights:
         weight.grad = 1e-2 * weight.detach()
     optimizer = torch.optim.AdamW(weights, lr=1e-3, weight_decay=1e-4, fused=True)
@@ -176,5 +180,7 @@ def _torch(params):
     def run(steps):
         for _ in range(steps):
             optimizer.step()
+        if device == "cuda":
+            torch.cuda.synchronize()
 
     return lambda: run
