@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -125,20 +124,13 @@ def numbered(tree: PyTree) -> PyTree:
 
 
 def once_per_shape(function: Callable[..., Result]) -> Callable[..., Result]:
-    """Trace the function of one leaf once for each shape of leaves.
+    """Trace and compile the function of one leaf once for each shape of leaves.
 
-    The compiled program is the same, as compilers inline it. Define it where it lives as long as
-    the optimiser: what was traced is found again by its identity.
+    A program of many leaves is traced sooner and compiles to the same, as compilers inline calls.
+    A step without jit makes one call a leaf, in place of one for each operation. Define it where it
+    lives as long as the optimiser: what was traced is found again by its identity.
     """
-    shared = jax.jit(function)
-
-    @functools.wraps(function)
-    def call(*arguments: PyTree) -> Result:
-        # an eager step calls the function itself, which compiles nothing
-        traced = any(isinstance(argument, jax.core.Tracer) for argument in arguments)
-        return shared(*arguments) if traced else function(*arguments)
-
-    return call
+    return jax.jit(function)
 
 
 def kind_of(leaf: PyTree) -> str:
