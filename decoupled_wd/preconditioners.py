@@ -8,14 +8,14 @@ float32 or wider too: round it once, at the end.
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple, TypeAlias
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.typing import ArrayLike, DTypeLike
 
-from decoupled_wd._base.bits import is_bfloat16, round_with
 from decoupled_wd._base.checks import (
     check_averaging_rate,
     check_nonnegative,
@@ -24,19 +24,18 @@ from decoupled_wd._base.checks import (
     scheduled,
 )
 from decoupled_wd._base.leaves import (
-    is_inexact,
     map_leaves,
+    once_per_numbers,
     once_per_shape,
     root,
-    wide_dtype,
     widen,
 )
-from decoupled_wd._base.types import Number, PyTree, PyTreeDef, ScalarOrSchedule
+from decoupled_wd._base.types import Number, PyTree, ScalarOrSchedule
 from decoupled_wd._base.updates import check_gradients
+from decoupled_wd._storage import check_storage_dtype, stored, to_be_stored, zeros
 from decoupled_wd.coupling import follow
 
-# of the dither of moments, which is another than that of any weights
-_SEED = 2**32 - 1
+LeafStep: TypeAlias = Callable[..., tuple[jax.Array, ...]]
 
 
 class ScaleByMomentumState(NamedTuple):
@@ -97,13 +96,10 @@ def scale_by_momentum(
     check_scalar_or_schedule("learning_rate", learning_rate)
     check_storage_dtype("momentum_dtype", momentum_dtype)
 
-    @once_per_shape
-    def momentum_step(g: jax.Array, m: jax.Array, lr: Number) -> tuple[jax.Array, jax.Array]:
-        m_next = momentum * widen(m) + lr * widen(g)
-        return m_next, _to_be_stored(m_next, m)
+    momentum_step = _momentum_step(momentum)
 
     def init(params: optax.Params) -> ScaleByMomentumState:
-        return ScaleByMomentumState(jnp.zeros([], jnp.int32), _zeros(params, momentum_dtype))
+        return ScaleByMomentumState(jnp.zeros([], jnp.int32), zeros(params, momentum_dtype))
 
     def update(
         updates: optax.Updates, state: ScaleByMomentumState, params: PyTree = None, **extra: object
@@ -113,7 +109,7 @@ def scale_by_momentum(
         lr = scheduled("learning_rate", learning_rate, state.count)
         t = optax.safe_increment(state.count)
         updates, m = map_leaves(lambda g, m: momentum_step(g, m, lr), updates, state.momentum)
-        return updates, ScaleByMomentumState(t, *_stored((m,), (state.momentum,), t))
+        return updates, ScaleByMomentumState(t, *stored((m,), (state.momentum,), t))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
@@ -170,24 +166,12 @@ def scale_by_adam(
             "about 5e-3, so that their steps are many times too large; pass jnp.bfloat16"
         )
 
-    @once_per_shape
-    def adam_step(
-        g: jax.Array, m: jax.Array, v: jax.Array, correction1: jax.Array, correction2: jax.Array
-    ) -> tuple[jax.Array, jax.Array, jax.Array]:
-        g = widen(g)
-        # in optax's order of operations: on float32 the bits are the same
-        m_next = (1 - b1) * g + b1 * widen(m)
-        # |g|² is real also for complex g, and so is v
-        v_next = (1 - b2) * (g * g.conj()).real + b2 * widen(v)
-        # the corrections are float32; a float64 moment keeps its precision
-        m_hat = m_next / correction1.astype(m_next.dtype)
-        v_hat = v_next / correction2.astype(v_next.dtype)
-        return m_hat / (root(v_hat) + eps), _to_be_stored(m_next, m), _to_be_stored(v_next, v)
+    adam_step = _adam_step(b1, b2, eps)
 
     def init(params: optax.Params) -> ScaleByAdamState:
         # |g|² is real
-        nu = jax.tree.map(jnp.real, _zeros(params, nu_dtype))
-        return ScaleByAdamState(jnp.zeros([], jnp.int32), _zeros(params, mu_dtype), nu)
+        nu = jax.tree.map(jnp.real, zeros(params, nu_dtype))
+        return ScaleByAdamState(jnp.zeros([], jnp.int32), zeros(params, mu_dtype), nu)
 
     def update(
         updates: optax.Updates, state: ScaleByAdamState, params: PyTree = None, **extra: object
@@ -200,33 +184,38 @@ def scale_by_adam(
         updates, mu, nu = map_leaves(
             lambda g, m, v: adam_step(g, m, v, *corrections), updates, state.mu, state.nu
         )
-        return updates, ScaleByAdamState(t, *_stored((mu, nu), (state.mu, state.nu), t))
+        return updates, ScaleByAdamState(t, *stored((mu, nu), (state.mu, state.nu), t))
 
     return optax.GradientTransformationExtraArgs(init, update)
 
 
-def check_storage_dtype(name: str, dtype: DTypeLike | None) -> None:
-    """Check that moments can be stored in `dtype`.
+@once_per_numbers
+def _momentum_step(momentum: ArrayLike) -> LeafStep:
+    @once_per_shape
+    def step(g: jax.Array, m: jax.Array, lr: Number) -> tuple[jax.Array, jax.Array]:
+        m_next = momentum * widen(m) + lr * widen(g)
+        return m_next, to_be_stored(m_next, m)
 
-    That is None, or real floating point of at least 16 bits.
-    """
-    if isinstance(dtype, jax.Array):
-        raise TypeError(
-            f"{name} must be a dtype, got an array of {dtype.dtype}, which is what "
-            "optax.inject_hyperparams makes of jnp.bfloat16; pass it the text 'bfloat16', or name "
-            f"{name} in its static_args"
-        )
-    try:
-        fits = dtype is None or _holds_moments(jnp.dtype(dtype))
-    except (TypeError, ValueError):
-        fits = False
-    if not fits:
-        got = getattr(dtype, "__name__", dtype)
-        raise TypeError(
-            f"{name} must be a real floating-point dtype of at least 16 bits, got {got!r}; pass "
-            "jnp.float32 or jnp.bfloat16 (jnp.float64 under jax_enable_x64), or None for at "
-            "least float32"
-        )
+    return step
+
+
+@once_per_numbers
+def _adam_step(b1: ArrayLike, b2: ArrayLike, eps: ArrayLike) -> LeafStep:
+    @once_per_shape
+    def step(
+        g: jax.Array, m: jax.Array, v: jax.Array, correction1: jax.Array, correction2: jax.Array
+    ) -> tuple[jax.Array, jax.Array, jax.Array]:
+        g = widen(g)
+        # in optax's order of operations: on float32 the bits are the same
+        m_next = (1 - b1) * g + b1 * widen(m)
+        # |g|² is real also for complex g, and so is v
+        v_next = (1 - b2) * (g * g.conj()).real + b2 * widen(v)
+        # the corrections are float32; a float64 moment keeps its precision
+        m_hat = m_next / correction1.astype(m_next.dtype)
+        v_hat = v_next / correction2.astype(v_next.dtype)
+        return m_hat / (root(v_hat) + eps), to_be_stored(m_next, m), to_be_stored(v_next, v)
+
+    return step
 
 
 def scale_by_adabound(
@@ -315,60 +304,3 @@ def scale_by_rate(learning_rate: ScalarOrSchedule) -> optax.GradientTransformati
     return optax.scale_by_learning_rate(
         optax.constant_schedule(learning_rate) if constant else learning_rate
     )
-
-
-def _holds_moments(dtype: jnp.dtype) -> bool:
-    # float64 only under jax_enable_x64
-    known = jax.dtypes.canonicalize_dtype(dtype) == dtype
-    return known and jnp.issubdtype(dtype, jnp.floating) and dtype.itemsize in (2, 4, 8)
-
-
-def _to_be_stored(moment: jax.Array, kept: jax.Array) -> jax.Array:
-    """Round a moment to the dtype in which it is kept, unless `_stored` does it by chance."""
-    return moment if is_bfloat16(kept) else moment.astype(kept.dtype)
-
-
-def _stored(
-    moments: tuple[optax.Updates, ...], kept: tuple[optax.Updates, ...], t: jax.Array
-) -> tuple[optax.Updates, ...]:
-    """Round by chance what is kept in bfloat16, so that it follows however small a change.
-
-    The dither is a function of the step and the leaf, and so needs no state.
-    """
-    if not any(map(is_bfloat16, jax.tree.leaves(kept))):
-        return moments
-    key = jax.random.fold_in(jax.random.key(_SEED), t)
-    structure: PyTreeDef = jax.tree.structure(moments[0])
-    columns = zip(*map(jax.tree.leaves, moments), strict=True)
-    dtypes = zip(*map(jax.tree.leaves, kept), strict=True)
-    rows = [
-        _by_chance(new, old, key, number)
-        for number, (new, old) in enumerate(zip(columns, dtypes, strict=True))
-    ]
-    return tuple(structure.unflatten(column) for column in zip(*rows, strict=True))
-
-
-@once_per_shape
-def _by_chance(
-    moments: tuple[jax.Array, ...], kept: tuple[jax.Array, ...], key: jax.Array, number: int
-) -> tuple[jax.Array, ...]:
-    """Round the moments of one leaf that are kept in bfloat16."""
-    # one draw of 32 bits dithers both moments of a weight
-    bits = jax.random.bits(jax.random.fold_in(key, number), moments[0].shape, jnp.uint32)
-    return tuple(
-        round_with(m.astype(jnp.float32), dither) if is_bfloat16(k) else m
-        for m, k, dither in zip(moments, kept, (bits >> 16, bits & 0xFFFF), strict=False)
-    )
-
-
-def _zeros(params: optax.Params, dtype: DTypeLike | None) -> optax.Updates:
-    """Make a zero per weight, and no state where nothing trains."""
-
-    def leaf(p: PyTree) -> PyTree:
-        if not is_inexact(p):
-            return optax.MaskedNode()
-        # a real dtype would drop the imaginary part
-        keeps_own = dtype is None or jnp.iscomplexobj(p)
-        return jnp.zeros_like(p, dtype=wide_dtype(p) if keeps_own else dtype)
-
-    return jax.tree.map(leaf, params)

@@ -21,7 +21,7 @@ CORE = sorted(name for name in MODULES if not name.startswith(EXTRAS))
 FLOORS = {
     "": [
         {"_base"},
-        {"coupling", "schedules", "theory", "rules", "_ridges"},
+        {"coupling", "schedules", "theory", "rules", "_storage", "_ridges"},
         {"strengths", "preconditioners", "masks", "rounding"},
         {"_resolution", "_slips", "_traces"},
         {"transforms"},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -131,6 +132,21 @@ def once_per_shape(function: Callable[..., Result]) -> Callable[..., Result]:
     lives as long as the optimiser: what was traced is found again by its identity.
     """
     return jax.jit(function)
+
+
+def once_per_numbers(make: Callable[..., Result]) -> Callable[..., Result]:
+    """Make the function of one leaf once for the same hyperparameters.
+
+    So all optimisers that share them share what was compiled.
+    """
+    cached = functools.lru_cache(maxsize=128)(make)
+
+    def made(*numbers: object) -> Result:
+        # what is traced must not outlive its trace
+        concrete = all(isinstance(number, int | float) for number in numbers)
+        return (cached if concrete else make)(*numbers)
+
+    return made
 
 
 def kind_of(leaf: PyTree) -> str:
