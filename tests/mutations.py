@@ -127,6 +127,10 @@ MUTATIONS = [
              "test_schedules.py::test_after_a_huge_factor_there_is_no_third_cycle"),
     Mutation("schedules", "if cycle_factor != 1 and _cycles(first_cycle_steps, cycle_factor) > _MOST_CYCLES:", "if False:",
              "test_schedules.py::test_the_slowest_growth_that_is_taken_is_a_small_table"),
+    Mutation("_base/leaves", "(cached if concrete else make)", "make",
+             "test_preconditioners.py::test_optimizers_with_the_same_numbers_share_what_was_compiled"),
+    Mutation("_base/leaves", "isinstance(number, int | float)", "True",
+             "test_preconditioners.py::test_what_is_made_for_a_traced_number_does_not_outlive_its_trace"),
     # preconditioners
     Mutation("preconditioners", "momentum * widen(m) + lr * widen(g)", "lr * (momentum * widen(m) + widen(g))",
              "test_aliases.py::test_alias_is_the_papers_algorithm_in_float64[sgdw-cosine]"),

@@ -10,6 +10,7 @@ import optax
 import pytest
 
 import decoupled_wd as dwd
+from decoupled_wd.preconditioners import _adam_step
 
 
 def run(link, gradients, dtype=jnp.float32):
@@ -254,3 +255,18 @@ def test_python_numbers_are_weights_as_in_optax():
         expected, _ = link.update(arrays[0], link.init(arrays[1]), arrays[1])
         chex.assert_trees_all_close(updates, expected)
         assert updates["scale"].dtype == jnp.float32
+
+
+def test_optimizers_with_the_same_numbers_share_what_was_compiled():
+    assert _adam_step(0.9, 0.99, 1e-8) is _adam_step(0.9, 0.99, 1e-8)
+    assert _adam_step(0.9, 0.99, 1e-8) is not _adam_step(0.8, 0.99, 1e-8)
+
+
+def test_what_is_made_for_a_traced_number_does_not_outlive_its_trace():
+    def steps(b1):
+        assert _adam_step(b1, 0.99, 1e-8) is not _adam_step(b1, 0.99, 1e-8)
+        link = dwd.scale_by_adam(b1)
+        return link.update(jnp.ones(2), link.init(jnp.ones(2)))[0]
+
+    with jax.checking_leaks():
+        np.testing.assert_allclose(jax.jit(steps)(0.9), 1, rtol=1e-4)
