@@ -100,9 +100,9 @@ def _each_schedule(
 
 _FULL = (
     Experiment("i", "mnist1d", "mlp", Equivalence(), seconds=5),
-    Experiment("i", "digits", "resnet", Equivalence(), seconds=11),
+    Experiment("i", "digits", "resnet", Equivalence(), seconds=8),
     *(
-        Experiment("ii", "mnist1d", "mlp", each, seconds=107)
+        Experiment("ii", "mnist1d", "mlp", each, seconds=138)
         for each in _each_schedule(Interaction, _ALL_SCHEDULES, couplings=(PAPER, LR))
     ),
     Experiment(
@@ -110,13 +110,13 @@ _FULL = (
         "mnist1d",
         "mlp without BatchNorm",
         Interaction(grid=9, looks=_LOOKS, couplings=(PAPER, LR)),
-        seconds=86,
+        seconds=95,
     ),
     Experiment(
-        "ii", "digits", "mlp", Interaction(grid=9, looks=_LOOKS, couplings=(PAPER, LR)), seconds=58
+        "ii", "digits", "mlp", Interaction(grid=9, looks=_LOOKS, couplings=(PAPER, LR)), seconds=60
     ),
     *(
-        Experiment("ii", "digits", "resnet", each, seconds=235)
+        Experiment("ii", "digits", "resnet", each, seconds=335)
         for each in _each_schedule(Interaction, _TWO_SCHEDULES)
     ),
     *(
@@ -128,11 +128,11 @@ _FULL = (
         "mnist1d",
         "mlp without BatchNorm",
         Generalization(grid=9, looks=_LOOKS),
-        seconds=11,
+        seconds=5,
     ),
-    Experiment("iii", "digits", "mlp", Generalization(grid=9, looks=_LOOKS), seconds=9),
+    Experiment("iii", "digits", "mlp", Generalization(grid=9, looks=_LOOKS), seconds=6),
     *(
-        Experiment("iii", "digits", "resnet", each, seconds=39)
+        Experiment("iii", "digits", "resnet", each, seconds=21)
         for each in _each_schedule(Generalization, _TWO_SCHEDULES)
     ),
     *(
@@ -147,7 +147,7 @@ _FULL = (
                 decays=_DECAYS,
                 dataset=more_points,
             ),
-            seconds=118,
+            seconds=137,
         )
         for name, values in _MORE_BUDGETS.items()
     ),
@@ -161,7 +161,7 @@ _FULL = (
             looks=_LOOKS,
             decays=_STRONG_DECAYS,
         ),
-        seconds=260,
+        seconds=332,
     ),
     Experiment(
         "v",
@@ -170,7 +170,7 @@ _FULL = (
         Restarts(
             learning_rates=_MORE_RESTARTED_RATES, normalized_decays=_NORMALIZED_DECAYS, looks=_LOOKS
         ),
-        seconds=74,
+        seconds=49,
     ),
     Experiment(
         "v",
@@ -179,15 +179,15 @@ _FULL = (
         Restarts(
             learning_rates=_MORE_RESTARTED_RATES, normalized_decays=_NORMALIZED_DECAYS, looks=_LOOKS
         ),
-        seconds=120,
+        seconds=85,
     ),
-    Experiment("vi", "mnist1d", "mlp", Choice(trials=16, looks=_SEARCHES), seconds=264),
-    Experiment("vi", "digits", "resnet", Choice(trials=16, looks=_SEARCHES), seconds=644),
-    Experiment("vi", "mnist1d", "mlp", Inclusion(trials=16, looks=_SEARCHES), seconds=55),
-    Experiment("vi", "digits", "resnet", Inclusion(trials=16, looks=_SEARCHES), seconds=165),
-    Experiment("vii", "mnist1d", "mlp", Superconvergence(trials=16, looks=_SEARCHES), seconds=107),
+    Experiment("vi", "mnist1d", "mlp", Choice(trials=16, looks=_SEARCHES), seconds=163),
+    Experiment("vi", "digits", "resnet", Choice(trials=16, looks=_SEARCHES), seconds=533),
+    Experiment("vi", "mnist1d", "mlp", Inclusion(trials=16, looks=_SEARCHES), seconds=32),
+    Experiment("vi", "digits", "resnet", Inclusion(trials=16, looks=_SEARCHES), seconds=106),
+    Experiment("vii", "mnist1d", "mlp", Superconvergence(trials=16, looks=_SEARCHES), seconds=79),
     Experiment(
-        "vii", "digits", "resnet", Superconvergence(trials=16, looks=_SEARCHES), seconds=202
+        "vii", "digits", "resnet", Superconvergence(trials=16, looks=_SEARCHES), seconds=257
     ),
 )
 
