@@ -1,8 +1,7 @@
 """Which experiments a study consists of, in small and in full."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import Any
 
 import numpy as np
 
@@ -91,19 +90,25 @@ _DEFAULT = (
 )
 
 
-def _each_schedule(
-    design: Callable[..., Design], schedules: Sequence[str], **sizes: Any
-) -> Iterator[Design]:
-    """Makes a design for each schedule, since an experiment is looked at again as a whole."""
-    return (design(grid=9, looks=_LOOKS, schedules=(each,), **sizes) for each in schedules)
+def _apart(
+    claim: str, dataset: str, network: str, designs: Iterable[Design], *, seconds: float
+) -> list[Experiment]:
+    """Lists an experiment for each design, since one is looked at again as a whole."""
+    return [Experiment(claim, dataset, network, each, seconds) for each in designs]
 
 
 _FULL = (
     Experiment("i", "mnist1d", "mlp", Equivalence(), seconds=5),
     Experiment("i", "digits", "resnet", Equivalence(), seconds=8),
-    *(
-        Experiment("ii", "mnist1d", "mlp", each, seconds=138)
-        for each in _each_schedule(Interaction, _ALL_SCHEDULES, couplings=(PAPER, LR))
+    *_apart(
+        "ii",
+        "mnist1d",
+        "mlp",
+        (
+            Interaction(grid=9, looks=_LOOKS, schedules=(each,), couplings=(PAPER, LR))
+            for each in _ALL_SCHEDULES
+        ),
+        seconds=138,
     ),
     Experiment(
         "ii",
@@ -115,13 +120,19 @@ _FULL = (
     Experiment(
         "ii", "digits", "mlp", Interaction(grid=9, looks=_LOOKS, couplings=(PAPER, LR)), seconds=60
     ),
-    *(
-        Experiment("ii", "digits", "resnet", each, seconds=335)
-        for each in _each_schedule(Interaction, _TWO_SCHEDULES)
+    *_apart(
+        "ii",
+        "digits",
+        "resnet",
+        (Interaction(grid=9, looks=_LOOKS, schedules=(each,)) for each in _TWO_SCHEDULES),
+        seconds=335,
     ),
-    *(
-        Experiment("iii", "mnist1d", "mlp", each, seconds=12)
-        for each in _each_schedule(Generalization, _ALL_SCHEDULES)
+    *_apart(
+        "iii",
+        "mnist1d",
+        "mlp",
+        (Generalization(grid=9, looks=_LOOKS, schedules=(each,)) for each in _ALL_SCHEDULES),
+        seconds=12,
     ),
     Experiment(
         "iii",
@@ -131,25 +142,28 @@ _FULL = (
         seconds=5,
     ),
     Experiment("iii", "digits", "mlp", Generalization(grid=9, looks=_LOOKS), seconds=6),
-    *(
-        Experiment("iii", "digits", "resnet", each, seconds=21)
-        for each in _each_schedule(Generalization, _TWO_SCHEDULES)
+    *_apart(
+        "iii",
+        "digits",
+        "resnet",
+        (Generalization(grid=9, looks=_LOOKS, schedules=(each,)) for each in _TWO_SCHEDULES),
+        seconds=21,
     ),
-    *(
-        Experiment(
-            "iv",
-            "mnist1d",
-            "mlp",
+    *_apart(
+        "iv",
+        "mnist1d",
+        "mlp",
+        (
             Budget(
                 budgets={name: values},
                 learning_rates=_MORE_RATES,
                 looks=_LOOKS,
                 decays=_DECAYS,
                 dataset=more_points,
-            ),
-            seconds=137,
-        )
-        for name, values in _MORE_BUDGETS.items()
+            )
+            for name, values in _MORE_BUDGETS.items()
+        ),
+        seconds=137,
     ),
     Experiment(
         "iv",
