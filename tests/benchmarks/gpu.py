@@ -8,6 +8,8 @@ extra ``bench``, and JAX and torch built for CUDA.
 import os
 
 os.environ.setdefault("JAX_PLATFORMS", "cuda,cpu")  # `run` would take the CPU alone
+# torch and the processes of the sweep need memory of the same card
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
 
 import argparse
 import functools
@@ -34,7 +36,6 @@ LARGE, SMALL = {"w": (WEIGHTS,)}, step.TREES["1000 small leaves"]
 # a program of 1000 leaves takes long to compile
 FEW = ("adamw", "adamw, cautious", "bf16 stochastic adamw", "bf16 residual adamw")
 CELLS = 4096
-FLAT = "adamw in optax.flatten"
 
 
 def main():
@@ -85,7 +86,7 @@ def small_leaves():
         )
     adamw = _stepping(ALIASES["adamw"].optimizer, SMALL)
     flat = _stepping(optax.flatten(dwd.adamw(1e-3, 1e-4)), SMALL)
-    yield _beside(f"{FLAT} | {case}", flat, adamw, "adamw")
+    yield _beside(f"adamw in optax.flatten | {case}", flat, adamw, "adamw")
     yield from _beside_torch(case, adamw, SMALL)
 
 
