@@ -6,6 +6,7 @@ import time
 import jax
 import jax.numpy as jnp
 import optax
+from step import PEERS, SGD_PEER
 from table import row
 from variants import BF16, F32, PEER, RESIDUAL
 
@@ -15,7 +16,7 @@ from decoupled_wd import rules
 TURNS, LEAVES, SHAPES = 7, 1000, 8
 TARGET = 1.2
 SCHEDULE = optax.cosine_decay_schedule(1e-3, 100)
-SGD = optax.chain(optax.add_decayed_weights(1e-4), optax.sgd(1e-3, 0.9))
+SGD = PEERS[SGD_PEER]
 CASES = {
     "adamw": (dwd.adamw(1e-3, 1e-4), optax.adamw(1e-3), F32),
     "adamw, cosine": (
@@ -50,7 +51,7 @@ def _row(name, optimizer, peer, dtype):
     pairs = [[step() for step in steps] for _ in range(1 + TURNS)][1:]  # the first compiles
     value, reference = map(statistics.median, zip(*pairs, strict=True))
     ratio = statistics.median(ours / theirs for ours, theirs in pairs)
-    against = "optax's SGD with L2" if name == "sgdw" else PEER
+    against = "optax's SGD with L2" if peer is SGD else PEER
     figures = {"against": against, "reference": reference, "ratio": ratio, "target": TARGET}
     return row("eager", f"{name} | {LEAVES} leaves", value, "s", **figures)
 
