@@ -18,4 +18,6 @@ class Experiment:
     design: Design
     """How it is measured, with its sizes as fields."""
     seconds: float
-    """How long it took on two x86-64 cores."""
+    """How long its first look took on two x86-64 cores."""
+    again: float = 1.0
+    """What as many seeds take again, relative to that: less where a pilot comes first."""

@@ -1,14 +1,52 @@
 """Looks at every statement again, with more seeds, until it is decided or the time is up."""
 
-import itertools
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import NamedTuple
 
 from decoupled_wd.study.claims.verdicts import DECIDED, Finding, Verdict
 from decoupled_wd.study.experiment import Experiment
 
 Measure = Callable[[Experiment, int], Finding]
 """``measure(experiment, look) -> finding``, with the seeds of all looks so far."""
+
+
+class _Seen(NamedTuple):
+    """Holds what the looks at one experiment found so far."""
+
+    experiment: Experiment
+    finding: Finding
+    looks: int
+    took: float
+    """Seconds of the last look."""
+
+    @property
+    def more(self) -> float:
+        """Returns how many times as many seeds the next look has."""
+        sizes = self.experiment.design.looks
+        return sizes[self.looks] / sizes[self.looks - 1]
+
+    @property
+    def undecided(self) -> list[Verdict]:
+        """Lists the statements that another look may decide; none after the last look."""
+        if self.looks == len(self.experiment.design.looks):
+            return []
+        return [v for v in self.finding.verdicts if v.verdict not in DECIDED]
+
+    @property
+    def seconds(self) -> float:
+        """Estimates how long the next look takes, from the last one and the seeds of both."""
+        sizes = (0, *self.experiment.design.looks)
+        last, added = (sizes[n + 1] - sizes[n] for n in (self.looks - 1, self.looks))
+        again = self.experiment.again if self.looks == 1 else 1.0
+        return self.took * again * added / last
+
+    @property
+    def promise(self) -> float:
+        """Estimates how many statements the next look decides in a second of it."""
+        chances = (self.more * v.estimate.seeds / max(1, v.seeds_needed) for v in self.undecided)
+        # a fake clock may stand still
+        return sum(min(1.0, chance) for chance in chances) / max(self.seconds, 1e-9)
 
 
 def look(
@@ -21,11 +59,12 @@ def look(
     """Measures all experiments, then again those in which something is undecided.
 
     The first verdict that decides a statement stays, with its interval, since each look has its
-    share of the error. An experiment is left out once it would take more than what is left of the
-    time. How long it takes is told by its profile at first, and then by its own last look.
+    share of the error. Which experiment is looked at next is free: it is the one that is expected
+    to decide most in its time. None is begun that would take more than what is left. How long it
+    takes is told by its profile at first, and then by its own last look.
 
     Args:
-      experiments: what is measured, in this order at each look.
+      experiments: what is measured, in this order at the first look.
       measure: trains what the look adds, and judges.
       seconds: the time that all of it may take.
       clock: tells the time, in seconds.
@@ -37,34 +76,33 @@ def look(
       ValueError: the time is too short for the first look of any experiment.
     """
     started = clock()
-    found: dict[int, Finding] = {}
-    took: dict[int, float] = {}
-    left_out: set[int] = set()
-    # looks are outermost: all experiments are measured once before any is looked at again
-    for number in range(max(len(each.design.looks) for each in experiments)):
-        for place, each in enumerate(experiments):
-            is_open = number == 0 or _is_open(found.get(place))
-            if number >= len(each.design.looks) or not is_open or place in left_out:
-                continue
-            before = clock()
-            if before - started + _expected(each, number, took.get(place)) > seconds:
-                # for good, as a later look would train these seeds too; a shorter one may fit
-                left_out.add(place)
-                continue
-            finding = measure(each, number)
-            took[place] = clock() - before
-            found[place] = _first_decided(found.get(place), finding, took[place])
-    if not found:
-        least = min(_expected(each, 0, None) for each in experiments)
+    seen: dict[int, _Seen] = {}
+
+    def fits(expected: float) -> bool:
+        return clock() - started + expected <= seconds
+
+    def again(place: int) -> None:
+        each, before = experiments[place], clock()
+        earlier = seen.get(place)
+        number = earlier.looks if earlier else 0
+        finding = measure(each, number)
+        took = clock() - before
+        kept = _first_decided(earlier.finding if earlier else None, finding, took)
+        seen[place] = _Seen(each, kept, number + 1, took)
+
+    # all of them once before any is looked at again
+    for place, each in enumerate(experiments):
+        if fits(each.seconds):
+            again(place)
+    if not seen:
+        least = min(each.seconds for each in experiments)
         raise ValueError(
             f"--minutes {seconds / 60:g} is too short for any experiment: the shortest takes "
             f"{least / 60:.1f}; pass more"
         )
-    return [(experiments[place], found[place]) for place in sorted(found)]
-
-
-def _is_open(finding: Finding | None) -> bool:
-    return finding is not None and any(v.verdict not in DECIDED for v in finding.verdicts)
+    while wanted := [p for p, each in seen.items() if each.undecided and fits(each.seconds)]:
+        again(max(wanted, key=lambda place: seen[place].promise))
+    return [(experiments[place], each.finding) for place, each in seen.items()]
 
 
 def _first_decided(earlier: Finding | None, later: Finding, seconds: float) -> Finding:
@@ -75,12 +113,3 @@ def _first_decided(earlier: Finding | None, later: Finding, seconds: float) -> F
     pairs: Iterable[tuple[Verdict, Verdict]] = zip(earlier.verdicts, later.verdicts, strict=True)
     verdicts = [old if old.verdict in DECIDED else new for old, new in pairs]
     return later._replace(verdicts=verdicts, seconds=earlier.seconds + seconds)
-
-
-def _expected(experiment: Experiment, number: int, took: float | None) -> float:
-    """Estimates how many seconds a look takes, from the last one and the seeds of both."""
-    if number == 0 or took is None:
-        return experiment.seconds
-    looks = (0, *experiment.design.looks)
-    added = [last - first for first, last in itertools.pairwise(looks)]
-    return took * added[number] / added[number - 1]

@@ -34,8 +34,8 @@ class Sized:
     looks: tuple[int, ...]
 
 
-def experiment(name, looks=(4, 8, 16), seconds=10.0):
-    return Experiment("ii", name, "mlp", Sized(looks), seconds)
+def experiment(name, looks=(4, 8, 16), seconds=10.0, again=1.0):
+    return Experiment("ii", name, "mlp", Sized(looks), seconds, again)
 
 
 class Study:
@@ -58,7 +58,8 @@ class Study:
 
 
 def estimate(word, number):
-    return Estimate(*INTERVALS[word], 1.0, seeds=number)
+    # an interval may be given as such
+    return Estimate(*INTERVALS.get(word, word), 1.0, seeds=number)
 
 
 def looked(finds, *experiments, takes=None, **options):
@@ -155,12 +156,39 @@ def test_its_own_last_look_counts_more_than_the_profile():
     assert asked == [("a", 0), ("a", 1)]
 
 
-def test_what_was_left_out_once_is_left_out():
-    """A third look would train the seeds of the second, too, however few it adds."""
+def test_a_look_that_does_not_fit_is_left_out():
+    """And so is a third look, however short: it would train the seeds of the second, too."""
     sizes = experiment("a", looks=(4, 16, 17))
     asked, ((_, finding),) = looked({"a": NEVER}, sizes, takes={"a": 10.0}, seconds=15.0)
     assert asked == [("a", 0)]
     assert finding.verdicts[0].verdict == UNDECIDED
+
+
+def test_a_pilot_is_not_expected_again():
+    """Of 10 s half were the pilot's, so that a second look takes 5 and the third twice as long as the second."""
+    sizes, takes = experiment("a", again=0.5), {"a": 10.0}
+    assert [len(looked({"a": NEVER}, sizes, takes=takes, seconds=s)[0]) for s in (14.9, 15.0)] == [1, 2]  # fmt: skip
+    assert [len(looked({"a": NEVER}, sizes, takes=takes, seconds=s)[0]) for s in (39.9, 40.0)] == [2, 3]  # fmt: skip
+
+
+FAR, NEAR = (0.1, -2.0, 2.2), (1.0, -0.2, 2.2)
+"""Both undecided; the one clears its bound with some hundred times as many seeds, the other with half as many more."""
+
+
+def test_what_is_nearest_to_a_decision_for_its_time_comes_next():
+    def order(takes=None, **found):
+        asked, _ = looked({name: [each] * 2 for name, each in found.items()},
+                          *(experiment(name, looks=(4, 8)) for name in found), takes=takes)  # fmt: skip
+        return "".join(name for name, number in asked if number == 1)
+
+    assert order(a=[FAR], b=[NEAR]) == "ba"
+    assert order(a=[NEAR], b=[FAR]) == "ab"
+    # two statements are worth twice as much time as one
+    assert order(a=[NEAR], b=[NEAR, NEAR]) == "ba"
+    assert order(a=[NEAR], b=[NEAR], takes={"a": 30.0}) == "ba"
+    assert order(a=[NEAR], b=[NEAR, NEAR], takes={"b": 30.0}) == "ab"
+    # one that is sure to be decided is worth as much as its share of what is expected
+    assert order(a=[FAR, FAR], b=[NEAR]) == "ba"
 
 
 def test_too_little_time_for_anything_is_an_error_that_says_how_much_it_takes():

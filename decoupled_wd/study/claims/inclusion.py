@@ -17,11 +17,12 @@ from numpy.typing import NDArray
 
 from decoupled_wd import add_decayed_weights, scale_by_adam, scale_by_momentum
 from decoupled_wd._base.types import PyTree
+from decoupled_wd.study.claims.best_of import Trials, by_search, expected, gain
 from decoupled_wd.study.claims.drawings import Bars, Drawing, Lines
 from decoupled_wd.study.claims.optimizers import Scalar
-from decoupled_wd.study.claims.tuning import difference, search_of, searched
+from decoupled_wd.study.claims.tuning import grown, search_of
 from decoupled_wd.study.claims.verdicts import Finding, Verdict, level
-from decoupled_wd.study.statistics import Estimate, mean
+from decoupled_wd.study.statistics import Estimate
 from decoupled_wd.study.tasks.task import Run, Task, Training
 
 Anneal: TypeAlias = Callable[[Scalar], optax.Schedule]
@@ -96,7 +97,7 @@ class Inclusion:
 
     Every family, all with L2 and cosine, has searches of `trials` trials: a larger space is
     searched more thinly. So the larger family counts as no worse until it loses what matters. What
-    a search chooses is judged by fresh seeds.
+    a search ends with is expected as in `best_of`.
 
     Source: Choi et al., arXiv 1910.05446, sections 3 and 4.
     """
@@ -107,15 +108,15 @@ class Inclusion:
 
     def measure(self, run: Run, task: Task, look: int) -> Finding:
         """Trains searches and paths, judges, and describes errors and distances."""
-        worth, apart = self.train(run, task, look), distances(task, LARGE)
-        verdicts = judge(worth, task, self.looks) + judge_limit(apart, task.name)
-        return Finding(verdicts, draw(worth, apart, task, level(self.looks)))
+        tried, apart = self.train(run, task, look), distances(task, LARGE)
+        verdicts = judge(tried, task, self.looks) + judge_limit(apart, task.name)
+        return Finding(verdicts, draw(tried, apart, task, level(self.looks)))
 
-    def train(self, run: Run, task: Task, look: int) -> dict[str, NDArray[np.float64]]:
-        """Trains each family's searches, and returns what each of them is worth."""
-        return {family: self._tuned(run, task, family, look) for family in NESTED}
+    def train(self, run: Run, task: Task, look: int) -> dict[str, Trials]:
+        """Trains each family's searches."""
+        return {family: self._tried(run, task, family, look) for family in NESTED}
 
-    def _tuned(self, run: Run, task: Task, family: str, look: int) -> NDArray[np.float64]:
+    def _tried(self, run: Run, task: Task, family: str, look: int) -> Trials:
         _, axes = NESTED[family]
 
         def training(searches: range) -> Training:
@@ -128,20 +129,17 @@ class Inclusion:
                 experiment=("inclusion",),
             )
 
-        _, worth = searched(run, training, self.looks, look)
-        return worth
+        return by_search(grown(run, training, self.looks, look).isel(epoch=-1, drop=True))
 
 
-def judge(
-    worth: Mapping[str, NDArray[np.float64]], task: Task, looks: tuple[int, ...]
-) -> list[Verdict]:
+def judge(tried: Mapping[str, Trials], task: Task, looks: tuple[int, ...]) -> list[Verdict]:
     """Judges whether each family is no worse than the one within it."""
     return [
         Verdict(
             f"Tuned {larger} is no worse than tuned {smaller}, which it includes",
             task.name,
             f"gain in tuned {task.metric.name}, {task.metric.differences}",
-            difference(worth[smaller], worth[larger], level(looks)),
+            gain(tried[smaller], tried[larger], level(looks)),
             ">",
             # what matters is in the bound, and no margin stands beside it
             -task.matters,
@@ -225,13 +223,13 @@ def judge_limit(apart: NDArray[np.float64], where: str) -> list[Verdict]:
 
 
 def draw(
-    worth: Mapping[str, NDArray[np.float64]],
+    tried: Mapping[str, Trials],
     apart: NDArray[np.float64],
     task: Task,
     level: float,
 ) -> dict[str, Drawing]:
     """Describes the tuned errors, and the distance over ε."""
-    tested = {name: {"all tuned": mean(each, level)} for name, each in worth.items()}
+    tested = {name: {"all tuned": expected(each, level)} for name, each in tried.items()}
     distance = {"Adam, α = η·ε / (1 − β1)": xr.DataArray(apart, {"eps": LARGE}, ("eps",))}
     label = "distance from momentum, relative"
     return {

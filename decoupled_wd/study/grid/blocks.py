@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from decoupled_wd._base.types import PyTree
@@ -87,14 +88,17 @@ def run_blocks(
 
     Ctrl-C takes effect when the blocks under way are kept.
     """
-    mesh = jax.sharding.Mesh(np.array(jax.local_devices()), ("cell",))
+    devices = jax.local_devices()
+    mesh = jax.sharding.Mesh(np.array(devices), ("cell",))
     shards, whole = jax.P("cell"), jax.P()  # type: ignore[no-untyped-call]
+    # small blocks have the program of large ones, and are done as soon
+    room = max(size, CPU_CELLS) if devices[0].platform == "cpu" else size
     # no check of varying axes: optimisers start from constants,
     # which do not vary until the first step
     sharded = jax.shard_map(
         _over_cells(cell),
         mesh=mesh,
-        in_specs=(shards, whole, whole),
+        in_specs=(shards, shards, whole, whole),
         out_specs=shards,
         check_vma=False,
     )
@@ -102,24 +106,43 @@ def run_blocks(
     starts, data = jax.device_put((starts, data), jax.NamedSharding(mesh, whole))
     for first in range(0, len(todo), mesh.size):
         group = todo[first : first + mesh.size]
-        points = [_points(axes, where, size) for where in group]
-        # every device needs a block: those without one repeat the last, and nobody keeps it
-        points += points[-1:] * (mesh.size - len(group))
+        points = [_points(axes, where, room) for where in group]
+        counts = [math.prod(part.stop - part.start for part in where) for where in group]
+        # every device needs a block: those without one have none of the cells of the last
+        idle = mesh.size - len(group)
+        points, counts = points + points[-1:] * idle, counts + [0] * idle
         with deferred():
-            chunk = jax.device_put(np.concatenate(points), jax.NamedSharding(mesh, shards))
-            values = jax.device_get(program(chunk, starts, data))
+            chunk = jax.device_put(
+                (np.array(counts), np.concatenate(points)), jax.NamedSharding(mesh, shards)
+            )
+            values = jax.device_get(program(*chunk, starts, data))
             for index, where in enumerate(group):
-                keep(where, {name: _part(v, index * size, where) for name, v in values.items()})
+                keep(where, {name: _part(v, index * room, where) for name, v in values.items()})
 
 
-def _over_cells(cell: TrainOne) -> TrainOne:
-    """Maps a cell over a block, as the device likes it.
+def _over_cells(cell: TrainOne) -> Callable[..., dict[str, jax.Array]]:
+    """Maps a cell over the first `count` of a block, ``[1]``, as the device likes it.
 
-    On a CPU core that is in turn: its cache holds one run and not sixteen.
+    On a CPU core that is in turn: its cache holds one run and not sixteen. Elsewhere all are
+    trained at once, those that fill up a block among them.
     """
-    if jax.local_devices()[0].platform == "cpu":
-        return lambda block, starts, data: jax.lax.map(lambda one: cell(one, starts, data), block)
-    return jax.vmap(cell, in_axes=(0, None, None))
+    if jax.local_devices()[0].platform != "cpu":
+        many = jax.vmap(cell, in_axes=(0, None, None))
+        return lambda count, block, starts, data: many(block, starts, data)  # noqa: ARG005
+
+    def in_turn(
+        count: jax.Array, block: jax.Array, starts: PyTree, data: PyTree
+    ) -> dict[str, jax.Array]:
+        def train(place: jax.Array, results: dict[str, jax.Array]) -> dict[str, jax.Array]:
+            one = cell(block[place], starts, data)
+            return {name: results[name].at[place].set(value) for name, value in one.items()}
+
+        shapes = jax.eval_shape(cell, block[0], starts, data)
+        nothing = {n: jnp.zeros((len(block), *s.shape), s.dtype) for n, s in shapes.items()}
+        results: dict[str, jax.Array] = jax.lax.fori_loop(0, count[0], train, nothing)
+        return results
+
+    return in_turn
 
 
 def _points(axes: Sequence[np.ndarray], where: Block, size: int) -> np.ndarray:

@@ -1,7 +1,7 @@
 """One training run in two pieces: how it begins, and some steps further."""
 
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeAlias
 
 import jax
@@ -22,15 +22,13 @@ def starts_of(init: Init, seeds: np.ndarray, *, rows: int, epochs: int, batch_si
 
     These are the parameters, the rows of every batch ``[step, batch]``, and a key for the loss.
     """
-    # a seed has the same key, whichever others are trained beside it
-    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(seeds.astype(np.uint32))
-    # fold_in(key, i) is split(key)[i]: the order of the data and the loss need keys of their own
-    init_keys, order_keys, loss_keys = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(
-        keys
-    )
+    init_keys, _, loss_keys = _keys(seeds)
     params = _initial(init_keys, init)
     traced.check_params(params)
-    return params, _batches(order_keys, rows, epochs, batch_size), loss_keys
+    # a seed may be there more than once, and its order is drawn once
+    numbers, places = np.unique(seeds, return_inverse=True)
+    orders = _orders(tuple(numbers.tolist()), rows, epochs, batch_size)
+    return params, orders[places], loss_keys
 
 
 def optimizer_of(
@@ -75,6 +73,22 @@ def advance(
 
     carry, _ = jax.lax.scan(step, carry, length=steps)
     return carry
+
+
+def _keys(seeds: np.ndarray) -> jax.Array:
+    """Returns the keys of each seed: for its start, the order of its data, and its loss."""
+    # a seed has the same keys, whichever others are trained beside it
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(seeds.astype(np.uint32))
+    # fold_in(key, i) is split(key)[i], so that each use needs a key of its own
+    split: jax.Array = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
+    return split
+
+
+# all optimisers of a study see the same orders, which take as long to draw as a run to train
+@lru_cache(maxsize=8)
+def _orders(seeds: tuple[int, ...], rows: int, epochs: int, batch_size: int) -> np.ndarray:
+    _, order_keys, _ = _keys(np.array(seeds))
+    return np.asarray(_batches(order_keys, rows, epochs, batch_size))
 
 
 # random numbers that are drawn once take XLA longer to optimise than to draw

@@ -32,6 +32,9 @@ from decoupled_wd.study.grid.interrupts import deferred
 from decoupled_wd.study.grid.store import Store, digest
 from decoupled_wd.study.grid.types import Axis, Init, Loss, Metric, Points, TrainOne
 
+SEEDS, SPARE_MEMORY = 32, 2**27
+"""Seeds, and bytes on all devices, up to which sweeps of fewer seeds have the same program."""
+
 
 def sweep(
     make_optimizer: Callable[..., optax.GradientTransformation],
@@ -213,17 +216,27 @@ def _prepared(
     counts: Mapping[str, int],
 ) -> _Run:
     epochs, names = counts["epochs"], space.names
-    cell = _cell(make_optimizer, names, loss, metric, epochs // counts["evaluate_every"])
-    starts = starts_of(
-        init, space.seeds, rows=len(data[0][0]), epochs=epochs, batch_size=counts["batch_size"]
-    )
+    # a function of its own, so that it is traced once for all that is compiled of it
+    cell = jax.jit(_cell(make_optimizer, names, loss, metric, epochs // counts["evaluate_every"]))
+    rows = len(data[0][0])
+    seeds = _filled(space.seeds, 4 * rows * epochs)
+    starts = starts_of(init, seeds, rows=rows, epochs=epochs, batch_size=counts["batch_size"])
     # lowered once, for three ends: the memory of a run, its metrics' dtypes, and its fingerprint
-    lowered = jax.jit(cell).lower(jnp.zeros(len(names) + 1), starts, data)
+    lowered = cell.lower(jnp.zeros(len(names) + 1), starts, data)
     metrics = {name: leaf.dtype for name, leaf in lowered.out_info.items()}
     checks.check_names(metrics, space.axes)
     # init is no part of a cell, which is given the parameters that it made
     program = digest(lowered.as_text(), jax.jit(init).lower(jax.random.key(0)).as_text())
     return _Run(cell, starts, lowered, metrics, program)
+
+
+def _filled(seeds: np.ndarray, each: int) -> np.ndarray:
+    """Repeats the last seed up to `SEEDS` of them, as far as bytes for `each` are spared.
+
+    Sweeps with fewer seeds then have the same program, which is compiled once and kept.
+    """
+    room = SPARE_MEMORY // (each * jax.local_device_count())
+    return np.pad(seeds, (0, max(0, min(SEEDS, room) - len(seeds))), mode="edge")
 
 
 def _cell(
