@@ -22,13 +22,12 @@ def starts_of(init: Init, seeds: np.ndarray, *, rows: int, epochs: int, batch_si
 
     These are the parameters, the rows of every batch ``[step, batch]``, and a key for the loss.
     """
-    init_keys, _, loss_keys = _keys(seeds)
-    params = _initial(init_keys, init)
+    params = _initial(seeds.astype(np.uint32), init)
     traced.check_params(params)
     # a seed may be there more than once, and its order is drawn once
     numbers, places = np.unique(seeds, return_inverse=True)
     orders = _orders(tuple(numbers.tolist()), rows, epochs, batch_size)
-    return params, orders[places], loss_keys
+    return params, orders[places], _loss_keys(seeds.astype(np.uint32))
 
 
 def optimizer_of(
@@ -75,10 +74,10 @@ def advance(
     return carry
 
 
-def _keys(seeds: np.ndarray) -> jax.Array:
+def _keys(seeds: jax.Array) -> jax.Array:
     """Returns the keys of each seed: for its start, the order of its data, and its loss."""
     # a seed has the same keys, whichever others are trained beside it
-    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(seeds.astype(np.uint32))
+    keys = jax.vmap(partial(jax.random.fold_in, jax.random.key(0)))(seeds)
     # fold_in(key, i) is split(key)[i], so that each use needs a key of its own
     split: jax.Array = jax.vmap(lambda key: jax.random.split(key, 3), out_axes=1)(keys)
     return split
@@ -87,23 +86,27 @@ def _keys(seeds: np.ndarray) -> jax.Array:
 # all optimisers of a study see the same orders, which take as long to draw as a run to train
 @lru_cache(maxsize=8)
 def _orders(seeds: tuple[int, ...], rows: int, epochs: int, batch_size: int) -> np.ndarray:
-    _, order_keys, _ = _keys(np.array(seeds))
-    return np.asarray(_batches(order_keys, rows, epochs, batch_size))
+    return np.asarray(_batches(np.array(seeds, np.uint32), rows, epochs, batch_size))
 
 
 # random numbers that are drawn once take XLA longer to optimise than to draw
 @partial(jax.jit, static_argnames="init", compiler_options={"xla_backend_optimization_level": 0})
-def _initial(keys: jax.Array, init: Init) -> PyTree:
-    return jax.vmap(init)(keys)
+def _initial(seeds: jax.Array, init: Init) -> PyTree:
+    return jax.vmap(init)(_keys(seeds)[0])
+
+
+@jax.jit
+def _loss_keys(seeds: jax.Array) -> jax.Array:
+    return _keys(seeds)[2]
 
 
 @partial(jax.jit, static_argnames=("rows", "epochs", "batch_size"))
-def _batches(keys: jax.Array, rows: int, epochs: int, batch_size: int) -> jax.Array:
+def _batches(seeds: jax.Array, rows: int, epochs: int, batch_size: int) -> jax.Array:
     def batches(key: jax.Array) -> jax.Array:
         keys = jax.random.split(key, epochs)
         orders = jax.lax.map(lambda epoch: jax.random.permutation(epoch, rows), keys)
         whole: jax.Array = orders[:, : rows // batch_size * batch_size].reshape(-1, batch_size)
         return whole
 
-    every: jax.Array = jax.lax.map(batches, keys)
+    every: jax.Array = jax.lax.map(batches, _keys(seeds)[1])
     return every

@@ -32,8 +32,8 @@ from decoupled_wd.study.grid.interrupts import deferred
 from decoupled_wd.study.grid.store import Store, digest
 from decoupled_wd.study.grid.types import Axis, Init, Loss, Metric, Points, TrainOne
 
-SEEDS, SPARE_MEMORY = 32, 2**27
-"""Seeds, and bytes on all devices, up to which sweeps of fewer seeds have the same program."""
+SEEDS, SPARE_MEMORY = 32, 2**26
+"""Seeds, and bytes of their orders, up to which sweeps of fewer seeds have the same program."""
 
 
 def sweep(
@@ -235,8 +235,8 @@ def _filled(seeds: np.ndarray, each: int) -> np.ndarray:
 
     Sweeps with fewer seeds then have the same program, which is compiled once and kept.
     """
-    room = SPARE_MEMORY // (each * jax.local_device_count())
-    return np.pad(seeds, (0, max(0, min(SEEDS, room) - len(seeds))), mode="edge")
+    room = min(SEEDS, SPARE_MEMORY // each)
+    return np.pad(seeds, (0, max(0, room - len(seeds))), mode="edge")
 
 
 def _cell(

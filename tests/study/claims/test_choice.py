@@ -12,7 +12,8 @@ from scipy.stats import ttest_1samp
 from toys import STEPS, THETA, gradient, luck, made_up, path, recorded, tiny_task
 
 import decoupled_wd as dwd
-from decoupled_wd.study.claims.choice import Choice, Searches, Trained, Tuned, box, judge, shares
+from decoupled_wd.study.claims.best_of import Trials, by_search
+from decoupled_wd.study.claims.choice import Choice, Trained, box, judge, shares
 from decoupled_wd.study.claims.optimizers import DECOUPLED, FAMILIES, L2, Decayed
 from decoupled_wd.study.claims.tuning import chosen, halton
 from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, SAME, UNDECIDED
@@ -111,18 +112,19 @@ def test_near_is_near_the_better_of_the_pair():
     assert found["Adam is easier to tune decoupled than with L2"].estimate.value > 0
 
 
-def searched(validation):
-    """The trials of searches, ``[searches, trials]``, one search after the other."""
+def searched(validation, test):
+    """The trials of searches, both ``[searches, trials]``, one search after the other."""
     searches, trials = np.shape(validation)
     seeds = np.repeat(np.arange(1, searches + 1), trials)
     labels = {"trial": np.tile(np.arange(trials), searches), "seed": ("trial", seeds)}
-    return xr.Dataset({"validation_error": ("trial", np.ravel(validation))}, labels)
+    errors = {"validation_error": validation, "test_error": test}
+    return xr.Dataset({name: ("trial", np.ravel(each)) for name, each in errors.items()}, labels)
 
 
 def pair(l2, decoupled):
     return {
-        L2: Tuned(searched(l2), np.zeros(2)),
-        DECOUPLED: Tuned(searched(decoupled), np.zeros(2)),
+        decay: by_search(searched(each, each))
+        for decay, each in {L2: l2, DECOUPLED: decoupled}.items()
     }
 
 
@@ -147,42 +149,20 @@ def test_shares_of_searches_that_diverged():
     np.testing.assert_array_equal(found[DECOUPLED], [50.0, nan])
 
 
-@pytest.mark.parametrize("scramble", [False, True])
-def test_shares_belong_to_their_search_in_whichever_order_the_trials_stand(scramble):
+def test_the_intervals_are_students_over_searches_in_pairs():
+    """Of searches of one trial each, which have nothing to choose from."""
     chance = np.random.default_rng(0)
-    both = chance.uniform(0, 5, (2, 6, 10))
-    found = pair(*both)
-    if scramble:
-        order = chance.permutation(60)
-        found = {k: Tuned(v.found.isel(trial=order), v.worth) for k, v in found.items()}
-    got = shares(found, 1.0)
-    for decay, errors in zip((L2, DECOUPLED), both, strict=True):
-        wanted = [100 * np.mean(errors[i] <= both[:, i].min() + 1.0) for i in range(6)]
-        np.testing.assert_allclose(got[decay], wanted)
-
-
-def made_of(worth, carried, validation=None):
-    """What was trained, from what each search is worth, by family and decay."""
-    searches: Searches = {
-        family: {
-            decay: Tuned(
-                searched(np.ones((8, 2)) if validation is None else validation[decay]), each
-            )
-            for decay, each in both.items()
-        }
+    worth = {f: {d: chance.normal(20, 1, (8, 1)) for d in (L2, DECOUPLED)} for f in FEW}
+    near = {d: chance.uniform(0, 3, (8, 1)) for d in (L2, DECOUPLED)}
+    searches = {
+        family: {decay: searched(near[decay], each) for decay, each in both.items()}
         for family, both in worth.items()
     }
-    return searches, Tuned(searched(np.ones((8, 2))), carried)
-
-
-def test_the_intervals_are_students_over_searches_in_pairs():
-    chance = np.random.default_rng(0)
-    worth = {f: {d: chance.normal(20, 1, 8) for d in (L2, DECOUPLED)} for f in FEW}
-    carried = chance.normal(20, 1, 8)
-    validation = {d: chance.uniform(0, 3, (8, 12)) for d in (L2, DECOUPLED)}
-    lines = judge(Trained(*made_of(worth, carried, validation)), tiny_task(), (4, 8))
+    carried = chance.normal(20, 1, (8, 1))
+    trained = Trained(searches, searched(near[L2], carried))
+    lines = judge(trained, tiny_task(), (4, 8))
     found = {line.statement: line for line in lines}
-    each = shares(made_of(worth, carried, validation)[0]["Adam"], tiny_task().tolerance)
+    each = shares({d: Trials(e, e) for d, e in near.items()}, tiny_task().tolerance)
     differences = {
         "Tuned Adam has a lower test error decoupled than with L2": worth["Adam"][L2]
         - worth["Adam"][DECOUPLED],
@@ -194,10 +174,26 @@ def test_the_intervals_are_students_over_searches_in_pairs():
     }
     for statement, numbers in differences.items():
         line = found[statement]
-        wanted = ttest_1samp(numbers, 0.0).confidence_interval(0.975)
+        wanted = ttest_1samp(np.ravel(numbers), 0.0).confidence_interval(0.975)
         np.testing.assert_allclose(line.estimate[1:3], wanted, rtol=1e-9, atol=1e-9)
         assert line.looks == 2
     assert len(lines) == len(FEW) + len(ADAPTIVE) + 2
+
+
+def test_a_decay_carried_over_is_compared_search_by_search():
+    """Drawn from together its trials would choose among the λ of all searches."""
+    validation = np.array([[1.0, 9.0], [2.0, 9.0]])
+    searches = {
+        family: {d: searched(validation, np.full((2, 2), 20.0)) for d in (L2, DECOUPLED)}
+        for family in ("momentum", "Adam")
+    }
+    carried = searched(validation, np.array([[22.0, 90.0], [30.0, 90.0]]))
+    (line,) = (
+        each
+        for each in judge(Trained(searches, carried), tiny_task(), (2,))
+        if each.statement == CARRIED
+    )
+    assert line.estimate.value == 6.0
 
 
 @pytest.mark.parametrize(("best", "expected"), [(2.0**-2, HOLDS), (2.0**-6, SAME)])
@@ -220,7 +216,7 @@ def test_the_searches_of_all_optimisers_have_equally_many_trials_of_their_own():
     found = measured(run, trials=5, looks=(3, 4), look=1)
     assert {v.estimate.seeds for v in found.verdicts} == {4}
     searches = [each for each in trainings if each.experiment[0] == "optimizers"]
-    assert len(searches) == 2 * (2 * len(FEW) + 1)
+    assert len(searches) == len(trainings) == 2 * (2 * len(FEW) + 1)
     for training in searches:
         seeds = np.asarray(training.space["seed"])
         np.testing.assert_array_equal(seeds, np.repeat(training.seeds, 5))
@@ -231,9 +227,6 @@ def test_the_searches_of_all_optimisers_have_equally_many_trials_of_their_own():
             "learning_rate"
         ]
         assert ((low <= rates) & (rates <= high)).all()
-    judged = [each for each in trainings if each.experiment[0] == "chosen"]
-    assert len(judged) == len(searches)
-    assert all(np.min(each.space["seed"]) >= FRESH for each in judged)
 
 
 def test_each_search_is_carried_the_decay_that_its_own_of_momentum_chose():

@@ -166,6 +166,30 @@ def test_eight_devices_give_the_bits_of_one(one, tmp_path):
     assert content(tmp_path) == one
 
 
+AGAIN = """
+import jax, numpy as np, test_scale as t
+from decoupled_wd.study.grid.sweep import sweep
+from decoupled_wd.study.grid.types import Points
+compiled = []
+jax.monitoring.register_event_listener(lambda event, **_: compiled.append(event.endswith("cache_misses")))
+t.run(None)
+before = sum(compiled)
+t.run(None, seeds=[7, 8])
+few = Points(rate=[0.1, 0.2, 0.3], decay=[0.0, 0.1, 0.2], seed=[11, 12, 13])
+sweep(t.adamw, few, **t.problem(), epochs=40, evaluate_every=20, batch_size=6)
+print(before, sum(compiled) - before)
+"""
+
+
+def test_what_differs_in_cells_and_seeds_alone_is_compiled_once(cache, tmp_path):
+    """A pilot, what is trained along its ridge, and seeds that another look adds."""
+    first, then = output(
+        python(AGAIN, **cache | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path)})
+    ).split()
+    # the orders of two seeds, and of three
+    assert int(first) > 2 == int(then)
+
+
 TWO = """
 import sys, jax
 jax.distributed.initialize(sys.argv[1], 2, int(sys.argv[2]), initialization_timeout=60)
