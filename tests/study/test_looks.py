@@ -59,7 +59,7 @@ class Study:
 
 def estimate(word, number):
     # an interval may be given as such
-    return Estimate(*INTERVALS.get(word, word), 1.0, seeds=number)
+    return Estimate(*INTERVALS.get(word, word), 1.0, seeds=number + 1)
 
 
 def looked(finds, *experiments, takes=None, **options):
@@ -85,7 +85,7 @@ def test_the_first_verdict_that_decides_stays_with_its_interval():
     asked, ((_, finding),) = looked(finds)
     assert asked == [("a", 0), ("a", 1), ("a", 2)]
     seeds = [(verdict.verdict, verdict.estimate.seeds) for verdict in finding.verdicts]
-    assert seeds == [(FAILS, 1), (HOLDS, 0), (UNDECIDED, 2)]
+    assert seeds == [(FAILS, 2), (HOLDS, 1), (UNDECIDED, 3)]
 
 
 def test_pictures_and_tables_are_of_the_last_look_and_seconds_of_all():
