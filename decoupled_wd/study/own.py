@@ -62,9 +62,9 @@ def with_own(
     if network is None:
         return [*experiments]
     chosen = [each for each in experiments if each.network == network]
-    # the last of each claim is the one whose sizes suit a network that is slow to train
-    last = {each.claim: replace(each, network=network) for each in experiments}
-    return chosen or [*last.values()]
+    # the sizes of the last network suit one that is slow to train
+    last = [each for each in experiments if each.network == experiments[-1].network]
+    return chosen or [replace(each, network=network) for each in last]
 
 
 def check_tasks(experiments: Sequence[Experiment]) -> None:

@@ -10,6 +10,7 @@ import pytest
 import xarray as xr
 
 from decoupled_wd.study import own
+from decoupled_wd.study.claims.optimizers import PAIRS
 from decoupled_wd.study.cli import main
 from decoupled_wd.study.profiles import PROFILES
 from decoupled_wd.study.tasks.data import FASHION_MNIST
@@ -151,7 +152,7 @@ def test_the_profile_measures_four_claims_with_two_networks_in_less_than_an_hour
     assert found == [
         (claim, "fashion-mnist", network)
         for network in ("mlp", "resnet")
-        for claim in ("ii", "iii", "iv", "v")
+        for claim in ("ii", "ii", "iii", "iv", "v")
     ]
     assert sum(e.seconds for e in IMAGES) < 3600
 
@@ -159,10 +160,10 @@ def test_the_profile_measures_four_claims_with_two_networks_in_less_than_an_hour
 @pytest.mark.parametrize(
     ("network", "networks", "grids"),
     [
-        (None, ["mlp"] * 4 + ["resnet"] * 4, [8, 6]),
-        ("mlp", ["mlp"] * 4, [8]),
-        ("resnet", ["resnet"] * 4, [6]),
-        ("nets:make", ["nets:make"] * 4, [6]),
+        (None, ["mlp"] * 5 + ["resnet"] * 5, [8, 8, 6, 6]),
+        ("mlp", ["mlp"] * 5, [8, 8]),
+        ("resnet", ["resnet"] * 5, [6, 6]),
+        ("nets:make", ["nets:make"] * 5, [6, 6]),
     ],
 )
 def test_a_network_is_chosen_from_the_profile_or_takes_the_place_of_the_resnet(
@@ -172,6 +173,9 @@ def test_a_network_is_chosen_from_the_profile_or_takes_the_place_of_the_resnet(
     assert [e.network for e in chosen] == networks
     assert {e.dataset for e in chosen} == {npz}
     assert [e.design.grid for e in chosen if e.claim == "ii"] == grids
+    # both pairs of optimisers, whichever network learns
+    pairs = {pair for e in chosen if e.claim == "ii" for pair in e.design.pairs}
+    assert pairs == set(PAIRS)
 
 
 def test_without_data_of_the_user_s_the_profile_is_left_as_it_is():
