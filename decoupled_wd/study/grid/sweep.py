@@ -217,7 +217,8 @@ def _prepared(
 ) -> _Run:
     epochs, names = counts["epochs"], space.names
     # a function of its own, so that it is traced once for all that is compiled of it
-    cell = jax.jit(_cell(make_optimizer, names, loss, metric, epochs // counts["evaluate_every"]))
+    run = _cell(make_optimizer, names, loss, metric, epochs // counts["evaluate_every"])
+    cell = jax.jit(run, inline=True)
     rows = len(data[0][0])
     seeds = _filled(space.seeds, 4 * rows * epochs)
     starts = starts_of(init, seeds, rows=rows, epochs=epochs, batch_size=counts["batch_size"])
