@@ -395,13 +395,13 @@ def test_help_names_the_options_and_the_times(capsys):
 
 def test_every_claim_is_measured_on_two_data_sets_and_two_networks():
     for claim in CLAIMS:
-        found = [e for name in ("full", "modern") for e in PROFILES[name] if e.claim == claim]
+        profiles = ("full", "images", "modern")
+        found = [e for name in profiles for e in PROFILES[name] if e.claim == claim]
         # (viii) is that on language, of claims that others measure elsewhere
-        least = 1 if claim == "viii" else 2
-        assert len({e.dataset for e in found}) >= least, claim
-        assert len({e.network for e in found}) >= least, claim
-    assert {e.claim for e in PROFILES["default"]} == {"i", "ii", "iii", "iv", "v", "xii"}
-    assert sum(e.seconds for e in PROFILES["default"]) < 180
+        assert len({e.dataset for e in found}) >= (1 if claim == "viii" else 2), claim
+        # searches of the ResNet on digits decide too little in an hour
+        one_network = claim in ("vi", "vii", "viii")
+        assert len({e.network for e in found}) >= (1 if one_network else 2), claim
 
 
 def test_claims_ii_and_iii_share_their_grids():
