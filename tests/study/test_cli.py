@@ -402,6 +402,8 @@ def test_every_claim_is_measured_on_two_data_sets_and_two_networks():
         # searches of the ResNet on digits decide too little in an hour
         one_network = claim in ("vi", "vii", "viii")
         assert len({e.network for e in found}) >= (1 if one_network else 2), claim
+    assert {e.claim for e in PROFILES["default"]} == {"i", "ii", "iii", "iv", "v", "xii"}
+    assert sum(e.seconds for e in PROFILES["default"]) < 180
 
 
 def test_claims_ii_and_iii_share_their_grids():
