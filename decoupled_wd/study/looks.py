@@ -81,7 +81,7 @@ def look(
     def fits(expected: float) -> bool:
         return clock() - started + expected <= seconds
 
-    def again(place: int) -> None:
+    def look_at(place: int) -> None:
         each, before = experiments[place], clock()
         earlier = seen.get(place)
         number = earlier.looks if earlier else 0
@@ -93,7 +93,7 @@ def look(
     # all of them once before any is looked at again
     for place, each in enumerate(experiments):
         if fits(each.seconds):
-            again(place)
+            look_at(place)
     if not seen:
         least = min(each.seconds for each in experiments)
         raise ValueError(
@@ -101,7 +101,7 @@ def look(
             f"{least / 60:.1f}; pass more"
         )
     while wanted := [p for p, each in seen.items() if each.undecided and fits(each.seconds)]:
-        again(max(wanted, key=lambda place: seen[place].promise))
+        look_at(max(wanted, key=lambda place: seen[place].promise))
     return [(experiments[place], each.finding) for place, each in seen.items()]
 
 

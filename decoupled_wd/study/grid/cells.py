@@ -15,6 +15,8 @@ from decoupled_wd.study.grid.types import Init, Loss
 
 Carry: TypeAlias = tuple[PyTree, PyTree, jax.Array]
 """Parameters, the optimiser's state, and the number of steps behind them."""
+KEPT_MEMORY = 2**25
+"""Bytes of the orders of a sweep up to which they are kept for the next."""
 
 
 def starts_of(init: Init, seeds: np.ndarray, *, rows: int, epochs: int, batch_size: int) -> PyTree:
@@ -22,12 +24,15 @@ def starts_of(init: Init, seeds: np.ndarray, *, rows: int, epochs: int, batch_si
 
     These are the parameters, the rows of every batch ``[step, batch]``, and a key for the loss.
     """
-    params = _initial(seeds.astype(np.uint32), init)
+    seeds = seeds.astype(np.uint32)
+    params = _initial(seeds, init)
     traced.check_params(params)
     # a seed may be there more than once, and its order is drawn once
     numbers, places = np.unique(seeds, return_inverse=True)
-    orders = _orders(tuple(numbers.tolist()), rows, epochs, batch_size)
-    return params, orders[places], _loss_keys(seeds.astype(np.uint32))
+    large = 4 * rows * epochs * len(numbers) > KEPT_MEMORY
+    draw = _orders if large else _kept_orders
+    orders = draw(tuple(numbers.tolist()), rows, epochs, batch_size)
+    return params, orders[places], _loss_keys(seeds)
 
 
 def optimizer_of(
@@ -83,10 +88,12 @@ def _keys(seeds: jax.Array) -> jax.Array:
     return split
 
 
-# all optimisers of a study see the same orders, which take as long to draw as a run to train
-@lru_cache(maxsize=8)
 def _orders(seeds: tuple[int, ...], rows: int, epochs: int, batch_size: int) -> np.ndarray:
     return np.asarray(_batches(np.array(seeds, np.uint32), rows, epochs, batch_size))
+
+
+# all optimisers of a study see the same orders, which take as long to draw as a run to train
+_kept_orders = lru_cache(maxsize=8)(_orders)
 
 
 # random numbers that are drawn once take XLA longer to optimise than to draw

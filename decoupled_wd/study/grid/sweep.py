@@ -32,7 +32,7 @@ from decoupled_wd.study.grid.interrupts import deferred
 from decoupled_wd.study.grid.store import Store, digest
 from decoupled_wd.study.grid.types import Axis, Init, Loss, Metric, Points, TrainOne
 
-SEEDS, SPARE_MEMORY = 32, 2**26
+LEAST_SEEDS, SPARE_MEMORY = 32, 2**26
 """Seeds, and bytes of their orders, up to which sweeps of fewer seeds have the same program."""
 
 
@@ -232,11 +232,11 @@ def _prepared(
 
 
 def _filled(seeds: np.ndarray, each: int) -> np.ndarray:
-    """Repeats the last seed up to `SEEDS` of them, as far as bytes for `each` are spared.
+    """Repeats the last seed up to `LEAST_SEEDS` of them, as far as bytes for `each` are spared.
 
     Sweeps with fewer seeds then have the same program, which is compiled once and kept.
     """
-    room = min(SEEDS, SPARE_MEMORY // each)
+    room = min(LEAST_SEEDS, SPARE_MEMORY // each)
     return np.pad(seeds, (0, max(0, room - len(seeds))), mode="edge")
 
 

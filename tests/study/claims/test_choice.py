@@ -149,6 +149,21 @@ def test_shares_of_searches_that_diverged():
     np.testing.assert_array_equal(found[DECOUPLED], [50.0, nan])
 
 
+@pytest.mark.parametrize("scramble", [False, True])
+def test_shares_belong_to_their_search_in_whichever_order_the_trials_stand(scramble):
+    chance = np.random.default_rng(0)
+    both = chance.uniform(0, 5, (2, 6, 10))
+    order = chance.permutation(60) if scramble else np.arange(60)
+    found = {
+        decay: by_search(searched(errors, errors).isel(trial=order))
+        for decay, errors in zip((L2, DECOUPLED), both, strict=True)
+    }
+    got = shares(found, 1.0)
+    for decay, errors in zip((L2, DECOUPLED), both, strict=True):
+        wanted = [100 * np.mean(errors[i] <= both[:, i].min() + 1.0) for i in range(6)]
+        np.testing.assert_allclose(got[decay], wanted)
+
+
 def test_the_intervals_are_students_over_searches_in_pairs():
     """Of searches of one trial each, which have nothing to choose from."""
     chance = np.random.default_rng(0)

@@ -74,12 +74,13 @@ def test_the_intervals_are_over_searches(monkeypatch):
     looks = (4, 8)
     finding = measured(monkeypatch, dict.fromkeys(NESTED, 5.0), noise=1.0, looks=looks, look=1)
     (line,) = (each for each in finding.verdicts if each.statement == ADAM)
-    # the trials of a search have one luck, and more of the good ones have more of it
-    seeds, trials = np.arange(1, 9), 16
-    good = [halton(trials, seed, dict(list(SPACE.items())))["rate"] >= SPACE["rate"][1] / 8 for seed in seeds]  # fmt: skip
+    # all trials of a search have its luck, and a search counts by how many good ones it has
+    seeds = np.arange(1, 9)
+    rates = np.array([halton(16, seed, SPACE)["rate"] for seed in seeds])
+    good = (rates >= SPACE["rate"][1] / 8).sum(axis=1)
 
     def lucky(drawn):
-        return -np.average(luck(seeds[drawn]), weights=np.sum(good, axis=1)[drawn])
+        return -np.average(luck(seeds[drawn]), weights=good[drawn])
 
     wanted = over_seeds(lucky, 8, level=0.975)
     np.testing.assert_allclose(line.estimate[:3], wanted[:3], rtol=1e-6)

@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import jax
@@ -19,6 +20,7 @@ from interrupted import interrupt
 from test_store import content
 
 from decoupled_wd.study import sweep
+from decoupled_wd.study.grid import cells
 from decoupled_wd.study.grid.blocks import block_shape, blocks, cells_at_once
 from decoupled_wd.study.grid.cells import starts_of
 from decoupled_wd.study.grid.interrupts import deferred
@@ -188,6 +190,19 @@ def test_what_differs_in_cells_and_seeds_alone_is_compiled_once(cache, tmp_path)
     ).split()
     # the orders of two seeds, and of three
     assert int(first) > 2 == int(then)
+
+
+def test_large_orders_are_not_kept(monkeypatch):
+    """They would hold their memory for as long as the process lives."""
+    case = {"rows": 60, "epochs": 3, "batch_size": 6}
+    draw = partial(starts_of, problem()["init"], np.array([3, 5, 5]), **case)
+    kept = draw()
+    monkeypatch.setattr(cells, "KEPT_MEMORY", 0)
+    before = cells._kept_orders.cache_info()
+    again = draw()
+    assert cells._kept_orders.cache_info() == before
+    np.testing.assert_array_equal(again[1], kept[1])
+    np.testing.assert_array_equal(kept[1][1], kept[1][2])
 
 
 TWO = """
