@@ -21,3 +21,5 @@ class Experiment:
     """How long its first look took on two x86-64 cores."""
     again: float = 1.0
     """What as many seeds take again, relative to that: less where a pilot comes first."""
+    shares: str = ""
+    """Names what it trains, if others on its task train it, too: they are looked at together."""

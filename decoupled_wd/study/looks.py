@@ -1,7 +1,7 @@
 """Looks at every statement again, with more seeds, until it is decided or the time is up."""
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import NamedTuple
 
 from decoupled_wd.study.claims.verdicts import DECIDED, Finding, Verdict
@@ -21,12 +21,6 @@ class _Seen(NamedTuple):
     """Seconds of the last look."""
 
     @property
-    def more(self) -> float:
-        """Returns how many times as many seeds the next look has."""
-        sizes = self.experiment.design.looks
-        return sizes[self.looks] / sizes[self.looks - 1]
-
-    @property
     def undecided(self) -> list[Verdict]:
         """Lists the statements that another look may decide; none after the last look."""
         if self.looks == len(self.experiment.design.looks):
@@ -37,16 +31,36 @@ class _Seen(NamedTuple):
     def seconds(self) -> float:
         """Estimates how long the next look takes, from the last one and the seeds of both."""
         sizes = (0, *self.experiment.design.looks)
+        if self.looks == len(sizes) - 1:
+            return 0.0
         last, added = (sizes[n + 1] - sizes[n] for n in (self.looks - 1, self.looks))
         again = self.experiment.again if self.looks == 1 else 1.0
         return self.took * again * added / last
 
     @property
     def promise(self) -> float:
-        """Estimates how many statements the next look decides in a second of it."""
-        chances = (self.more * v.estimate.seeds / max(1, v.seeds_needed) for v in self.undecided)
-        # a fake clock may stand still
-        return sum(min(1.0, chance) for chance in chances) / max(self.seconds, 1e-9)
+        """Estimates how many statements the next look decides."""
+        sizes = self.experiment.design.looks
+        return sum(
+            # with how many times as many seeds, of those that seem to be needed
+            min(1.0, sizes[self.looks] / sizes[self.looks - 1] * v.estimate.seeds / needed)
+            for v in self.undecided
+            for needed in [max(1, v.seeds_needed)]
+        )
+
+
+def _seconds(together: Iterable[_Seen]) -> float:
+    """Estimates how long the next look at experiments takes that share what they train.
+
+    At the first look one of them trained for all, and which one trains next is not known.
+    """
+    return sum(each.seconds for each in together)
+
+
+def _promise(together: Sequence[_Seen]) -> float:
+    """Estimates how many statements the next look at them decides in a second of it."""
+    # a fake clock may stand still
+    return sum(each.promise for each in together) / max(_seconds(together), 1e-9)
 
 
 def look(
@@ -60,8 +74,9 @@ def look(
 
     The first verdict that decides a statement stays, with its interval, since each look has its
     share of the error. Which experiment is looked at next is free: it is the one that is expected
-    to decide most in its time. None is begun that would take more than what is left. How long it
-    takes is told by its profile at first, and then by its own last look.
+    to decide most in its time, together with those that share what it trains. None is begun that
+    would take more than what is left. How long it takes is told by its profile at first, and then
+    by its own last look.
 
     Args:
       experiments: what is measured, in this order at the first look.
@@ -100,9 +115,25 @@ def look(
             f"--minutes {seconds / 60:g} is too short for any experiment: the shortest takes "
             f"{least / 60:.1f}; pass more"
         )
-    while wanted := [p for p, each in seen.items() if each.undecided and fits(each.seconds)]:
-        look_at(max(wanted, key=lambda place: seen[place].promise))
+    groups = [[p for p in group if p in seen] for group in _groups(experiments)]
+
+    def wanted(group: list[int]) -> bool:
+        return any(seen[p].undecided for p in group) and fits(_seconds(seen[p] for p in group))
+
+    while left := [group for group in groups if wanted(group)]:
+        for place in max(left, key=lambda group: _promise([seen[p] for p in group])):
+            if seen[place].undecided:
+                look_at(place)
     return [(experiments[place], each.finding) for place, each in seen.items()]
+
+
+def _groups(experiments: Sequence[Experiment]) -> list[list[int]]:
+    """Lists the places of experiments that share what they train, and of each other one."""
+    groups: dict[Hashable, list[int]] = {}
+    for place, each in enumerate(experiments):
+        key = (each.dataset, each.network, each.shares) if each.shares else place
+        groups.setdefault(key, []).append(place)
+    return [*groups.values()]
 
 
 def _first_decided(earlier: Finding | None, later: Finding, seconds: float) -> Finding:

@@ -31,9 +31,15 @@ MODERN: tuple[Experiment, ...] = (
         "transformer",
         Interaction(grid=6, looks=_TEXT_LOOKS, couplings=(PAPER, LR), pairs=(("Adam", "AdamW"),)),
         seconds=640,
+        shares="ridges of Adam and AdamW",
     ),
     Experiment(
-        "viii", "topics", "transformer", Generalization(grid=6, looks=_TEXT_LOOKS), seconds=15
+        "viii",
+        "topics",
+        "transformer",
+        Generalization(grid=6, looks=_TEXT_LOOKS),
+        seconds=15,
+        shares="ridges of Adam and AdamW",
     ),
     Experiment(
         "ix",

@@ -1,25 +1,18 @@
 """Which experiments a study consists of, in small and in full."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 
-import numpy as np
-
-from decoupled_wd import LR, PAPER, Coupling
 from decoupled_wd.study.claims.budget import Budget, more_points
-from decoupled_wd.study.claims.choice import Choice
 from decoupled_wd.study.claims.equivalence import Equivalence
 from decoupled_wd.study.claims.generalization import Generalization
-from decoupled_wd.study.claims.inclusion import Inclusion
 from decoupled_wd.study.claims.interaction import Interaction
 from decoupled_wd.study.claims.optimizers import PAIRS
 from decoupled_wd.study.claims.restarts import Restarts
-from decoupled_wd.study.claims.superconvergence import Superconvergence
 from decoupled_wd.study.claims.verdicts import Design
 from decoupled_wd.study.experiment import Experiment
+from decoupled_wd.study.full import FULL
 from decoupled_wd.study.modern import MODERN, ROTATION
-from decoupled_wd.study.tasks.data import Dataset
 
 CLAIMS: Mapping[str, str] = MappingProxyType(
     {
@@ -40,31 +33,23 @@ CLAIMS: Mapping[str, str] = MappingProxyType(
 )
 
 
-# how many seeds, or searches, there are at each look
+# how many seeds there are at each look
 _DEFAULT_LOOKS = (12, 24)
 _LOOKS = (8, 16, 32)
-_SEARCHES = (12, 24, 48)
-# one α in the default study, two in full
 _RATES = {"AdamW": (0.025,)}
-_MORE_RATES = {"AdamW": (0.0125, 0.025), "SGDW": (0.05, 0.2)}
 _RESTARTED_RATES = {"AdamW": (0.05, 0.025)}
-_MORE_RESTARTED_RATES = {"AdamW": (0.05, 0.025), "SGDW": (0.25, 0.125)}
 _NORMALIZED_DECAYS = (0.1, 0.2, 0.4, 0.8)
-_DECAYS = tuple((2.0 ** np.arange(-13, -2)).tolist())
-# few digits want much
-_STRONG_DECAYS = tuple((2.0 ** np.arange(-10, -1)).tolist())
 _IMAGE_RATES = {"AdamW": (0.0125,)}
-_MORE_BUDGETS = {
-    "epochs": (8, 32, 128),
-    "training points": (250, 1000, 4000),
-    "batch size": (512, 128, 32),
-}
-_ALL_SCHEDULES = ("cosine", "step drop", "fixed")
 
+_RIDGES = "ridges of Adam and AdamW"
 _DEFAULT = (
     Experiment("i", "mnist1d", "mlp", Equivalence(), seconds=5),
-    Experiment("ii", "mnist1d", "mlp", Interaction(grid=8, looks=_DEFAULT_LOOKS), seconds=75),
-    Experiment("iii", "mnist1d", "mlp", Generalization(grid=8, looks=_DEFAULT_LOOKS), seconds=5),
+    Experiment(
+        "ii", "mnist1d", "mlp", Interaction(grid=8, looks=_DEFAULT_LOOKS), 75, shares=_RIDGES
+    ),
+    Experiment(
+        "iii", "mnist1d", "mlp", Generalization(grid=8, looks=_DEFAULT_LOOKS), 5, shares=_RIDGES
+    ),
     Experiment(
         "iv",
         "mnist1d",
@@ -92,101 +77,18 @@ _DEFAULT = (
 )
 
 
-def _apart(
-    claim: str,
-    dataset: str,
-    network: str,
-    designs: Iterable[Design],
-    *,
-    seconds: float,
-    again: float = 1.0,
-) -> list[Experiment]:
-    """Lists an experiment for each design, since one is looked at again as a whole."""
-    return [Experiment(claim, dataset, network, each, seconds, again) for each in designs]
-
-
-def _ridges(
-    schedules: Sequence[str], couplings: tuple[Coupling, ...] = (PAPER,)
-) -> list[Interaction]:
-    """Lists claim (ii) by schedule and pair of optimisers."""
-    return [
-        Interaction(grid=9, looks=_LOOKS, schedules=(schedule,), couplings=couplings, pairs=(pair,))
-        for schedule in schedules
-        for pair in PAIRS
-    ]
-
-
-def _gains(*schedules: str) -> list[Generalization]:
-    return [Generalization(grid=9, looks=_LOOKS, schedules=(each,)) for each in schedules]
-
-
-def _budgets(
-    budgets: Mapping[str, tuple[int, ...]],
-    decays: tuple[float, ...],
-    dataset: Callable[[], Dataset] | None = None,
-) -> list[Budget]:
-    """Lists claim (iv) by what is varied and by optimiser."""
-    return [
-        Budget(
-            budgets={varied: values},
-            learning_rates={name: rates},
-            looks=_LOOKS,
-            decays=decays,
-            dataset=dataset,
-        )
-        for varied, values in budgets.items()
-        for name, rates in _MORE_RATES.items()
-    ]
-
-
-_RESTARTS = [
-    Restarts(learning_rates={name: rates}, normalized_decays=_NORMALIZED_DECAYS, looks=_LOOKS)
-    for name, rates in _MORE_RESTARTED_RATES.items()
-]
-_CHOICE = Choice(trials=16, looks=_SEARCHES)
-_INCLUSION = Inclusion(trials=16, looks=_SEARCHES)
-_CYCLES = Superconvergence(trials=16, looks=_SEARCHES)
-_ridge_seeds = partial(_apart, "ii", again=0.7)
-_budget_seeds = partial(_apart, "iv", again=0.65)
-_BOTH = (PAPER, LR)
-# most is measured with the MLP: half a point is less than what two seeds of the ResNet differ by
-# on so few digits, and the profile images has it on more
-_FULL = (
-    Experiment("i", "mnist1d", "mlp", Equivalence(), seconds=5),
-    Experiment("i", "digits", "resnet", Equivalence(), seconds=8),
-    *_ridge_seeds("mnist1d", "mlp", _ridges(_ALL_SCHEDULES, _BOTH), seconds=84),
-    *_ridge_seeds("mnist1d", "mlp without BatchNorm", _ridges(("cosine",), _BOTH), seconds=75),
-    *_ridge_seeds("digits", "mlp", _ridges(("cosine",), _BOTH), seconds=46),
-    *_ridge_seeds("digits", "resnet", _ridges(("cosine",)), seconds=190),
-    *_apart("iii", "mnist1d", "mlp", _gains(*_ALL_SCHEDULES), seconds=5),
-    *_apart("iii", "mnist1d", "mlp without BatchNorm", _gains("cosine"), seconds=4),
-    *_apart("iii", "digits", "mlp", _gains("cosine"), seconds=4),
-    *_apart("iii", "digits", "resnet", _gains("cosine"), seconds=12),
-    *_budget_seeds("mnist1d", "mlp", _budgets(_MORE_BUDGETS, _DECAYS, more_points), seconds=93),
-    *_budget_seeds(
-        "digits", "mlp", _budgets({"epochs": (25, 100, 400)}, _STRONG_DECAYS), seconds=45
-    ),
-    *_apart("v", "mnist1d", "mlp", _RESTARTS, seconds=34),
-    *_apart("v", "digits", "mlp", _RESTARTS, seconds=12),
-    Experiment("vi", "mnist1d", "mlp", _CHOICE, seconds=180),
-    Experiment("vi", "digits", "mlp", _CHOICE, seconds=95),
-    Experiment("vi", "mnist1d", "mlp", _INCLUSION, seconds=35),
-    Experiment("vi", "digits", "mlp", _INCLUSION, seconds=27),
-    Experiment("vii", "mnist1d", "mlp", _CYCLES, seconds=127),
-    Experiment("vii", "digits", "mlp", _CYCLES, seconds=75),
-)
-
-
 def _images(
     network: str, *, grid: int, looks: tuple[int, ...], seconds: Sequence[float]
 ) -> list[Experiment]:
     """Lists the claims on Fashion-MNIST, or on data of the user's."""
     # 75 epochs are whole cycles, of 5, 10, 20 and 40
     budgets, epochs = {"epochs": (5, 20, 80)}, {"epochs": 75, "first_cycle": 5}
-    designs: Sequence[tuple[str, Design]] = (
-        *(("ii", Interaction(grid=grid, looks=looks, pairs=(pair,))) for pair in PAIRS),
-        ("iii", Generalization(grid=grid, looks=looks)),
-        ("iv", Budget(budgets=budgets, learning_rates=_IMAGE_RATES, looks=looks)),
+    sgd, adam = (Interaction(grid=grid, looks=looks, pairs=(pair,)) for pair in PAIRS)
+    designs: Sequence[tuple[str, Design, str]] = (
+        ("ii", sgd, ""),
+        ("ii", adam, _RIDGES),
+        ("iii", Generalization(grid=grid, looks=looks), _RIDGES),
+        ("iv", Budget(budgets=budgets, learning_rates=_IMAGE_RATES, looks=looks), ""),
         (
             "v",
             Restarts(
@@ -195,11 +97,12 @@ def _images(
                 looks=looks,
                 **epochs,
             ),
+            "",
         ),
     )
     return [
-        Experiment(claim, "fashion-mnist", network, design, each)
-        for (claim, design), each in zip(designs, seconds, strict=True)
+        Experiment(claim, "fashion-mnist", network, design, each, shares=shares)
+        for (claim, design, shares), each in zip(designs, seconds, strict=True)
     ]
 
 
@@ -211,6 +114,6 @@ _IMAGES = (
 )
 
 PROFILES: Mapping[str, tuple[Experiment, ...]] = MappingProxyType(
-    {"default": _DEFAULT, "full": _FULL, "images": _IMAGES, "modern": MODERN}
+    {"default": _DEFAULT, "full": FULL, "images": _IMAGES, "modern": MODERN}
 )
 """The experiments of each profile, in the order in which they run."""

@@ -34,8 +34,8 @@ class Sized:
     looks: tuple[int, ...]
 
 
-def experiment(name, looks=(4, 8, 16), seconds=10.0, again=1.0):
-    return Experiment("ii", name, "mlp", Sized(looks), seconds, again)
+def experiment(name, looks=(4, 8, 16), seconds=10.0, again=1.0, shares="", claim="ii"):
+    return Experiment(claim, name, "mlp", Sized(looks), seconds, again, shares)
 
 
 class Study:
@@ -189,6 +189,64 @@ def test_what_is_nearest_to_a_decision_for_its_time_comes_next():
     assert order(a=[NEAR], b=[NEAR, NEAR], takes={"b": 30.0}) == "ab"
     # one that is sure to be decided is worth as much as its share of what is expected
     assert order(a=[FAR, FAR], b=[NEAR]) == "ba"
+
+
+class Shared(Study):
+    """Two claims on one data set, of which the first that is asked trains for both."""
+
+    def __init__(self, finds, takes):
+        super().__init__(finds)
+        self.each, self.trained = takes, set()
+
+    def __call__(self, experiment, number):
+        self.takes = {experiment.dataset: 1.0 if number in self.trained else self.each}
+        self.trained.add(number)
+        return super().__call__(experiment, number)
+
+
+def together(first, second, seconds):
+    """Who was looked at again: the one that trained at the first look, or the other."""
+    finds = {"a": [[first, second]] * 3}
+
+    class Told(Shared):
+        def __call__(self, experiment, number):
+            finding = super().__call__(experiment, number)
+            place = ("ii", "iii").index(experiment.claim)
+            self.asked[-1] = (experiment.claim, number)
+            return finding._replace(verdicts=finding.verdicts[place : place + 1])
+
+    study = Told(finds, 50.0)
+    plan = [experiment("a", (4, 8), 1.0, shares="x", claim=claim) for claim in ("ii", "iii")]
+    look(plan, study, seconds=seconds, clock=study.clock)
+    return [claim for claim, number in study.asked if number == 1]
+
+
+def test_those_that_share_what_they_train_are_looked_at_together():
+    """They took 50 and 1 s, so that either look takes 51, whichever of them trains."""
+    assert together(NEAR, FAR, seconds=101.9) == []
+    assert together(NEAR, FAR, seconds=102.0) == ["ii", "iii"]
+    # where the one that trained at first is decided, the other trains
+    assert together(HOLDS, NEAR, seconds=101.9) == []
+    assert together(HOLDS, NEAR, seconds=102.0) == ["iii"]
+    assert together(NEAR, HOLDS, seconds=102.0) == ["ii"]
+
+
+def test_only_on_one_task_do_they_share():
+    finds = {"a": [[NEAR]] * 2, "b": [[FAR]] * 2}
+    plan = [experiment(name, looks=(4, 8), shares="x") for name in finds]
+    asked, _ = looked(finds, *plan, seconds=30.0)
+    assert asked == [("a", 0), ("b", 0), ("a", 1)]
+
+
+def test_the_statements_of_all_that_share_count_for_their_time():
+    """Four statements in 20 s are worth more than one in 10."""
+    finds = {"a": [[NEAR]] * 2, "b": [[NEAR, NEAR]] * 2}
+    plan = [
+        experiment("a", looks=(4, 8)),
+        *(experiment("b", looks=(4, 8), shares="x", claim=claim) for claim in ("ii", "iii")),
+    ]
+    asked, _ = looked(finds, *plan)
+    assert asked == [("a", 0), ("b", 0), ("b", 0), ("b", 1), ("b", 1), ("a", 1)]
 
 
 def test_too_little_time_for_anything_is_an_error_that_says_how_much_it_takes():

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from decoupled_wd.study.claims.drawings import Drawing, Lines
 from decoupled_wd.study.claims.laws import LAWS, VARY
 from decoupled_wd.study.claims.optimizers import contender
-from decoupled_wd.study.claims.ridges import OFFSETS, around
+from decoupled_wd.study.claims.ridges import around
 from decoupled_wd.study.claims.tuning import at_the_end, grown
 from decoupled_wd.study.claims.verdicts import Finding, Verdict, level
 from decoupled_wd.study.statistics import line_slope, over_seeds, ridge, valleys
@@ -105,63 +105,49 @@ class Budget:
             tasks = {value: VARY[varied](task, value) for value in values}
             at = [LAWS[self.along].at(one, value) for value, one in tasks.items()]
             for name, rates in self.learning_rates.items():
-                errors = xr.concat(
-                    [
-                        self._error(
-                            run,
-                            one,
-                            name,
-                            # names its folder by what the name of the task does not tell
-                            (f"{varied} {value}{followed}", _points(task)),
-                            (value / values[0]) ** self.power,
-                            look,
-                        )
-                        for value, one in tasks.items()
-                    ],
-                    xr.DataArray(at, dims=self.along),
-                    # each budget has λ of its own, even where they are the same
-                    coords=["weight_decay"],
-                )
-                rows += [
-                    Row(
-                        varied,
-                        tasks,
-                        name,
-                        rate,
-                        errors.sel(learning_rate=rate, drop=True),
-                        self.power,
+                for rate in rates:
+                    errors = xr.concat(
+                        [
+                            self._error(
+                                run,
+                                one,
+                                name,
+                                rate * (value / values[0]) ** self.power,
+                                # its folder has what neither the task nor the optimiser tells
+                                (f"{varied} {value}{followed}", _points(task), f"α {rate:g}"),
+                                look,
+                            )
+                            for value, one in tasks.items()
+                        ],
+                        xr.DataArray(at, dims=self.along),
+                        # each budget has λ of its own, even where they are the same
+                        coords=["weight_decay"],
                     )
-                    for rate in rates
-                ]
+                    rows.append(Row(varied, tasks, name, rate, errors, self.power))
         return rows
 
     def _error(
-        self, run: Run, task: Task, name: str, varied: tuple[str, ...], scale: float, look: int
+        self, run: Run, task: Task, name: str, rate: float, folder: tuple[str, ...], look: int
     ) -> xr.DataArray:
-        """Returns test errors over learning_rate, place and seed, where λ is a coordinate.
-
-        The learning rates are those of the design; trained is with `scale` times as much.
-        """
-        rates = scale * np.asarray(self.learning_rates[name])
+        """Returns test errors over place and seed, where λ is a coordinate."""
         pilot = Training(
             task,
             contender(name, "cosine", task.steps),
-            {"learning_rate": rates, "weight_decay": np.asarray(self.decays)},
+            {"learning_rate": [rate], "weight_decay": np.asarray(self.decays)},
             seeds=range(PILOTS),
-            experiment=("budget", *varied),
+            experiment=("budget", *folder),
         )
         seen = at_the_end(run, pilot)["validation_error"]
         best = ridge(
             seen.transpose("learning_rate", "weight_decay", "seed").values,
-            rates,
+            [rate],
             self.decays,
-            # every α keeps its row, however bad its best is and wherever it lies
-            tolerance=np.inf,
+            # wherever the lowest lies
             drop_edge=False,
         )
-        middles = dict(zip(best.learning_rate, best.weight_decay, strict=True))
         # where all of the pilot diverged, one place is as good as another
-        points = around(rates, [middles.get(rate, self.decays[0]) for rate in rates])
+        middle = best.weight_decay if best.weight_decay.size else self.decays[:1]
+        points = around([rate], middle)
         found = grown(
             run,
             lambda seeds: replace(
@@ -172,15 +158,8 @@ class Budget:
             first=PILOTS,
         )
         error = found.isel(epoch=-1, drop=True)["test_error"].transpose("trial", "seed")
-        shape = len(rates), len(OFFSETS), error.sizes["seed"]
-        decays = np.reshape(points["weight_decay"], shape[:2])
         return xr.DataArray(
-            error.values.reshape(shape),
-            {
-                "learning_rate": np.asarray(self.learning_rates[name]),
-                "weight_decay": (("learning_rate", "place"), decays),
-            },
-            ("learning_rate", "place", "seed"),
+            error.values, {"weight_decay": ("place", points["weight_decay"])}, ("place", "seed")
         )
 
 

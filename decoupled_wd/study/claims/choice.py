@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import xarray as xr
@@ -11,16 +10,8 @@ from numpy.typing import NDArray
 from decoupled_wd.study.claims.best_of import Trials, by_search, expected, gain
 from decoupled_wd.study.claims.drawings import Bars, Drawing
 from decoupled_wd.study.claims.optimizers import DECOUPLED, FAMILIES, L2, Decayed
-from decoupled_wd.study.claims.tuning import (
-    Box,
-    chosen,
-    difference,
-    grown,
-    halton,
-    search_of,
-)
+from decoupled_wd.study.claims.tuning import Box, grown, search_of
 from decoupled_wd.study.claims.verdicts import Finding, Verdict, level
-from decoupled_wd.study.grid.types import Points
 from decoupled_wd.study.statistics import Estimate, mean
 from decoupled_wd.study.tasks.task import Run, Task, Training
 
@@ -28,27 +19,13 @@ SHARE = 5.0
 """The smallest difference in the share of good trials that matters, in percent of all."""
 
 
-Searches: TypeAlias = Mapping[str, Mapping[str, xr.Dataset]]
-"""All trials by family and by decay, each trial with its seed, the number of its search."""
-
-
-class Trained(NamedTuple):
-    """Holds what claim (vi) trains."""
-
-    searches: Searches
-    carried: xr.Dataset
-    """Searches of Adam + L2 over α alone, each with the λ of a search of momentum."""
-
-
 @dataclass(frozen=True)
 class Choice:
-    """Measures how well each optimiser does when tuned, and how easily.
+    """Measures how well each optimiser does when tuned, and how easily, with L2 and decoupled.
 
-    It also measures what a λ loses that was tuned for another optimiser.
-
-    All optimisers have as many independent searches of `trials` trials each. What counts is the
-    test error of the trial with the lowest validation error, expected over all ways to draw as many
-    trials from those of all searches.
+    All have as many independent searches of `trials` trials each. What counts is the test error of
+    the trial with the lowest validation error, expected over all ways to draw as many trials from
+    those of all searches.
 
     Source: the comparisons of arXiv 1705.08292, 1902.09843, 1908.03265 and 1910.05446, and
     fast.ai's advice; for what is expected `best_of`.
@@ -58,59 +35,53 @@ class Choice:
     looks: tuple[int, ...]
     """How many searches of each optimiser there are at each look."""
     families: tuple[str, ...] = tuple(FAMILIES)
-    """Those compared; momentum and Adam, whose λ are exchanged, are always among them."""
 
     def measure(self, run: Run, task: Task, look: int) -> Finding:
         """Trains, judges, and describes errors and sensitivities."""
-        trained = self.train(run, task, look)
-        return Finding(judge(trained, task, self.looks), draw(trained, task, self.looks))
+        tried = self.train(run, task, look)
+        return Finding(judge(tried, task, self.looks), draw(tried, task, self.looks))
 
-    def train(self, run: Run, task: Task, look: int) -> Trained:
-        """Trains each search, then its choice again.
-
-        Last comes Adam + L2 with the λ of momentum.
-        """
-        searches = {
-            name: {decay: self._tuned(run, task, name, decay, look) for decay in (L2, DECOUPLED)}
-            for name in self.families
+    def train(self, run: Run, task: Task, look: int) -> dict[str, dict[str, Trials]]:
+        """Trains each family's searches, with either decay."""
+        return {
+            family: {
+                decay: by_search(
+                    searches_of(
+                        run, task, family, decay, trials=self.trials, looks=self.looks, look=look
+                    )
+                )
+                for decay in (L2, DECOUPLED)
+            }
+            for family in self.families
         }
-        carried = self._carried_over(run, task, searches["momentum"][L2], look)
-        return Trained(searches, carried)
 
-    def _tuned(self, run: Run, task: Task, family: str, decay: str, look: int) -> xr.Dataset:
-        def training(searches: range) -> Training:
-            return search_of(
-                task,
-                Decayed(family, decay, "cosine", task.steps),
-                box(family, decay, task.decay),
-                trials=self.trials,
-                searches=searches,
-                experiment=("optimizers",),
-            )
 
-        return grown(run, training, self.looks, look).isel(epoch=-1, drop=True)
+def searches_of(
+    run: Run,
+    task: Task,
+    family: str,
+    decay: str,
+    *,
+    trials: int,
+    looks: tuple[int, ...],
+    look: int,
+) -> xr.Dataset:
+    """Trains all searches of an optimiser up to a look, each trial with its search's seed.
 
-    def _carried_over(self, run: Run, task: Task, source: xr.Dataset, look: int) -> xr.Dataset:
-        """Searches α alone for Adam + L2, with the λ that momentum's searches chose."""
-        decays = chosen(source)["weight_decay"]
-        rates = {"learning_rate": box("Adam", L2)["learning_rate"]}
+    Whoever asks for the same ones gets the same results.
+    """
 
-        def training(searches: range) -> Training:
-            drawn = [halton(self.trials, search, rates)["learning_rate"] for search in searches]
-            points = Points(
-                learning_rate=np.concatenate(drawn),
-                weight_decay=np.repeat(decays.sel(seed=searches).values, self.trials),
-                seed=np.repeat(searches, self.trials),
-            )
-            return Training(
-                task,
-                Decayed("Adam", L2, "cosine", task.steps),
-                points,
-                seeds=searches,
-                experiment=("optimizers", "with the decay of momentum"),
-            )
+    def training(searches: range) -> Training:
+        return search_of(
+            task,
+            Decayed(family, decay, "cosine", task.steps),
+            box(family, decay, task.decay),
+            trials=trials,
+            searches=searches,
+            experiment=("optimizers",),
+        )
 
-        return grown(run, training, self.looks, look).isel(epoch=-1, drop=True)
+    return grown(run, training, looks, look).isel(epoch=-1, drop=True)
 
 
 def box(family: str, decay: str, scale: float = 1.0) -> Box:
@@ -128,59 +99,51 @@ def box(family: str, decay: str, scale: float = 1.0) -> Box:
     }
 
 
-def judge(trained: Trained, task: Task, looks: tuple[int, ...]) -> list[Verdict]:
-    """Judges all that claim (vi) says."""
-    tried, wanted = _tried(trained), level(looks)
+def judge(
+    tried: Mapping[str, Mapping[str, Trials]], task: Task, looks: tuple[int, ...]
+) -> list[Verdict]:
+    """Judges how each family does with either decay, and how easily."""
+    verdicts = []
+    for name, pair in tried.items():
+        gained = gain(pair[L2], pair[DECOUPLED], level(looks))
+        if FAMILIES[name].adaptive:
+            statement = f"Tuned {name} has a lower {task.metric.name} decoupled than with L2"
+            verdicts.append(of_gain(statement, gained, task, looks))
+            verdicts.append(_easier(name, pair, task, looks))
+        else:
+            statement = f"Tuned {name} is as good with L2 as decoupled"
+            verdicts.append(of_gain(statement, gained, task, looks, sense="≈"))
+    return verdicts
 
-    def line(statement: str, found: Estimate, sense: str = ">", bound: float = 0.0) -> Verdict:
-        return Verdict(
-            statement,
-            task.name,
-            f"gain in tuned {task.metric.name}, {task.metric.differences}",
-            found,
-            sense,
-            bound,
-            # that one competes has its margin in the bound
-            0.0 if bound else task.matters,
-            len(looks),
-        )
 
-    # each of these searches has the λ of another, so that they cannot be drawn from together
-    carried, own = (
-        chosen(each)["test_error"].values.astype(float)
-        for each in (trained.carried, trained.searches["Adam"][L2])
+def of_gain(
+    statement: str,
+    found: Estimate,
+    task: Task,
+    looks: tuple[int, ...],
+    *,
+    sense: str = ">",
+    bound: float = 0.0,
+) -> Verdict:
+    """Judges by how much one optimiser is better than another, both tuned."""
+    return Verdict(
+        statement,
+        task.name,
+        f"gain in tuned {task.metric.name}, {task.metric.differences}",
+        found,
+        sense,
+        bound,
+        # that one competes has its margin in the bound
+        0.0 if bound else task.matters,
+        len(looks),
     )
-    return [
-        *(
-            line(
-                f"Tuned {name} has a lower {task.metric.name} decoupled than with L2"
-                if FAMILIES[name].adaptive
-                else f"Tuned {name} is as good with L2 as decoupled",
-                gain(pair[L2], pair[DECOUPLED], wanted),
-                sense=">" if FAMILIES[name].adaptive else "≈",
-            )
-            for name, pair in tried.items()
-        ),
-        *(
-            _easier(name, pair, task, looks)
-            for name, pair in tried.items()
-            if FAMILIES[name].adaptive
-        ),
-        line(
-            "AdamW competes with SGD with momentum and L2",
-            gain(tried["momentum"][L2], tried["Adam"][DECOUPLED], wanted),
-            bound=-task.matters,
-        ),
-        line(
-            "The best λ of momentum is not the best for Adam + L2, even with α tuned anew",
-            difference(carried, own, wanted),
-        ),
-    ]
 
 
-def draw(trained: Trained, task: Task, looks: tuple[int, ...]) -> dict[str, Drawing]:
+def draw(
+    tried: Mapping[str, Mapping[str, Trials]], task: Task, looks: tuple[int, ...]
+) -> dict[str, Drawing]:
     """Describes tuned errors, and how many trials come near them."""
-    tried, wanted, unit = _tried(trained), level(looks), task.metric.differences
+    wanted, unit = level(looks), task.metric.differences
     tested = {
         name: {decay: expected(each, wanted) for decay, each in pair.items()}
         for name, pair in tried.items()
@@ -194,13 +157,6 @@ def draw(trained: Trained, task: Task, looks: tuple[int, ...]) -> dict[str, Draw
         f"sensitivity {task.name}": Bars(
             near, ylabel=f"trials within {task.tolerance} {unit} of the pair's best (%)"
         ),
-    }
-
-
-def _tried(trained: Trained) -> dict[str, dict[str, Trials]]:
-    return {
-        name: {decay: by_search(each) for decay, each in pair.items()}
-        for name, pair in trained.searches.items()
     }
 
 

@@ -4,7 +4,7 @@ Nothing here imports a plotting library, so that a verdict can be reached where 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 import xarray as xr
@@ -53,3 +53,26 @@ class Bars:
 
 
 Drawing: TypeAlias = Heatmaps | Lines | Scatter | Bars
+
+
+def joined(one: Drawing, other: Drawing) -> Drawing | None:
+    """Puts two drawings of one kind into one, or returns None where that cannot be.
+
+    What is measured by several experiments can be compared in one figure this way.
+
+    Examples:
+      >>> sgd, adam = (Bars({name: {}}, "test error (%)") for name in ("SGD", "Adam"))
+      >>> list(joined(sgd, adam).groups)
+      ['SGD', 'Adam']
+    """
+    match one, other:
+        case Bars(), Bars():
+            return replace(one, groups={**one.groups, **other.groups})
+        case Heatmaps(), Heatmaps():
+            grids = {**one.results.children, **other.results.children}
+            return replace(
+                one,
+                results=xr.DataTree.from_dict(grids),
+                ridges={**one.ridges, **other.ridges},
+            )
+    return None

@@ -14,6 +14,7 @@ from typing import Any
 from jinja2 import Template
 from matplotlib.figure import Figure
 
+from decoupled_wd.study.claims.drawings import Drawing, joined
 from decoupled_wd.study.claims.verdicts import (
     FAILS,
     HOLDS,
@@ -171,9 +172,21 @@ def _pictures(findings: Sequence[tuple[Experiment, Finding]]) -> list[list[Pictu
         return picture(name, figure, file)
 
     return [
-        [named(name, draw(drawing)) for name, drawing in found.drawings.items()]
-        for _, found in findings
+        [named(name, draw(drawing)) for name, drawing in mine.items()]
+        for mine in _joined([found.drawings for _, found in findings])
     ]
+
+
+def _joined(drawings: Sequence[Mapping[str, Drawing]]) -> list[dict[str, Drawing]]:
+    """Puts what several experiments drew under one name into the drawing of the first."""
+    kept, first = [dict(mine) for mine in drawings], dict[str, int]()
+    for number, mine in enumerate(kept):
+        for name, drawing in list(mine.items()):
+            place = first.setdefault(name, number)
+            if place != number and (both := joined(kept[place][name], drawing)):
+                kept[place][name] = both
+                del mine[name]
+    return kept
 
 
 def _sizes(experiment: Experiment) -> str:

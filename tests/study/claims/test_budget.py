@@ -96,16 +96,19 @@ def test_the_seeds_are_trained_around_the_best_of_the_pilot_by_validation():
         range(PILOTS),
         range(PILOTS, PILOTS + 2),
         range(PILOTS + 2, PILOTS + 5),
-    ] * 2
-    for pilot, *along in (trainings[:3], trainings[3:]):
+    ] * 4
+    # each α by itself, at both budgets
+    for rate, pilot, *along in (
+        (rate, *trainings[first : first + 3])
+        for rate, first in ((0.01, 0), (0.01, 3), (0.02, 6), (0.02, 9))
+    ):
         best = 2**-7.3 * (pilot.task.steps / 100) ** -0.5
         for each in along:
-            decays = np.reshape(each.space["weight_decay"], (2, len(OFFSETS)))
-            rates = np.reshape(each.space["learning_rate"], (2, len(OFFSETS)))
-            np.testing.assert_array_equal(rates, [[0.01] * 9, [0.02] * 9])
+            decays = np.asarray(each.space["weight_decay"])
+            np.testing.assert_array_equal(each.space["learning_rate"], [rate] * len(OFFSETS))
             np.testing.assert_allclose(np.diff(np.log2(decays)), 0.5)
             # the pilot's grid has whole octaves
-            np.testing.assert_allclose(np.log2(decays[:, 4] / best), 0, atol=0.5)
+            np.testing.assert_allclose(np.log2(decays[4] / best), 0, atol=0.5)
     runs = [each for training in trainings for each in every_run(training)]
     assert len(set(runs)) == len(runs)
 

@@ -16,6 +16,7 @@ import pytest
 import xarray as xr
 from browser import Reader, assert_readable, browse, measured, needs_browser
 from matplotlib.colors import Normalize
+from matplotlib.figure import Figure
 from scipy.stats import t as student
 
 from decoupled_wd.study.claims.drawings import Bars, Heatmaps, Lines
@@ -326,6 +327,38 @@ def test_the_cells_are_also_a_table(read):
     assert re.findall(r"([\d.]+) %", row)[:6] == [f"{error:.1f}" for error in mean[3]]
 
 
+def test_what_several_experiments_drew_under_one_name_is_one_figure(tmp_path, monkeypatch):
+    """And what cannot be put into one has a file of its own."""
+    names = list(GRIDS)
+    bars = [Bars({name: {"with L2": Estimate(1, 0, 2)}}, ylabel="y") for name in "abc"]
+    maps = [
+        Heatmaps(xr.DataTree.from_dict({name: GRIDS[name]}), {name: None}, tolerance=15.0)
+        for name in names[:2]
+    ]
+    drawn = []
+    monkeypatch.setattr(
+        report, "draw", lambda drawing: (drawn.append(drawing), Figure(figsize=(1, 1)))[1]
+    )
+    plan = [
+        {"x": bars[0], "y": maps[0]},
+        {"x": bars[1]},
+        {"y": maps[1], "x": bars[2]},
+        {"x": maps[0]},
+    ]
+    found = [
+        (Experiment("vi", "digits", "mlp", UNSIZED, 1.0), Finding(VERDICTS[:1], mine))
+        for mine in plan
+    ]
+    report.write(tmp_path, findings=found, table=[], **OPTIONS)
+    joined_bars, joined_maps, alone = drawn
+    assert joined_bars.groups == {
+        name: each.groups[name] for name, each in zip("abc", bars, strict=True)
+    }
+    assert list(joined_maps.results.children) == list(joined_maps.ridges) == names[:2]
+    assert alone == maps[0]
+    assert {path.name for path in tmp_path.glob("*.png")} == {"x.png", "y.png", "x-2.png"}
+
+
 def test_an_unknown_claim_is_met_at_the_door(tmp_path):
     experiment = Experiment("xx", "digits", "mlp", UNSIZED, 1.0)
     with pytest.raises(ValueError, match=r"findings has the claims \['xx'\]; known are \['i', "):
@@ -362,7 +395,7 @@ def test_a_full_disk_keeps_every_file_of_the_old_report(tmp_path, folder, monkey
 
     monkeypatch.setattr(Path, "write_bytes", fail)
     with pytest.raises(OSError, match="No space left on device; finished runs are kept") as full:
-        report.write(out, findings=findings()[:1] * 9, table=[], **OPTIONS)
+        report.write(out, findings=findings()[1:] * 9, table=[], **OPTIONS)
     assert Path(full.value.filename) == out / written[-1].name
     assert {path.name: path.read_bytes() for path in out.iterdir()} == old
 
