@@ -809,7 +809,7 @@ MUTATIONS = [
              "study/claims/test_best_of.py::test_it_is_the_mean_over_all_subsets"),
     Mutation("study/claims/best_of", "np.bincount(place, test) / np.bincount(place)", "test[np.argsort(place, kind='stable')]",
              "study/claims/test_best_of.py::test_equal_validation_errors_share_their_test_errors"),
-    Mutation("study/claims/best_of", "size = worse.validation.shape[1]", "size = worse.validation.size",
+    Mutation("study/claims/best_of", "best_of(validation, test, tried.test.shape[1])", "best_of(validation, test, tried.test.size)",
              "study/claims/test_best_of.py::test_the_interval_leaves_out_a_search_at_a_time"),
     Mutation("study/claims/exchange", "difference(carried, own, level(looks))",
              "gain(by_search(found.carried), by_search(found.adam), level(looks))",

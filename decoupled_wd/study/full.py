@@ -138,6 +138,6 @@ FULL: tuple[Experiment, ...] = (
     *_choice_seeds("digits", "mlp", _CHOICES, seconds=13),
     Experiment("vi", "mnist1d", "mlp", _INCLUSION, seconds=35),
     Experiment("vi", "digits", "mlp", _INCLUSION, seconds=27),
-    Experiment("vii", "mnist1d", "mlp", _CYCLES, seconds=127),
-    Experiment("vii", "digits", "mlp", _CYCLES, seconds=75),
+    Experiment("vii", "mnist1d", "mlp", _CYCLES, seconds=100),
+    Experiment("vii", "digits", "mlp", _CYCLES, seconds=58),
 )

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-import xarray as xr
 from landscapes import PART, RUN, START, Landscape, Runs, task
 
 from decoupled_wd.study.claims import best_of, generalization
@@ -53,21 +52,25 @@ def of_tuned(seeds: int, repeat: int) -> tuple[Estimate, float]:
     return difference(worth["Adam"], worth["AdamW"], 0.95), np.nan
 
 
+def tried(landscape: Landscape, searches: int, chance: np.random.Generator) -> Trials:
+    """Searches of 16 trials over α and λ, octaves around the middle, as many as claim (vi) has."""
+    box = {"learning_rate": (2.0**-5, 2.0**5), "weight_decay": (2.0**-4.5, 2.0**4.5)}
+    points = [
+        np.log2(list(halton(16, int(chance.integers(2**31)), box).values()))
+        for _ in range(searches)
+    ]
+    clean = np.stack([landscape.error(*each) for each in points])
+    run = chance.normal(0, START, (searches, 1)) + chance.normal(0, RUN, clean.shape)
+    return Trials(*(clean + run + chance.normal(0, PART, (2, *clean.shape))))
+
+
 def of_searches(searches: int, repeat: int) -> tuple[Estimate, float]:
-    """The difference between what searches of 16 trials end with, over α and λ."""
-    tried = {}
-    for name, landscape in STEEP.items():
-        chance = np.random.default_rng([7, repeat, searches, len(name)])
-        # octaves around the middle, as many as claim (vi) searches
-        box = {"learning_rate": (2.0**-5, 2.0**5), "weight_decay": (2.0**-4.5, 2.0**4.5)}
-        points = [
-            np.log2(list(halton(16, int(chance.integers(2**31)), box).values()))
-            for _ in range(searches)
-        ]
-        clean = np.stack([landscape.error(*each) for each in points])
-        run = chance.normal(0, START, (searches, 1)) + chance.normal(0, RUN, clean.shape)
-        tried[name] = Trials(*(clean + run + chance.normal(0, PART, (2, *clean.shape))))
-    return best_of.gain(tried["Adam"], tried["AdamW"], 0.95), np.nan
+    """The difference between what searches of 16 trials end with."""
+    adam, adamw = (
+        tried(landscape, searches, np.random.default_rng([7, repeat, searches, len(name)]))
+        for name, landscape in STEEP.items()
+    )
+    return best_of.gain(adam, adamw, 0.95), np.nan
 
 
 def of_slope(name: str) -> Kind:
@@ -104,14 +107,18 @@ def of_exponent(seeds: int, repeat: int) -> tuple[Estimate, float]:
     return found, -0.4
 
 
-def of_speed_up(seeds: int, repeat: int) -> tuple[Estimate, float]:
-    """The log2 ratio of epochs between two curves of tuned error."""
-    chance, epochs = np.random.default_rng([4, repeat, seeds]), np.array([5, 10, 20, 40])
+def of_speed_up(searches: int, repeat: int) -> tuple[Estimate, float]:
+    """The log2 ratio of epochs between two curves of what searches of 16 trials end with."""
+    chance = np.random.default_rng([4, repeat, searches])
     slow, fast = (
-        xr.DataArray(60 - 4 * (np.log2(epochs) + ahead) + chance.normal(0, 0.9, (seeds, 4)),
-                     {"epochs": epochs}, ("seed", "epochs"))
+        {
+            epochs: tried(
+                Landscape(0.0, least=60 - 4 * (np.log2(epochs) + ahead)), searches, chance
+            )
+            for epochs in (5, 10, 20, 40)
+        }
         for ahead in (0.0, 0.4)
-    )  # fmt: skip
+    )
     return speedup(slow, fast, 0.95), 0.4
 
 
@@ -142,7 +149,7 @@ KINDS: dict[str, Kind] = {
     "slope of a ridge, −0.9": of_slope("Adam"),
     "slope of a ridge, 0": of_slope("AdamW"),
     "exponent": of_exponent,
-    "speed-up (log2), super-convergence": of_speed_up,
+    "speed-up (log2), super-convergence, in searches": of_speed_up,
     "speed-up (log2), restarts": of_restart,
 }
 

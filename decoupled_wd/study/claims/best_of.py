@@ -1,5 +1,6 @@
 """What a search of some trials ends with, from all the trials there are."""
 
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -62,21 +63,21 @@ def best_of(validation: NDArray[np.float64], test: NDArray[np.float64], trials: 
     return float(np.average(equal[ranked][known], weights=shares[known])) if known.any() else np.nan
 
 
+def of_searches(tried: Trials, drawn: NDArray[np.intp]) -> float:
+    """Expects what a search of as many trials as each has ends with, from all of those drawn."""
+    validation, test = (each[drawn].ravel() for each in tried)
+    return best_of(validation, test, tried.test.shape[1])
+
+
 def expected(tried: Trials, level: float) -> Estimate:
     """Estimates what a search of as many trials as each of these ends with, in percent."""
-    size = tried.validation.shape[1]
-    return over_seeds(lambda drawn: _of(tried, drawn, size), len(tried.test), level=level)
+    return over_seeds(partial(of_searches, tried), len(tried.test), level=level)
 
 
 def gain(worse: Trials, better: Trials, level: float) -> Estimate:
     """Estimates by how many points less the second ends with, searches compared in pairs."""
-    size = worse.validation.shape[1]
     return over_seeds(
-        lambda drawn: _of(worse, drawn, size) - _of(better, drawn, size),
+        lambda drawn: of_searches(worse, drawn) - of_searches(better, drawn),
         len(worse.test),
         level=level,
     )
-
-
-def _of(tried: Trials, drawn: NDArray[np.intp], size: int) -> float:
-    return best_of(tried.validation[drawn].ravel(), tried.test[drawn].ravel(), size)

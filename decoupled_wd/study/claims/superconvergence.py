@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 import optax
@@ -11,10 +11,11 @@ import xarray as xr
 from numpy.typing import NDArray
 
 from decoupled_wd import add_decayed_weights, decouple, scale_by_adam
+from decoupled_wd.study.claims.best_of import Trials, by_search, of_searches
 from decoupled_wd.study.claims.choice import box
 from decoupled_wd.study.claims.drawings import Drawing, Lines
 from decoupled_wd.study.claims.optimizers import DECOUPLED, L2, Scalar, contender
-from decoupled_wd.study.claims.tuning import search_of, searched
+from decoupled_wd.study.claims.tuning import grown, search_of
 from decoupled_wd.study.claims.verdicts import OCTAVE, Finding, Verdict, level
 from decoupled_wd.study.statistics import Estimate, over_seeds
 from decoupled_wd.study.tasks.task import MakeOptimizer, Run, Task, Training
@@ -79,6 +80,10 @@ WAYS: Mapping[str, Way] = MappingProxyType(
 )
 
 
+Curve: TypeAlias = Mapping[int, Trials]
+"""The trials of all searches, by the number of epochs."""
+
+
 @dataclass(frozen=True)
 class Superconvergence:
     """Measures how much earlier one cycle reaches the final error.
@@ -87,7 +92,7 @@ class Superconvergence:
     cycle.
 
     Each number of epochs has its own schedules, and searches of its own choose α and λ on
-    validation data; fresh seeds judge the choices.
+    validation data. What a search ends with is expected as in `best_of`.
 
     Source: Smith & Topin, arXiv 1708.07120; fast.ai 2018.
     """
@@ -104,23 +109,16 @@ class Superconvergence:
         verdicts = judge(curves, task, self.looks)
         return Finding(verdicts, {f"super-convergence {task.name}": draw(curves, task)})
 
-    def train(self, run: Run, task: Task, look: int) -> dict[str, xr.DataArray]:
-        """Trains every way for every number of epochs.
-
-        Returns tuned test errors over ``seed`` (one a search) and ``epochs``.
-        """
+    def train(self, run: Run, task: Task, look: int) -> dict[str, Curve]:
+        """Trains every way for every number of epochs."""
         # a set, as two shares of few epochs may be the same number
         epochs = sorted({max(1, round(share * task.epochs)) for share in self.shares})
         return {
-            name: xr.DataArray(
-                np.stack([self._tuned(run, task, way, n, look) for n in epochs], axis=1),
-                {"epochs": epochs},
-                ("seed", "epochs"),
-            )
+            name: {n: self._tried(run, task, way, n, look) for n in epochs}
             for name, way in WAYS.items()
         }
 
-    def _tuned(self, run: Run, task: Task, way: Way, epochs: int, look: int) -> NDArray[np.float64]:
+    def _tried(self, run: Run, task: Task, way: Way, epochs: int, look: int) -> Trials:
         shorter = task._replace(epochs=epochs)
 
         def training(searches: range) -> Training:
@@ -133,11 +131,10 @@ class Superconvergence:
                 experiment=("super-convergence", f"{epochs} epochs"),
             )
 
-        _, worth = searched(run, training, self.looks, look)
-        return worth
+        return by_search(grown(run, training, self.looks, look).isel(epoch=-1, drop=True))
 
 
-def judge(curves: Mapping[str, xr.DataArray], task: Task, looks: tuple[int, ...]) -> list[Verdict]:
+def judge(curves: Mapping[str, Curve], task: Task, looks: tuple[int, ...]) -> list[Verdict]:
     """Judges how many epochs AdamW under one cycle saves."""
     return [
         Verdict(
@@ -154,10 +151,16 @@ def judge(curves: Mapping[str, xr.DataArray], task: Task, looks: tuple[int, ...]
     ]
 
 
-def draw(curves: Mapping[str, xr.DataArray], task: Task) -> Drawing:
+def draw(curves: Mapping[str, Curve], task: Task) -> Drawing:
     """Describes the tuned test error over the number of epochs."""
+    tuned = {
+        name: xr.DataArray(
+            _tuned(curve, np.arange(_searches(curve))), {"epochs": [*curve]}, ("epochs",)
+        )
+        for name, curve in curves.items()
+    }
     return Lines(
-        {task.name: dict(curves)},
+        {task.name: tuned},
         x="epochs",
         xlabel="epochs, each with its own schedule",
         ylabel=f"tuned {task.metric.label}",
@@ -165,7 +168,7 @@ def draw(curves: Mapping[str, xr.DataArray], task: Task) -> Drawing:
     )
 
 
-def speedup(slow: xr.DataArray, fast: xr.DataArray, level: float) -> Estimate:
+def speedup(slow: Curve, fast: Curve, level: float) -> Estimate:
     """Estimates the log2 of how many times more epochs `slow` needs than `fast`.
 
     Both curves, error over the logarithm of the epochs, are fitted by parabolas that differ by a
@@ -175,11 +178,20 @@ def speedup(slow: xr.DataArray, fast: xr.DataArray, level: float) -> Estimate:
 
     Source: the parallel-line assay, Finney, Statistical Method in Biological Assay, 1978.
     """
-    doses = np.log2(slow["epochs"].values)
+    doses = np.log2([*slow])
 
     def shift(drawn: NDArray[np.intp]) -> float:
-        ours, theirs = (each.values[drawn].mean(axis=0) for each in (fast, slow))
+        ours, theirs = (_tuned(each, drawn) for each in (fast, slow))
         chord = ((ours + theirs)[-1] - (ours + theirs)[0]) / 2 / (doses[-1] - doses[0])
         return float(np.mean(theirs - ours) / -chord) if chord < 0 else np.nan
 
-    return over_seeds(shift, slow.sizes["seed"], level=level)
+    return over_seeds(shift, _searches(slow), level=level)
+
+
+def _tuned(curve: Curve, drawn: NDArray[np.intp]) -> NDArray[np.float64]:
+    """Returns what a search ends with at each number of epochs, from the trials of these."""
+    return np.array([of_searches(each, drawn) for each in curve.values()])
+
+
+def _searches(curve: Curve) -> int:
+    return len(next(iter(curve.values())).test)

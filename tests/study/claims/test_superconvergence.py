@@ -5,10 +5,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import xarray as xr
 from toys import every_run, luck, made_up, path, recorded, tiny_task
 
 import decoupled_wd as dwd
+from decoupled_wd.study.claims.best_of import Trials, best_of
 from decoupled_wd.study.claims.choice import box
 from decoupled_wd.study.claims.optimizers import DECOUPLED, L2
 from decoupled_wd.study.claims.superconvergence import (
@@ -82,8 +82,15 @@ def test_a_later_look_has_more_searches_and_each_a_smaller_share_of_the_error():
 
 
 def curves(error, seeds=6, noise=0.0, salt=0):
+    """Of searches of one trial each, which have nothing to choose from."""
     runs = np.asarray(error, float) + noise * np.random.default_rng(salt).normal(size=(seeds, 4))
-    return xr.DataArray(runs, {"epochs": EPOCHS}, ("seed", "epochs"))
+    return {
+        int(n): Trials(each[:, None], each[:, None]) for n, each in zip(EPOCHS, runs.T, strict=True)
+    }
+
+
+def mean(curve, drawn=slice(None)):
+    return np.array([each.test[drawn].mean() for each in curve.values()])
 
 
 @pytest.mark.parametrize("faster", [0.5, 1.0, 1.3, 4.0])
@@ -109,7 +116,7 @@ def test_the_speed_up_of_bent_curves_is_their_drop_over_the_slope_of_the_chord(b
 def test_the_shift_down_is_that_of_parallel_parabolas_by_least_squares():
     x, noise = np.log2(EPOCHS), 0.5
     slow, fast = curves(60 - 4 * x, noise=noise), curves(58 - 4 * x, noise=noise, salt=1)
-    a, b = slow.values.mean(0), fast.values.mean(0)
+    a, b = mean(slow), mean(fast)
     design = [np.repeat([1.0, 0.0], 4), np.ones(8), np.tile(x, 2), np.tile(x, 2) ** 2]
     shift = np.linalg.lstsq(np.stack(design, 1), np.concatenate([a, b]))[0][0]
     chord = np.mean([each[-1] - each[0] for each in (a, b)]) / (x[-1] - x[0])
@@ -121,7 +128,7 @@ def test_the_interval_of_a_speed_up_is_a_jackknife_of_pairs():
     slow, fast = curves(60 - 4 * x, noise=1.0), curves(58 - 4 * x, noise=1.0, salt=1)
 
     def shift(drawn):
-        a, b = slow.values[drawn].mean(0), fast.values[drawn].mean(0)
+        a, b = mean(slow, drawn), mean(fast, drawn)
         return 2 * 3 * np.mean(a - b) / (a[0] - a[-1] + b[0] - b[-1])
 
     found, every = speedup(slow, fast, 0.9), np.arange(6)
@@ -140,9 +147,20 @@ def test_where_the_error_does_not_fall_there_is_no_shift_along_the_epochs():
     assert speedup(flat, falling, 0.95).value == pytest.approx(2 * np.log2(EPOCHS).mean())
 
 
-def test_a_search_that_diverged_is_not_measured():
+def test_the_error_is_what_a_search_ends_with_expected_from_all_trials():
+    chance = np.random.default_rng(0)
+    slow, fast = ({n: Trials(*chance.normal(60 - n, 1, (2, 6, 3))) for n in (1, 2)} for _ in "ab")
+    a, b = (
+        np.array([best_of(v.ravel(), t.ravel(), 3) for v, t in each.values()])
+        for each in (slow, fast)
+    )
+    expected = 2 * np.mean(a - b) / (a[0] - a[1] + b[0] - b[1])
+    assert speedup(slow, fast, 0.95).value == pytest.approx(expected, rel=1e-12)
+
+
+def test_searches_that_diverged_are_not_measured():
     lost = curves(60 - np.log2(EPOCHS))
-    lost[2, 1] = np.nan
+    lost[10] = Trials(*np.full((2, 6, 1), np.nan))
     assert np.isnan(speedup(lost, curves(60 - np.log2(EPOCHS)), 0.95)[:4]).all()
 
     def errors(training, point):
@@ -217,9 +235,8 @@ def test_each_way_searches_with_its_own_optimiser_in_its_own_box():
     design.measure(run, tiny_task()._replace(epochs=8), 0)
     runs = [each for training in trainings for each in every_run(training)]
     assert len(set(runs)) == len(runs)
-    searched = [each for each in trainings if each.experiment[0] == "super-convergence"]
     makes = {}
-    for training in searched:
+    for training in trainings:
         way = LABELS[training.make_optimizer.label]
         makes[way, training.task.steps] = training.make_optimizer
         for name, (low, high) in box("Adam", L2 if way == COUPLED else DECOUPLED).items():
