@@ -383,7 +383,8 @@ def test_a_policy_that_is_not_called(name):
 def test_a_policy_without_what_it_leaves_out_is_no_error_but_an_empty_selection_is():
     assert by_path(masks.without("bias", "norm"), {"w": jnp.ones((2, 2))}) == {"w": 1.0}
     with pytest.raises(
-        ValueError, match=r"selects no parameter of \['b'\]; use a weight decay of 0"
+        ValueError,
+        match=r"selects no parameter of \['b'\]; select at least one, or use a weight decay of 0",
     ):
         masks.multipliers(masks.without("bias"), {"b": jnp.ones(2), "n": jnp.array(1)})
 

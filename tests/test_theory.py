@@ -52,6 +52,16 @@ CASES = {
         theory.sgdw_norm(C, momentum=0.0, **SGDW),
         theory.rotation(C, 0.0),
     ),
+    "adamw-nesterov": (
+        dwd.decouple(optax.adam(LR, nesterov=True), C, learning_rate=LR),
+        theory.adamw_norm(C, **ADAMW),
+        theory.rotation(C, BETA, nesterov=True),
+    ),
+    "sgdw-nesterov": (
+        dwd.decouple(optax.sgd(LR, momentum=BETA, nesterov=True), C, learning_rate=LR),
+        theory.sgdw_norm(C, **SGDW),
+        theory.rotation(C, BETA, nesterov=True),
+    ),
     "sgd": (  # its L2 term passes through the momentum
         dwd.decouple(dwd.sgd(LR, C * (1 - BETA) / LR), 0.0),
         theory.sgdw_norm(C, **SGDW),

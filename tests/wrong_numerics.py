@@ -272,6 +272,7 @@ NUMBERS = [
     ),
     (lambda: theory.rotation(0.1, np.array([0.9, -0.1])), ValueError, "momentum must be in [0, 1)"),
     (lambda: theory.rotation(1j), TypeError, "fraction must be a real number"),
+    (lambda: theory.rotation(0.1, nesterov=1), TypeError, "nesterov must be a bool"),
     (
         lambda: theory.muon_rotation(0.1, shape=12),
         TypeError,

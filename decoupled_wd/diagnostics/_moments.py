@@ -42,6 +42,7 @@ class Average(NamedTuple):
     kind: str
     b1: float
     b2: float = math.nan
+    nesterov: bool = False
 
     @property
     def power(self) -> int:
@@ -58,7 +59,7 @@ class Average(NamedTuple):
             return float(lion_rotation(fraction, self.b1, self.b2))
         if self.kind == "muon":
             return float(muon_rotation(fraction, shape=(shape[0], shape[1]), momentum=self.b1))
-        return float(rotation(fraction, self.b1))
+        return float(rotation(fraction, self.b1, nesterov=self.nesterov))
 
 
 UNKNOWN = Average("", math.nan)
@@ -82,11 +83,16 @@ def averages(
 ) -> list[Average]:
     """Return of each weight how its steps are averaged."""
     moments, scaled = first_moments(state, params), _scaled(state, params)
-    kept = _left_over(optimizer, state, params, of=0.0)
+    kept, steps = _left_over(optimizer, state, params, of=0.0)
+    more, longer = _left_over(optimizer, state, params, of=1.0)
     b1 = _lion_b1(optimizer, state, params) if any(m.kind == "lion" for m in moments) else math.nan
     found = [UNKNOWN] * len(scaled)
-    for moment, b in zip(moments, kept, strict=True):
-        average = Average("lion", b1, b) if moment.kind == "lion" else Average(moment.kind, b)
+    for moment, b, total, step, longest in zip(moments, kept, more, steps, longer, strict=True):
+        average = (
+            Average("lion", b1, b)
+            if moment.kind == "lion"
+            else Average(moment.kind, b, nesterov=_looks_ahead(b, total, step, longest))
+        )
         for i, leaf in enumerate(moment.leaves):
             if _is(leaf):
                 # momentum behind RMSProp's scale averages steps of its size, as Adam does
@@ -108,8 +114,8 @@ def standing_gradients(
     gradients = [jnp.zeros_like(p) if is_inexact(p) else p for p in weights]
     known, scaled = [False] * len(weights), _scaled(state, params)
     moments = first_moments(state, params)
-    kept = _left_over(optimizer, state, params, of=0.0)
-    more = _left_over(optimizer, state, params, of=1.0)
+    kept, _ = _left_over(optimizer, state, params, of=0.0)
+    more, _ = _left_over(optimizer, state, params, of=1.0)
     for moment, b, total in zip(moments, kept, more, strict=True):
         # not so in a moment of zeros, or one that no gradient reaches in this step
         asked = total > b
@@ -132,13 +138,32 @@ def _left_over(
     state: optax.OptState,
     params: optax.Params,
     of: float,
-) -> list[float]:
-    """Return ``⟨m', m⟩/⟨m, m⟩`` of each moment after a step whose gradient is `of` times it."""
+) -> tuple[list[float], list[float]]:
+    """Return ``⟨m', m⟩/⟨m, m⟩`` of each moment after a step whose gradient is `of` times it.
+
+    And ``⟨Δ, m⟩/⟨m, m⟩`` of that step.
+    """
     state = _shrunk(state, params)
     moments = first_moments(state, params)
-    _, after = optimizer.update(_as_gradients(moments, params, of), state, _zeros(params))
+    step, after = optimizer.update(_as_gradients(moments, params, of), state, _zeros(params))
     pairs = zip(moments, first_moments(after, params), strict=True)
-    return [_share(old.leaves, new.leaves) for old, new in pairs]
+    structure: PyTreeDef = jax.tree.structure(params)
+    steps = structure.flatten_up_to(step)
+    return (
+        [_share(old.leaves, new.leaves) for old, new in pairs],
+        [_share(old.leaves, steps) for old in moments],
+    )
+
+
+def _looks_ahead(kept: float, total: float, step: float, longest: float) -> bool:
+    """Tell Nesterov's step by how much of it a gradient is, beside the moment.
+
+    Of the moment the gradient g = m makes ``k = total − β``. It is k to β of the step, too, and
+    ``k·(1 + β)`` to β² of Nesterov's.
+    """
+    plain, found = (total - kept) * step, kept * (longest - step)
+    # Nesterov's is at least twice the other, and the second moment hardly changes either
+    return abs(found) > 1.5 * abs(plain) > 0
 
 
 def _lion_b1(

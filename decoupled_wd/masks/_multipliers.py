@@ -58,7 +58,8 @@ def matches(mask: MaskLike, params: optax.Params) -> list[tuple[str, PyTree, Mat
     parameters = [path for path, leaf, _ in rows if is_inexact(leaf)]
     if parameters and all(is_off(match.multiplier) for *_, match in rows):
         raise ValueError(
-            f"mask selects no parameter of {some(parameters)}; use a weight decay of 0 for no decay"
+            f"mask selects no parameter of {some(parameters)}; select at least one, "
+            "or use a weight decay of 0 for no decay"
         )
     return rows
 

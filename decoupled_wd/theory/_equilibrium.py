@@ -6,21 +6,29 @@ import math
 
 from jax.typing import ArrayLike
 
-from decoupled_wd._base.checks import check_averaging_rate, check_nonnegative, check_positive
+from decoupled_wd._base.checks import (
+    check_averaging_rate,
+    check_nonnegative,
+    check_positive,
+    check_type,
+)
 from decoupled_wd._base.types import Number
 from decoupled_wd.theory._checks import check_all
 
 
-def rotation(fraction: ArrayLike, momentum: float = 0.9) -> Number:
+def rotation(fraction: ArrayLike, momentum: float = 0.9, *, nesterov: bool = False) -> Number:
     """Return the angle by which AdamW and SGDW turn a weight.
 
-    At each step it is ``√(2c·(1−β1)/(1+β1))``.
+    At each step it is ``√(2c·(1−β1)/(1+β1))``, and ``√(2c·((1−β1²)² + β1⁴·(1−β1)/(1+β1)))`` where
+    the step is Nesterov's.
 
     It holds for SGD with L2 regularisation too, whose fraction is ``c = lr·λ'/(1−β1)``.
 
     Args:
       fraction: c, a number or an array.
       momentum: β1 of either, 0 for none.
+      nesterov: whether the step is Nesterov's, ``(1 − β1)·g + β1·m``: its latest gradient is
+        larger, while the norm at equilibrium is the same.
 
     Returns:
       Radians, like `fraction`.
@@ -29,15 +37,18 @@ def rotation(fraction: ArrayLike, momentum: float = 0.9) -> Number:
       TypeError, ValueError: a number is out of range.
 
     Examples:
-      >>> round(rotation(1e-4, 0.9), 6)
-      0.003244
+      >>> round(rotation(1e-4, 0.9), 6), round(rotation(1e-4, 0.9, nesterov=True), 6)
+      (0.003244, 0.003758)
 
     Source: Kosson et al., arXiv 2305.17212, table 1, with aλ of AdamW, and aλ/(1−β1) of SGDM,
-      written c.
+      written c; Nesterov's is derived alike, from ``E[‖Δ‖²]`` of independent gradients.
     """
     check_all(check_nonnegative, fraction=fraction)
     check_all(check_averaging_rate, momentum=momentum)
-    return (2 * fraction * (1 - momentum) / (1 + momentum)) ** 0.5
+    check_type("nesterov", nesterov, bool, "pass True or False")
+    plain = (1 - momentum) / (1 + momentum)
+    variance = (1 - momentum**2) ** 2 + momentum**4 * plain if nesterov else plain
+    return (2 * fraction * variance) ** 0.5
 
 
 def lion_rotation(fraction: ArrayLike, b1: float = 0.9, b2: float = 0.99) -> Number:

@@ -132,6 +132,14 @@ PREDICTED = {
         optax.chain(optax.add_decayed_weights(LAMBDA), optax.sgd(LR, momentum=0.8)),
         lambda s: theory.rotation(LR * LAMBDA / 0.2, 0.8),
     ),
+    "nesterov": (
+        dwd.decouple(optax.sgd(LR, momentum=0.8, nesterov=True), LAMBDA, learning_rate=LR),
+        lambda s: theory.rotation(LAMBDA, 0.8, nesterov=True),
+    ),
+    "nadamw": (
+        dwd.decouple(optax.adam(LR, b1=0.7, nesterov=True), LAMBDA, learning_rate=LR),
+        lambda s: theory.rotation(LAMBDA, 0.7, nesterov=True),
+    ),
     "lion": (
         optax.chain(
             optax.clip_by_global_norm(1.0), optax.lion(LR, b1=0.85, b2=0.97, weight_decay=0.1)
@@ -143,7 +151,7 @@ PREDICTED = {
         lambda s: (
             theory.muon_rotation(LAMBDA, shape=s, momentum=0.9)
             if len(s) == 2
-            else theory.rotation(LAMBDA, 0.9)
+            else theory.rotation(LAMBDA, 0.9, nesterov=True)
         ),
     ),
     "hyperball": (dwd.hyperball(optax.scale_by_adam(), LR, mask=KERNELS), lambda s: math.atan(LR)),

@@ -44,7 +44,9 @@ class Interaction:
         """Trains the grids, judges their ridges, and describes the heat maps."""
         valleys = self.train(run, task, look)
         return Finding(
-            judge(valleys, task, self.looks), draw(valleys, task), tabulate(valleys, task)
+            judge(valleys, task, self.looks, self.pairs),
+            draw(valleys, task),
+            tabulate(valleys, task),
         )
 
     def train(self, run: Run, task: Task, look: int) -> Valleys:
@@ -72,12 +74,20 @@ class Interaction:
         }
 
 
-def judge(valleys: Valleys, task: Task, looks: tuple[int, ...]) -> list[Verdict]:
+def judge(
+    valleys: Valleys,
+    task: Task,
+    looks: tuple[int, ...],
+    pairs: tuple[tuple[str, str], ...] = PAIRS,
+) -> list[Verdict]:
     """Judges all ridges."""
     verdicts = []
     for (schedule, coupling), each in valleys.items():
-        judge_one = _lr_coupled if coupling == LR else _paper
-        verdicts += judge_one(each, f"{task.name}, {schedule}", looks)
+        where = f"{task.name}, {schedule}"
+        if coupling == LR:
+            verdicts += _lr_coupled(each, where, looks)
+        else:
+            verdicts += _paper(each, pairs, where, looks)
     return verdicts
 
 
@@ -124,9 +134,14 @@ def _where(task: Task, schedule: str, coupling: Coupling) -> str:
     return f"{task.name}, {schedule}{'' if coupling == PAPER else ', lr-coupled'}"
 
 
-def _paper(mine: Mapping[str, Valley], where: str, looks: tuple[int, ...]) -> list[Verdict]:
+def _paper(
+    mine: Mapping[str, Valley],
+    pairs: tuple[tuple[str, str], ...],
+    where: str,
+    looks: tuple[int, ...],
+) -> list[Verdict]:
     verdicts = []
-    for coupled, decoupled in (pair for pair in PAIRS if pair[0] in mine):
+    for coupled, decoupled in pairs:
         statement = f"With L2 in {coupled}, the best λ falls as α rises"
         verdicts.append(_falls(statement, where, mine[coupled], looks))
         verdicts.append(_flatter(coupled, decoupled, where, mine, looks))
