@@ -91,7 +91,7 @@ FLOORS = {
         {"tasks", "response"},
         {"claims"},
         {"experiment", "figures", "tune"},
-        {"modern", "full"},
+        {"modern", "images"},
         {"profiles"},
         {"report", "own", "looks"},
         {"arguments", "commands"},

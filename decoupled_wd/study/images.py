@@ -1,0 +1,54 @@
+"""The profile ``images``: claims (ii) to (v) on Fashion-MNIST, or on data of the user's."""
+
+from collections.abc import Sequence
+
+from decoupled_wd.study.claims.budget import Budget
+from decoupled_wd.study.claims.generalization import Generalization
+from decoupled_wd.study.claims.interaction import Interaction
+from decoupled_wd.study.claims.optimizers import PAIRS
+from decoupled_wd.study.claims.restarts import Restarts
+from decoupled_wd.study.claims.verdicts import Design
+from decoupled_wd.study.experiment import Experiment
+
+# how many seeds there are at each look
+_LOOKS = (8, 16, 32)
+_RATES = {"AdamW": (0.0125,)}
+_NORMALIZED_DECAYS = (0.1, 0.2, 0.4, 0.8)
+_RIDGES = "ridges of Adam and AdamW"
+
+
+def _images(
+    network: str, *, grid: int, looks: tuple[int, ...], seconds: Sequence[float]
+) -> list[Experiment]:
+    """Lists the claims on Fashion-MNIST, or on data of the user's."""
+    # 75 epochs are whole cycles, of 5, 10, 20 and 40
+    budgets, epochs = {"epochs": (5, 20, 80)}, {"epochs": 75, "first_cycle": 5}
+    sgd, adam = (Interaction(grid=grid, looks=looks, pairs=(pair,)) for pair in PAIRS)
+    designs: Sequence[tuple[str, Design, str]] = (
+        ("ii", sgd, ""),
+        ("ii", adam, _RIDGES),
+        ("iii", Generalization(grid=grid, looks=looks), _RIDGES),
+        ("iv", Budget(budgets=budgets, learning_rates=_RATES, looks=looks), ""),
+        (
+            "v",
+            Restarts(
+                learning_rates=_RATES,
+                normalized_decays=_NORMALIZED_DECAYS,
+                looks=looks,
+                **epochs,
+            ),
+            "",
+        ),
+    )
+    return [
+        Experiment(claim, "fashion-mnist", network, design, each, shares=shares)
+        for (claim, design, shares), each in zip(designs, seconds, strict=True)
+    ]
+
+
+# together less than an hour on two cores
+IMAGES: tuple[Experiment, ...] = (
+    *_images("mlp", grid=8, looks=_LOOKS, seconds=(60, 60, 20, 40, 50)),
+    # ten times as long as the MLP, even with a smaller grid and fewer seeds
+    *_images("resnet", grid=6, looks=(4, 8), seconds=(650, 650, 170, 380, 330)),
+)
