@@ -7,9 +7,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-import xarray as xr
 from scipy.stats import ttest_1samp
-from toys import STEPS, THETA, gradient, luck, made_up, path, recorded, tiny_task
+from toys import STEPS, THETA, gradient, luck, made_up, path, recorded, searched, tiny_task
 
 import decoupled_wd as dwd
 from decoupled_wd.study.claims.best_of import Trials, by_search
@@ -108,15 +107,6 @@ def test_the_wider_valley_is_easier_to_tune(steep, expected):
 def test_near_is_near_the_better_of_the_pair():
     found = verdicts(fake(gain=30.0, steep={DECOUPLED: 9.0}), trials=64)
     assert found["Adam is easier to tune decoupled than with L2"].estimate.value > 0
-
-
-def searched(validation, test):
-    """The trials of searches, both ``[searches, trials]``, one search after the other."""
-    searches, trials = np.shape(validation)
-    seeds = np.repeat(np.arange(1, searches + 1), trials)
-    labels = {"trial": np.tile(np.arange(trials), searches), "seed": ("trial", seeds)}
-    errors = {"validation_error": validation, "test_error": test}
-    return xr.Dataset({name: ("trial", np.ravel(each)) for name, each in errors.items()}, labels)
 
 
 def pair(l2, decoupled):

@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-import xarray as xr
 from scipy.stats import ttest_1samp
-from toys import luck, made_up, recorded, tiny_task
+from toys import luck, made_up, recorded, searched, tiny_task
 
 from decoupled_wd.study.claims.choice import Choice, box
 from decoupled_wd.study.claims.exchange import Exchange, Searched, judge
@@ -39,17 +38,6 @@ def verdicts(run, trials=64, looks=(6,), look=0):
     finding = Exchange(trials=trials, looks=looks).measure(run, tiny_task(), look)
     assert not finding.drawings
     return {v.statement: v for v in finding.verdicts}
-
-
-def searched(validation, test):
-    """The trials of searches, both ``[searches, trials]``, one search after the other."""
-    searches, trials = np.shape(validation)
-    labels = {
-        "trial": np.tile(np.arange(trials), searches),
-        "seed": ("trial", np.repeat(np.arange(1, searches + 1), trials)),
-    }
-    errors = {"validation_error": validation, "test_error": test}
-    return xr.Dataset({name: ("trial", np.ravel(each)) for name, each in errors.items()}, labels)
 
 
 @pytest.mark.parametrize(("gain", "expected"), [(-0.3, HOLDS), (-0.7, FAILS), (1.0, HOLDS)])

@@ -138,3 +138,12 @@ def path(make, rate):
         return (theta, state), theta
 
     return jax.lax.scan(step, (THETA, optimizer.init(THETA)), jnp.arange(STEPS))[1]
+
+
+def searched(validation, test):
+    """The trials of searches, both ``[searches, trials]``, one search after the other."""
+    searches, trials = np.shape(validation)
+    seeds = np.repeat(np.arange(1, searches + 1), trials)
+    labels = {"trial": np.tile(np.arange(trials), searches), "seed": ("trial", seeds)}
+    errors = {"validation_error": validation, "test_error": test}
+    return xr.Dataset({name: ("trial", np.ravel(each)) for name, each in errors.items()}, labels)
