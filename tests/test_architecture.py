@@ -47,8 +47,8 @@ FLOORS = {
     ],
     "theory": [
         {"_checks", "_schedules"},
-        {"_equilibrium", "_matrices", "_times"},
-        {"_sphere"},
+        {"_equilibrium", "_times"},
+        {"_matrices", "_sphere"},
         {"__init__"},
     ],
     "rounding": [

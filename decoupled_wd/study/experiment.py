@@ -5,6 +5,9 @@ from pathlib import Path
 
 from decoupled_wd.study.claims.verdicts import Design
 
+RIDGES = "ridges of Adam and AdamW"
+"""What claims (ii) and (iii) both train, and (viii) for both of its designs."""
+
 
 @dataclass(frozen=True)
 class Experiment:

@@ -8,13 +8,12 @@ from decoupled_wd.study.claims.interaction import Interaction
 from decoupled_wd.study.claims.optimizers import PAIRS
 from decoupled_wd.study.claims.restarts import Restarts
 from decoupled_wd.study.claims.verdicts import Design
-from decoupled_wd.study.experiment import Experiment
+from decoupled_wd.study.experiment import RIDGES, Experiment
 
 # how many seeds there are at each look
 _LOOKS = (8, 16, 32)
 _RATES = {"AdamW": (0.0125,)}
 _NORMALIZED_DECAYS = (0.1, 0.2, 0.4, 0.8)
-_RIDGES = "ridges of Adam and AdamW"
 
 
 def _images(
@@ -26,8 +25,8 @@ def _images(
     sgd, adam = (Interaction(grid=grid, looks=looks, pairs=(pair,)) for pair in PAIRS)
     designs: Sequence[tuple[str, Design, str]] = (
         ("ii", sgd, ""),
-        ("ii", adam, _RIDGES),
-        ("iii", Generalization(grid=grid, looks=looks), _RIDGES),
+        ("ii", adam, RIDGES),
+        ("iii", Generalization(grid=grid, looks=looks), RIDGES),
         ("iv", Budget(budgets=budgets, learning_rates=_RATES, looks=looks), ""),
         (
             "v",

@@ -18,7 +18,7 @@ from decoupled_wd.study.claims.optimizers import FAMILIES, PAIRS
 from decoupled_wd.study.claims.restarts import Restarts
 from decoupled_wd.study.claims.superconvergence import Superconvergence
 from decoupled_wd.study.claims.verdicts import Design
-from decoupled_wd.study.experiment import Experiment
+from decoupled_wd.study.experiment import RIDGES, Experiment
 from decoupled_wd.study.images import IMAGES
 from decoupled_wd.study.modern import MODERN, ROTATION
 from decoupled_wd.study.tasks.data import Dataset
@@ -58,16 +58,14 @@ _BUDGETS = {
 }
 _SCHEDULES = ("cosine", "step drop", "fixed")
 _DEFAULT_LOOKS = (12, 24)
-# what claims (ii) and (iii) both train
-_RIDGES = "ridges of Adam and AdamW"
 
 _DEFAULT = (
     Experiment("i", "mnist1d", "mlp", Equivalence(), seconds=5),
     Experiment(
-        "ii", "mnist1d", "mlp", Interaction(grid=8, looks=_DEFAULT_LOOKS), 75, shares=_RIDGES
+        "ii", "mnist1d", "mlp", Interaction(grid=8, looks=_DEFAULT_LOOKS), 75, shares=RIDGES
     ),
     Experiment(
-        "iii", "mnist1d", "mlp", Generalization(grid=8, looks=_DEFAULT_LOOKS), 5, shares=_RIDGES
+        "iii", "mnist1d", "mlp", Generalization(grid=8, looks=_DEFAULT_LOOKS), 5, shares=RIDGES
     ),
     Experiment(
         "iv",
@@ -115,9 +113,9 @@ def _shared(design: Design) -> str:
     """Names what a design trains for another one, too."""
     match design:
         case Interaction(pairs=(("Adam", "AdamW"),)) if PAPER in design.couplings:
-            return f"{_RIDGES}, {design.schedules[0]}"
+            return f"{RIDGES}, {design.schedules[0]}"
         case Generalization():
-            return f"{_RIDGES}, {design.schedules[0]}"
+            return f"{RIDGES}, {design.schedules[0]}"
         case Exchange() | Choice(families=("momentum",) | ("Adam",)):
             return "searches of momentum and Adam"
     return ""

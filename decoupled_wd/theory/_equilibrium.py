@@ -46,9 +46,13 @@ def rotation(fraction: ArrayLike, momentum: float = 0.9, *, nesterov: bool = Fal
     check_all(check_nonnegative, fraction=fraction)
     check_all(check_averaging_rate, momentum=momentum)
     check_type("nesterov", nesterov, bool, "pass True or False")
+    return (2 * fraction * variance(momentum, nesterov)) ** 0.5
+
+
+def variance(momentum: float, nesterov: bool) -> Number:
+    """Return that of a step, the mean of independent gradients with a variance of 1."""
     plain = (1 - momentum) / (1 + momentum)
-    variance = (1 - momentum**2) ** 2 + momentum**4 * plain if nesterov else plain
-    return (2 * fraction * variance) ** 0.5
+    return (1 - momentum**2) ** 2 + momentum**4 * plain if nesterov else plain
 
 
 def lion_rotation(fraction: ArrayLike, b1: float = 0.9, b2: float = 0.99) -> Number:

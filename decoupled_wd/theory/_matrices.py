@@ -16,6 +16,7 @@ from decoupled_wd._base.checks import (
 )
 from decoupled_wd._base.types import Number
 from decoupled_wd.theory._checks import check_all
+from decoupled_wd.theory._equilibrium import variance
 
 # points of the integral over singular values, which then has six digits
 _POINTS = 512
@@ -106,7 +107,7 @@ def _steps_together(shape: tuple[int, int], momentum: float, nesterov: bool) -> 
     kappa, b = _linear_part(min(shape) / max(shape)), momentum
     # of Nesterov's step, the correlation at lag k is q·b^k
     lagged = b * (1 - b**2) * (1 - b) + b**4 * (1 - b) / (1 + b)
-    q = lagged / ((1 - b**2) ** 2 + b**4 * (1 - b) / (1 + b)) if nesterov else 1.0
+    q = lagged / variance(b, nesterov) if nesterov else 1.0
     cubic = q**3 * b**3 / (1 - b**3)
     return 1 + 2 * (kappa * q * b / (1 - b) + (1 - kappa) * cubic)
 
