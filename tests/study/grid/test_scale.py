@@ -287,11 +287,8 @@ def test_a_kill_at_any_moment_loses_no_finished_block(one, cache, tmp_path):
         assert content(folder / str(index)) | {"checksum/.lock": b""} == one, seed
 
 
-LATER = [pytest.param("start", 1, marks=pytest.mark.slow), ("compile", 0.1)]
-LATER.append(pytest.param("compile", 0.2, marks=pytest.mark.slow))
-
-
-@pytest.mark.parametrize(("since", "delay"), LATER)
+@pytest.mark.slow
+@pytest.mark.parametrize(("since", "delay"), [("start", 1), ("compile", 0.1), ("compile", 0.2)])
 def test_ctrl_c_ends_a_sweep_cleanly(tmp_path, since, delay):
     """Also while it compiles: XLA's threads would outlive what they use of the interpreter, and crash it."""
     assert interrupt(delay, tmp_path / "store", since) == (0, "interrupted", "")
