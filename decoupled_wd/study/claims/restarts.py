@@ -208,7 +208,7 @@ def judge(
             Verdict(
                 f"Restarts reach sooner the error that they have after {end} epochs",
                 where,
-                f"log2 of the epochs of one cosine (at most {epochs[-1]}) over {end}",
+                f"log2 of the epochs of one cosine ({epochs[0]} to {epochs[-1]}) over {end}",
                 speed_up(end),
                 ">",
                 0.0,
