@@ -24,7 +24,7 @@ def test_students_intervals_hold_the_truth_as_often_as_they_say(kind, seeds):
         ("tuned difference, with the luck of the search", 40),
         ("gain at equal training loss", 40),
         ("exponent", 120),
-        ("speed-up (log2), super-convergence, in searches", 100),
+        ("speed-up (log2), super-convergence, in searches", 400),
         ("speed-up (log2), restarts", 400),
     ],
 )
