@@ -293,9 +293,10 @@ def smoothed(
 
 
 def epochs_to(target: float, error: NDArray[np.float64], epochs: NDArray[np.int64]) -> float:
-    """Finds when an error was first as low as the target, at most after all epochs.
+    """Finds when an error was first as low as the target, within the evaluated epochs.
 
-    Between two evaluations the error is interpolated linearly.
+    Between two evaluations the error is interpolated linearly. A target that is met before the
+    first gives its epoch, and one that is never met that of the last.
 
     Examples:
       >>> epochs_to(3.0, np.array([4.0, 2.0, 0.0]), np.array([1, 2, 4]))
