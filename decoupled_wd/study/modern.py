@@ -1,7 +1,7 @@
 """The profile ``modern``: claims of what came after the paper, on language and MNIST-1D."""
 
 from decoupled_wd import LR, PAPER
-from decoupled_wd.study.claims.budget import Budget
+from decoupled_wd.study.claims.budget import Budget, half_octaves
 from decoupled_wd.study.claims.comparison import Variants
 from decoupled_wd.study.claims.generalization import Generalization
 from decoupled_wd.study.claims.interaction import Interaction
@@ -13,7 +13,6 @@ from decoupled_wd.study.experiment import RIDGES, Experiment
 _TEXT_LOOKS = (4, 8)
 _LOOKS = (8, 16)
 _MASKS = ("matrices", "no embeddings")
-_DECAYS = tuple(2.0**-power for power in range(12, 3, -1))
 
 ROTATION = Rotation(
     leaves=("hidden/0/kernel", "hidden/1/kernel"),
@@ -50,7 +49,7 @@ MODERN: tuple[Experiment, ...] = (
             budgets={"batch size": (4, 16, 64)},
             learning_rates={"AdamW": (2.0**-7,)},
             looks=_TEXT_LOOKS,
-            decays=_DECAYS,
+            decays=half_octaves(-13, -3),
             along="batch size",
             power=0.5,
         ),
@@ -64,7 +63,7 @@ MODERN: tuple[Experiment, ...] = (
             budgets={"batch size": (32, 128, 512)},
             learning_rates={"AdamW": (0.0125,)},
             looks=_LOOKS,
-            decays=_DECAYS,
+            decays=half_octaves(-13, -3),
             along="batch size",
             power=0.5,
         ),
@@ -80,7 +79,7 @@ MODERN: tuple[Experiment, ...] = (
             learning_rates={"AdamW": (2.0**-6,)},
             # the answer lies near the bound
             looks=(*_TEXT_LOOKS, 16),
-            decays=_DECAYS,
+            decays=half_octaves(-12, -4),
             along="width",
             power=-1.0,
         ),
@@ -94,7 +93,7 @@ MODERN: tuple[Experiment, ...] = (
             budgets={"width": (32, 64, 128)},
             learning_rates={"AdamW": (0.025,)},
             looks=_LOOKS,
-            decays=_DECAYS,
+            decays=half_octaves(-12, -4),
             along="width",
             power=-1.0,
         ),

@@ -27,12 +27,16 @@ __all__ = [
     "Estimate",
     "Ridge",
     "best_cell",
+    "leeway",
     "line_slope",
     "mean",
     "over_seeds",
+    "propagated",
     "ridge",
+    "slope_weights",
     "top_correlation",
     "valleys",
+    "widened",
 ]
 
 FRESH = 10_000
@@ -43,6 +47,8 @@ FINER = 8
 """Places between two neighbouring points at which the error of a valley is interpolated."""
 SHIFTS = 50
 """Steps of the mean shift, which halve what is left of its way or better."""
+RISE = 0.2
+"""A valley ends where the error rises by this part of the tolerance: so the intervals hold."""
 
 _Array = NDArray[np.float64]
 
@@ -108,10 +114,11 @@ def valleys(
 ) -> NDArray[np.float64]:
     """Finds the middle of each row's valley of low error.
 
-    It is the mean y* of y with the weights ``exp(−4·(error − least error) / tolerance)`` under a
-    bell around y* itself, ``exp(−(y − y*)² / (2·width²))``. Unlike the lowest point it moves
-    smoothly with the errors, so that noise averages out and a jackknife is valid; and thanks to the
-    bell it does not depend on how far y was measured. Between two points the error is interpolated.
+    It is the y* around which a bell, ``exp(−(y − y*)² / (2·width²))``, holds most of the weights
+    ``exp(−4·(error − least error) / tolerance)``, and so their mean under it. Unlike the lowest
+    point it moves smoothly with the errors, so that noise averages out and a jackknife is valid;
+    and thanks to the bell it does not depend on how far y was measured, unless the valley is open
+    at an end. Between two points the error is interpolated.
 
     Args:
         error: ``[R, L]`` in percent, with NaN or anything high where a run diverged.
@@ -137,6 +144,92 @@ def valleys(
     )
 
 
+def leeway(
+    error: ArrayLike, y: ArrayLike, *, tolerance: float, width: float = WIDTH
+) -> NDArray[np.float64]:
+    """Tells how far below and above the middle of each row's valley its best y may lie.
+
+    Usually that is 0. But where the error at an end of y is above that in the middle by less than a
+    fifth of the tolerance, the valley is open: it may go on there, nobody knows how far, and what
+    is best may be anywhere in it. Then the leeway is infinite on that side, and on the other one
+    reaches to where the error has risen by as much.
+
+    Args:
+        error: as of `valleys`.
+        y: as of `valleys`.
+        tolerance: as of `valleys`.
+        width: as of `valleys`.
+
+    Returns:
+        ``[R, 2]``, the first ``<= 0`` and the second ``>= 0``; 0 for a row in which every run
+        diverged.
+
+    Examples:
+        >>> y = np.linspace(-4, 4, 17)
+        >>> leeway([y**2], y, tolerance=1.0).tolist()
+        [[0.0, 0.0]]
+        >>> level_below = np.maximum(y, 0) ** 2
+        >>> leeway([level_below], y, tolerance=1.0)[0, 0].item()
+        -inf
+    """
+    middles = valleys(error, y, tolerance=tolerance, width=width)
+    rows = np.asarray(error, float)
+    every = np.broadcast_to(np.asarray(y, float), rows.shape)
+    found = np.zeros((len(rows), 2))
+    for row in np.flatnonzero(np.isfinite(middles)):
+        away, above = every[row] - middles[row], _above(rows[row], tolerance)
+        # the mean of what lies in the middle: the least of many is lower by its luck
+        weight = np.exp(-4 * above / tolerance - (away / width) ** 2 / 2)
+        low = above < np.average(above, weights=weight) + RISE * tolerance
+        if low[0] or low[-1]:
+            first, *_, last = np.flatnonzero(np.convolve(low, [1, 1, 1], "same"))
+            found[row] = (
+                -np.inf if low[0] else min(away[first], 0.0),
+                np.inf if low[-1] else max(away[last], 0.0),
+            )
+    return found
+
+
+def propagated(weights: ArrayLike, leeways: ArrayLike) -> NDArray[np.float64]:
+    """Returns the leeway of a weighted sum of what has a leeway each.
+
+    Args:
+        weights: ``[R]``, such as `slope_weights` of the middles of valleys.
+        leeways: ``[R, 2]``, the `leeway` of each.
+
+    Returns:
+        ``[2]``, how far the sum may lie below and above its value.
+
+    Examples:
+        >>> weights = slope_weights([-1.0, 0.0, 1.0])
+        >>> propagated(weights, [[0, 0], [-np.inf, np.inf], [-np.inf, 1.0]]).tolist()
+        [-inf, 0.5]
+    """
+    # a row in the very middle has no weight in a slope, whatever rounding leaves of it
+    weight = np.round(np.asarray(weights, float), 9)[:, None]
+    with np.errstate(invalid="ignore"):
+        moves = np.where(weight == 0, 0.0, weight * np.asarray(leeways, float))
+    return np.array([moves.min(axis=1).sum(), moves.max(axis=1).sum()])
+
+
+def widened(estimate: Estimate, unknown: ArrayLike) -> Estimate:
+    """Widens an interval over seeds, which knows nothing of what was not measured, by a leeway.
+
+    Examples:
+        >>> widened(Estimate(-0.5, -0.7, -0.3), [-np.inf, 0.5])[:3]
+        (-0.5, -inf, 0.2)
+    """
+    below, above = (float(each) for each in np.asarray(unknown, float))
+    return estimate._replace(low=estimate.low + below, high=estimate.high + above)
+
+
+def slope_weights(x: ArrayLike) -> NDArray[np.float64]:
+    """Returns the weight of each y in the slope of the least-squares line, ``[R]``."""
+    at = np.asarray(x, float)
+    away = at - at.mean()
+    return np.asarray(away / (away @ away))
+
+
 def line_slope(x: ArrayLike, y: ArrayLike) -> float:
     """Returns the slope of the least-squares line, as of log λ* over log α.
 
@@ -146,8 +239,7 @@ def line_slope(x: ArrayLike, y: ArrayLike) -> float:
         >>> round(line_slope([0.0, 1.0, 2.0], [1.0, 0.5, 0.0]), 6)
         -0.5
     """
-    known = np.isfinite(np.asarray(y, float)).all()
-    return float(np.polyfit(np.asarray(x, float), np.asarray(y, float), 1)[0]) if known else np.nan
+    return float(slope_weights(x) @ np.asarray(y, float))
 
 
 def top_correlation(
@@ -185,14 +277,20 @@ def _middle(y: _Array, error: _Array, tolerance: float, width: float) -> float:
     # a row that diverged has no valley, whether its errors are NaN or infinite
     if not np.isfinite(error).any():
         return np.nan
-    least = np.nanmin(error)
-    # far above the valley nothing counts, but what diverged must not spoil its neighbours
-    above = np.fmin(error - least, 4 * tolerance)
+    above = _above(error, tolerance)
     # a smooth curve through the points, so that it matters little where they lie
     at = np.linspace(y[0], y[-1], FINER * (len(y) - 1) + 1)
     weight = np.exp(-4 * CubicSpline(y, above)(at) / tolerance)
-    middle = np.average(at, weights=weight)
+    bells = np.exp(-(((at[:, None] - at) / width) ** 2) / 2)
+    middle = at[int((bells @ weight).argmax())]
+    # to a digit more than the grid has: a mean shift ends where the bell holds most
     for _ in range(SHIFTS):
         bell = np.exp(-(((at - middle) / width) ** 2) / 2)
         middle = np.average(at, weights=weight * bell)
     return float(middle)
+
+
+def _above(error: _Array, tolerance: float) -> _Array:
+    """Returns how far each error is above the least."""
+    # far above the valley nothing counts, but what diverged must not spoil its neighbours
+    return np.asarray(np.fmin(error - np.nanmin(error), 4 * tolerance))

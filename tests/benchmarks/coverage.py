@@ -6,19 +6,22 @@ is measured by the study's own code. Writes ``docs/coverage.md``.
 
 import argparse
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
+import xarray as xr
 from landscapes import PART, RUN, START, Landscape, Runs, task
 
 from decoupled_wd.study.claims import best_of, generalization
 from decoupled_wd.study.claims.best_of import Trials
+from decoupled_wd.study.claims.budget import judge
 from decoupled_wd.study.claims.restarts import epochs_to, smoothed
-from decoupled_wd.study.claims.ridges import OFFSETS, valley
+from decoupled_wd.study.claims.ridges import valley
 from decoupled_wd.study.claims.superconvergence import speedup
 from decoupled_wd.study.claims.tuning import difference, halton, mean, tuned
 from decoupled_wd.study.claims.verdicts import DECIDED, FAILS, HOLDS, SAME, Verdict, level
-from decoupled_wd.study.statistics import Estimate, line_slope, over_seeds, valleys
+from decoupled_wd.study.statistics import Estimate, over_seeds, widened
 
 SEEDS = (5, 8, 16, 32)
 OUTPUT = Path(__file__).parents[2] / "docs" / "coverage.md"
@@ -73,12 +76,14 @@ def of_searches(searches: int, repeat: int) -> tuple[Estimate, float]:
     return best_of.gain(adam, adamw, 0.95), np.nan
 
 
-def of_slope(name: str) -> Kind:
-    """The slope of a ridge, the pilot of each repeat anew."""
+def of_slope(name: str, gain: float = 3.0) -> Kind:
+    """The slope of a ridge, the pilot of each repeat anew; the best λ gains so many points over none."""
+    landscapes = {name: replace(STEEP[name], gain=gain)}
 
     def slope(seeds: int, repeat: int) -> tuple[Estimate, float]:
-        found = valley(Runs(STEEP, repeat), TASK, name, "cosine", grid=8, looks=(seeds,), look=0)
-        return over_seeds(found.slope, seeds), STEEP[name].slope
+        run = Runs(landscapes, repeat)
+        found = valley(run, TASK, name, "cosine", grid=8, looks=(seeds,), look=0)
+        return widened(over_seeds(found.slope, seeds), found.leeway()), STEEP[name].slope
 
     return slope
 
@@ -90,21 +95,27 @@ def of_matched(seeds: int, repeat: int) -> tuple[Estimate, float]:
     return generalization.matched(*both, TASK.tolerance, 0.95), np.nan
 
 
-def of_exponent(seeds: int, repeat: int) -> tuple[Estimate, float]:
-    """The exponent of the best λ over the number of steps."""
-    chance = np.random.default_rng([3, repeat, seeds])
-    steps = np.log([256, 1024, 4096])
-    # the pilot finds the best λ to half an octave
-    decays = (-0.4 * steps + np.log(2) * chance.normal(0, 0.5, 3))[:, None] + np.log(2) * OFFSETS
-    clean = Landscape(-0.4, center=10).error(
-        steps[:, None] / np.log(2) + 0 * decays, decays / np.log(2)
-    )
-    runs = clean[..., None] + chance.normal(0, 0.75, (*clean.shape, seeds))
-    found = over_seeds(
-        lambda drawn: line_slope(steps, valleys(runs[..., drawn].mean(-1), decays, tolerance=2.5)),
-        seeds,
-    )
-    return found, -0.4
+def of_exponent(*gains: float) -> Kind:
+    """The exponent of the best λ over the number of steps, where it gains so many points at each."""
+    octaves = np.array([8.0, 10.0, 12.0])
+
+    def exponent(seeds: int, repeat: int) -> tuple[Estimate, float]:
+        chance = np.random.default_rng([3, repeat, seeds])
+        # half octaves, wherever the best λ lies between two of them
+        decays = np.arange(-9, 5.5, 0.5) + chance.uniform(-0.25, 0.25)
+        clean = [
+            Landscape(-0.4, gain=gain, center=10, level=4).error(at, decays)
+            for gain, at in zip(gains, octaves, strict=True)
+        ]
+        runs = np.stack(clean)[..., None] + chance.normal(0, 0.75, (3, decays.size, seeds))
+        error = xr.DataArray(
+            runs,
+            {"steps": 2.0**octaves, "weight_decay": 2.0**decays},
+            ("steps", "weight_decay", "seed"),
+        )
+        return judge(error, "", TASK.tolerance, (seeds,))[0].estimate, -0.4
+
+    return exponent
 
 
 def of_speed_up(searches: int, repeat: int) -> tuple[Estimate, float]:
@@ -148,18 +159,22 @@ KINDS: dict[str, Kind] = {
     "gain at equal training loss": of_matched,
     "slope of a ridge, −0.9": of_slope("Adam"),
     "slope of a ridge, 0": of_slope("AdamW"),
-    "exponent": of_exponent,
+    "slope of a ridge, −0.9, where decay gains little": of_slope("Adam", 1.0),
+    "exponent": of_exponent(3.0, 3.0, 3.0),
+    "exponent, where decay gains little": of_exponent(1.0, 1.0, 1.0),
+    "exponent, where it gains nothing at the fewest steps": of_exponent(0.0, 3.0, 3.0),
+    "exponent, where it gains nothing at all": of_exponent(0.0, 0.0, 0.0),
     "speed-up (log2), super-convergence, in searches": of_speed_up,
     "speed-up (log2), restarts": of_restart,
 }
 
 
 def coverage(kind: Kind, seeds: int, repeats: int) -> tuple[float, float]:
-    """The share of intervals that hold the truth, and their mean width."""
+    """The share of intervals that hold the truth, and their median width, which may be infinite."""
     found = [kind(seeds, repeat) for repeat in range(repeats)]
     typical = float(np.mean([estimate.value for estimate, _ in found]))
     inside = [e.low <= (typical if np.isnan(truth) else truth) <= e.high for e, truth in found]
-    return float(np.mean(inside)), float(np.mean([e.high - e.low for e, _ in found]))
+    return float(np.mean(inside)), float(np.median([e.high - e.low for e, _ in found]))
 
 
 def wrong_decisions(effect: float, margin: float, looks: tuple[int, ...], repeats: int) -> float:
@@ -184,7 +199,8 @@ def lines(repeats: int) -> Iterator[str]:
     for name, kind in KINDS.items():
         found = [coverage(kind, seeds, repeats) for seeds in SEEDS]
         print(name, found, flush=True)
-        yield f"| {name} | {' | '.join(f'{100 * c:.1f} % (width {w:.2f})' for c, w in found)} |"
+        cells = (f"{100 * c:.1f} % (width {w:.2f})".replace("inf", "∞") for c, w in found)
+        yield f"| {name} | {' | '.join(cells)} |"
     yield ""
     yield "| wrong decisions over all looks, the margin 1 point | 8, 16 and 32 seeds |"
     yield "| --- | --- |"

@@ -10,12 +10,17 @@ from scipy.stats import t, ttest_1samp, ttest_rel
 
 from decoupled_wd.study import statistics
 from decoupled_wd.study.statistics import (
+    Estimate,
     best_cell,
+    leeway,
     line_slope,
     over_seeds,
+    propagated,
     ridge,
+    slope_weights,
     top_correlation,
     valleys,
+    widened,
 )
 
 FIGURE = json.loads((Path(__file__).parents[1] / "data" / "paper_figure2.json").read_text("utf-8"))
@@ -345,6 +350,93 @@ def test_a_row_that_diverged_has_no_valley(diverged):
     error[1] = diverged
     found = valleys(error, [Y] * len(X), tolerance=1.0)
     np.testing.assert_array_equal(np.isnan(found), np.arange(len(X)) == 1)
+
+
+def plateau(y, gain, steep=1.0):
+    """A valley at 0 that is `gain` deep as seen from the left, where it is level, and steep on the right."""
+    return gain * (1 - np.exp(np.minimum(y, 0))) + steep * np.maximum(y, 0) ** 2
+
+
+@pytest.mark.parametrize("far", [-3, -6, -12])
+def test_how_far_a_level_side_was_measured_does_not_matter(far):
+    y = np.arange(far, 3.25, 0.25)
+    near = np.arange(-4, 3.25, 0.25)
+    (wanted,) = valleys([plateau(near, 0.4)], near, tolerance=1.0)
+    (found,) = valleys([plateau(y, 0.4)], y, tolerance=1.0)
+    assert found == pytest.approx(wanted, abs=0.02)
+
+
+@pytest.mark.parametrize("unit", [1.0, 7.0])
+@pytest.mark.parametrize(
+    ("gain", "is_open"), [(0.0, True), (0.1, True), (0.5, False), (2.0, False)]
+)
+def test_where_the_error_hardly_rises_the_best_may_be_anywhere_before_the_wall(gain, is_open, unit):
+    y = np.arange(-8, 3.5, 0.5)
+    error = unit * np.array([plateau(y, gain), 100 + plateau(y, gain)])
+    (found, shifted), (middle, _) = (f(error, y, tolerance=unit) for f in (leeway, valleys))
+    np.testing.assert_allclose(shifted, found, atol=1e-6)
+    if is_open:
+        # the wall, y², has risen by a fifth at 0.45, and by the next point at the latest
+        assert found[0] == -np.inf
+        assert np.sqrt(0.2) <= middle + found[1] <= 1.0
+    else:
+        assert found.tolist() == [0.0, 0.0]
+    # the other way round
+    turned = leeway(error[:, ::-1], -y[::-1], tolerance=unit)[0]
+    np.testing.assert_allclose(turned, -found[::-1], atol=1e-6)
+
+
+def test_a_level_row_may_have_its_best_anywhere():
+    assert leeway([np.full(9, 40.0)], np.arange(9), tolerance=1.0).tolist() == [[-np.inf, np.inf]]
+
+
+def test_a_single_lucky_point_ends_no_valley():
+    """The least of many errors is low by its luck alone: an end is compared with the middle as a whole."""
+    y = np.arange(-8, 3.5, 0.5)
+    error = plateau(y, 0.0)
+    error[8] -= 0.25
+    assert leeway([error], y, tolerance=1.0)[0, 0] == -np.inf
+
+
+def test_what_diverged_ends_a_valley_and_a_row_of_it_has_none():
+    y = np.arange(-3, 3.5, 0.5)
+    error = np.array([plateau(y, 0.0), np.full(y.size, np.nan)])
+    error[0, 0] = np.nan
+    assert leeway(error, y, tolerance=1.0).tolist() == [[0.0, 0.0]] * 2
+
+
+def test_the_weights_of_a_slope_are_those_of_least_squares():
+    x, y = np.array([0.0, 1.0, 4.0, 6.0]), np.array([2.0, -1.0, 0.5, 3.0])
+    assert slope_weights(x) @ y == pytest.approx(np.polyfit(x, y, 1)[0], rel=1e-12)
+    assert line_slope(x, y) == pytest.approx(np.polyfit(x, y, 1)[0], rel=1e-12)
+    assert np.isnan(line_slope(x, [0.0, np.nan, 1.0, 2.0]))
+
+
+def test_the_leeway_of_a_slope_is_the_farthest_that_its_middles_allow():
+    """Every corner of the box of middles, by the slope itself."""
+    x = np.log([1.0, 3.0, 9.0, 11.0])
+    leeways = np.array([[-1.0, 0.5], [0.0, 0.0], [0.0, 2.0], [-3.0, 0.0]])
+    slopes = [line_slope(x, corner) for corner in itertools.product(*leeways)]
+    found = propagated(slope_weights(x), leeways)
+    np.testing.assert_allclose(found, [min(slopes), max(slopes)], rtol=1e-9)
+    assert widened(Estimate(1.0, 0.5, 1.5, 0.2, 8), [-0.25, np.inf]) == (1, 0.25, np.inf, 0.2, 8)
+
+
+@pytest.mark.parametrize(
+    ("row", "side", "expected"),
+    [
+        (0, 0, [0, np.inf]),
+        (0, 1, [-np.inf, 0]),
+        # the middle one has no weight, and so no say
+        (1, 0, [0, 0]),
+        (2, 0, [-np.inf, 0]),
+        (2, 1, [0, np.inf]),
+    ],
+)
+def test_a_slope_may_be_anything_on_the_side_of_an_open_valley(row, side, expected):
+    leeways = np.zeros((3, 2))
+    leeways[row, side] = [-np.inf, np.inf][side]
+    assert propagated(slope_weights(np.log([1.0, 3.0, 9.0])), leeways).tolist() == expected
 
 
 def test_noise_averages_out_of_a_slope():

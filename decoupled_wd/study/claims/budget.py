@@ -1,7 +1,7 @@
 """Claims (iv), (ix), (x): how the best λ follows the steps, the batch size and the width."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -11,18 +11,32 @@ from numpy.typing import NDArray
 from decoupled_wd.study.claims.drawings import Drawing, Lines
 from decoupled_wd.study.claims.laws import LAWS, VARY
 from decoupled_wd.study.claims.optimizers import contender
-from decoupled_wd.study.claims.ridges import around
-from decoupled_wd.study.claims.tuning import at_the_end, grown
+from decoupled_wd.study.claims.tuning import grown
 from decoupled_wd.study.claims.verdicts import Finding, Verdict, level
-from decoupled_wd.study.statistics import line_slope, over_seeds, ridge, valleys
+from decoupled_wd.study.statistics import (
+    leeway,
+    line_slope,
+    over_seeds,
+    propagated,
+    slope_weights,
+    valleys,
+    widened,
+)
 from decoupled_wd.study.tasks.data import Dataset, mnist1d
 from decoupled_wd.study.tasks.task import Run, Task, Training
 
 EXPONENT = 0.125
 """The smallest difference between exponents that matters: a quarter of the paper's ½."""
-PILOTS = 4
-"""Seeds of the pilot: in short runs one seed hardly tells where the best λ is."""
-DECAYS = tuple((2.0 ** np.arange(-11, -3)).tolist())
+
+
+def half_octaves(low: int, high: int) -> tuple[float, ...]:
+    """Returns the λ from 2^low to 2^high in half octaves.
+
+    Examples:
+      >>> half_octaves(-2, 0)[::2]
+      (0.25, 0.5, 1.0)
+    """
+    return tuple((2.0 ** np.arange(low, high + 0.5, 0.5)).tolist())
 
 
 def more_points() -> Dataset:
@@ -36,7 +50,7 @@ def more_points() -> Dataset:
 class Row(NamedTuple):
     """Holds test errors of one optimiser at one α.
 
-    Their dimensions are that of the `LAWS`, place and seed; λ is a coordinate over the first two.
+    Their dimensions are that of the `LAWS`, λ and seed.
     """
 
     varied: str
@@ -76,8 +90,8 @@ class Budget:
     learning_rates: Mapping[str, Sequence[float]]
     """SGDW, AdamW or both to their α, each of which has verdicts of its own."""
     looks: tuple[int, ...]
-    decays: Sequence[float] = DECAYS
-    """The λ of the pilot, some octaves on both sides of the best."""
+    decays: Sequence[float] = half_octaves(-11, -4)
+    """The λ, the same at every value: some octaves on both sides of the best of each."""
     dataset: Callable[[], Dataset] | None = None
     """Makes a data set in place of the task's: with few points the best λ hardly moves."""
     along: str = "steps"
@@ -120,8 +134,6 @@ class Budget:
                             for value, one in tasks.items()
                         ],
                         xr.DataArray(at, dims=self.along),
-                        # each budget has λ of its own, even where they are the same
-                        coords=["weight_decay"],
                     )
                     rows.append(Row(varied, tasks, name, rate, errors, self.power))
         return rows
@@ -129,38 +141,21 @@ class Budget:
     def _error(
         self, run: Run, task: Task, name: str, rate: float, folder: tuple[str, ...], look: int
     ) -> xr.DataArray:
-        """Returns test errors over place and seed, where λ is a coordinate."""
-        pilot = Training(
-            task,
-            contender(name, "cosine", task.steps),
-            {"learning_rate": [rate], "weight_decay": np.asarray(self.decays)},
-            seeds=range(PILOTS),
-            experiment=("budget", *folder),
-        )
-        seen = at_the_end(run, pilot)["validation_error"]
-        best = ridge(
-            seen.transpose("learning_rate", "weight_decay", "seed").values,
-            [rate],
-            self.decays,
-            # wherever the lowest lies
-            drop_edge=False,
-        )
-        # where all of the pilot diverged, one place is as good as another
-        middle = best.weight_decay if best.weight_decay.size else self.decays[:1]
-        points = around([rate], middle)
+        """Returns test errors over λ and seed."""
         found = grown(
             run,
-            lambda seeds: replace(
-                pilot, space=points, seeds=seeds, experiment=("ridge", *pilot.experiment)
+            # all of the range with every seed: a pilot that narrowed it would have luck of its own
+            lambda seeds: Training(
+                task,
+                contender(name, "cosine", task.steps),
+                {"learning_rate": [rate], "weight_decay": np.asarray(self.decays)},
+                seeds=seeds,
+                experiment=("budget", *folder),
             ),
             self.looks,
             look,
-            first=PILOTS,
         )
-        error = found.isel(epoch=-1, drop=True)["test_error"].transpose("trial", "seed")
-        return xr.DataArray(
-            error.values, {"weight_decay": ("place", points["weight_decay"])}, ("place", "seed")
-        )
+        return found.isel(epoch=-1, learning_rate=0, drop=True)["test_error"]
 
 
 def judge(
@@ -170,16 +165,17 @@ def judge(
     looks: tuple[int, ...],
     along: str = "steps",
 ) -> list[Verdict]:
-    """Judges the exponent from test errors over an axis of `LAWS`, place and seed."""
-    runs = error.transpose(along, "place", "seed").values.astype(float)
-    at = np.log(error[along].values)
-    decays = np.log(error["weight_decay"].transpose(along, "place").values)
+    """Judges the exponent from test errors over an axis of `LAWS`, λ and seed."""
+    runs = error.transpose(along, "weight_decay", "seed").values.astype(float)
+    at, decays = np.log(error[along].values), np.log(error["weight_decay"].values)
 
     def exponent(drawn: NDArray[np.intp]) -> float:
         mean = runs[..., drawn].mean(axis=2)
         return line_slope(at, valleys(mean, decays, tolerance=tolerance))
 
-    found = over_seeds(exponent, error.sizes["seed"], level=level(looks))
+    seeds = over_seeds(exponent, error.sizes["seed"], level=level(looks))
+    unknown = leeway(runs.mean(axis=2), decays, tolerance=tolerance)
+    found = widened(seeds, propagated(slope_weights(at), unknown))
     return [
         Verdict(
             statement, where, f"d log λ* / d log {along}", found, sense, bound, EXPONENT, len(looks)
@@ -193,7 +189,7 @@ def draw(row: Row, along: str = "steps") -> Drawing:
     raw, scaled, law = {}, {}, LAWS[along]
     for number, (value, task) in enumerate(row.tasks.items()):
         error = row.error.isel({along: number}, drop=True)
-        error = error.swap_dims(place="weight_decay").rename({"weight_decay": "λ"})
+        error = error.rename({"weight_decay": "λ"})
         # the factor between the two axes
         one = law.unit(task, value)
         raw[f"{row.varied} = {value}"] = error

@@ -14,7 +14,7 @@ from decoupled_wd.study.claims.drawings import Drawing, Heatmaps
 from decoupled_wd.study.claims.optimizers import CONTENDERS, DECOUPLED, PAIRS
 from decoupled_wd.study.claims.ridges import Valley, valley
 from decoupled_wd.study.claims.verdicts import SLOPE, Finding, Verdict, level
-from decoupled_wd.study.statistics import over_seeds
+from decoupled_wd.study.statistics import Estimate, over_seeds, propagated, widened
 from decoupled_wd.study.tasks.task import Run, Task
 
 Valleys: TypeAlias = Mapping[tuple[str, Coupling], Mapping[str, Valley]]
@@ -113,7 +113,7 @@ def tabulate(valleys: Valleys, task: Task) -> list[dict[str, Any]]:
             # argmin ends in an error where all runs diverged
             best = mean.isel(trial=mean["validation_error"].fillna(np.inf).argmin("trial"))
             # at 95 %, not shared among the looks, since nothing is decided by the table
-            slope = over_seeds(each.slope, each.along.sizes["seed"])
+            slope = _slope(each, 0.95)
             records.append(
                 {
                     "where": _where(task, *key),
@@ -156,15 +156,18 @@ def _flatter(
     # signs are those of all seeds together: a seed left out must not flip one
     signs = np.sign([steep.slope(every), level_one.slope(every)])
 
-    def flatter(drawn: NDArray[np.intp]) -> float:
-        both = np.array([steep.slope(drawn), level_one.slope(drawn)])
-        return float(np.dot(both * signs, [0.5, -1.0]))
+    weights = signs * [0.5, -1.0]
 
+    def flatter(drawn: NDArray[np.intp]) -> float:
+        return float(np.dot([steep.slope(drawn), level_one.slope(drawn)], weights))
+
+    unknown = propagated(weights, [steep.leeway(), level_one.leeway()])
+    found = over_seeds(flatter, every.size, level=level(looks))
     return Verdict(
         f"{decoupled}'s ridge is less than half as steep as that of {coupled} with L2",
         where,
         f"½·|slope of {coupled}| − |slope of {decoupled}|",
-        over_seeds(flatter, every.size, level=level(looks)),
+        widened(found, unknown),
         ">",
         0.0,
         SLOPE / 2,
@@ -185,5 +188,10 @@ def _lr_coupled(mine: Mapping[str, Valley], where: str, looks: tuple[int, ...]) 
 
 
 def _falls(statement: str, where: str, mine: Valley, looks: tuple[int, ...]) -> Verdict:
-    slope = over_seeds(mine.slope, mine.along.sizes["seed"], level=level(looks))
-    return Verdict(statement, where, UNIT, slope, "<", 0.0, SLOPE, len(looks))
+    return Verdict(statement, where, UNIT, _slope(mine, level(looks)), "<", 0.0, SLOPE, len(looks))
+
+
+def _slope(mine: Valley, level: float) -> Estimate:
+    """Estimates the slope of a ridge."""
+    seeds = over_seeds(mine.slope, mine.along.sizes["seed"], level=level)
+    return widened(seeds, mine.leeway())

@@ -10,7 +10,14 @@ from numpy.typing import ArrayLike, NDArray
 from decoupled_wd import PAPER, Coupling
 from decoupled_wd.study.claims.tuning import PILOTS, at_the_end, grid_of, grown
 from decoupled_wd.study.grid.types import Points
-from decoupled_wd.study.statistics import Ridge, line_slope, valleys
+from decoupled_wd.study.statistics import (
+    Ridge,
+    leeway,
+    line_slope,
+    propagated,
+    slope_weights,
+    valleys,
+)
 from decoupled_wd.study.tasks.task import Run, Task, Training
 
 ROWS = 5
@@ -18,7 +25,8 @@ ROWS = 5
 # from −1½ to ½: L2 is expected at −1, and decoupled decay at 0
 SLOPES = np.arange(-6, 3) / 4
 """Slopes of the lines that may be a pilot's ridge, in octaves of λ an octave of α."""
-OFFSETS = np.arange(-4, 5) / 2
+# valleys are gentle below and steep above; away from the middle an octave is fine enough
+OFFSETS = np.array([-4.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0])
 """Octaves of λ around the ridge that a pilot shows."""
 
 
@@ -34,20 +42,33 @@ class Valley(NamedTuple):
 
     def ridge(self, drawn: NDArray[np.intp]) -> Ridge:
         """Returns the middle of each row's valley, of the mean over these seeds."""
-        shape = ROWS, len(OFFSETS)
-        error = self.along["test_error"].transpose("trial", "seed").values[:, drawn].mean(axis=1)
-        rates, decays = (
-            self.along[name].values.reshape(shape) for name in ("learning_rate", "weight_decay")
-        )
-        tolerance = self.training.task.tolerance
+        rates, decays, error = self._rows(drawn)
         # of the mean error, not the mean of middles: a jackknife wants a function of means
-        middles = valleys(error.reshape(shape), np.log(decays), tolerance=tolerance)
-        slope = line_slope(np.log(rates[:, 0]), middles)
-        return Ridge(rates[:, 0], np.exp(middles), slope)
+        middles = valleys(error, decays, tolerance=self.training.task.tolerance)
+        return Ridge(np.exp(rates), np.exp(middles), line_slope(rates, middles))
 
     def slope(self, drawn: NDArray[np.intp]) -> float:
         """Returns d log λ* / d log α of the mean over these seeds."""
         return self.ridge(drawn).slope
+
+    def leeway(self) -> NDArray[np.float64]:
+        """Returns how far below and above its value the slope may lie, ``[2]``.
+
+        Where the pilot was unlucky, the points miss a part of a valley.
+        """
+        rates, decays, error = self._rows(slice(None))
+        unknown = leeway(error, decays, tolerance=self.training.task.tolerance)
+        return propagated(slope_weights(rates), unknown)
+
+    def _rows(self, drawn: NDArray[np.intp] | slice) -> tuple[NDArray[np.float64], ...]:
+        """Returns log α, ``[ROWS]``, log λ and the mean error, both ``[ROWS, OFFSETS]``."""
+        shape = ROWS, len(OFFSETS)
+        error = self.along["test_error"].transpose("trial", "seed").values[:, drawn].mean(axis=1)
+        rates, decays = (
+            np.log(self.along[name].values.reshape(shape))
+            for name in ("learning_rate", "weight_decay")
+        )
+        return rates[:, 0], decays, error.reshape(shape)
 
 
 def valley(
@@ -112,8 +133,8 @@ def around(learning_rate: ArrayLike, weight_decay: ArrayLike) -> Points:
 
     Examples:
       >>> points = around([0.1, 0.2], [0.5, 0.25])
-      >>> len(points["learning_rate"]), float(points["weight_decay"][4])
-      (18, 0.5)
+      >>> len(points["learning_rate"]), float(points["weight_decay"][6])
+      (20, 0.5)
     """
     decays = np.asarray(weight_decay)[:, None] * 2.0**OFFSETS
     return Points(learning_rate=np.repeat(learning_rate, len(OFFSETS)), weight_decay=decays.ravel())

@@ -82,7 +82,8 @@ class Verdict(NamedTuple):
         # asked first: a difference may be certain and still too small to matter
         if self.sense != "≈" and self.bound - self.margin < low <= high < self.bound + self.margin:
             return SAME
-        if least < low and high < most:
+        # an end that nothing is expected of may lie anywhere
+        if (low > least or math.isinf(least)) and (high < most or math.isinf(most)):
             return HOLDS
         return FAILS if high <= least or low >= most else UNDECIDED
 
@@ -146,8 +147,8 @@ class Verdict(NamedTuple):
         return (-math.inf, self.bound) if self.sense == "<" else (self.bound, math.inf)
 
     def record(self) -> dict[str, Any]:
-        """Returns the line with its verdict as JSON has it, without NaN."""
-        numbers = {k: None if v != v else v for k, v in self.estimate._asdict().items()}
+        """Returns the line with its verdict as JSON has it, without NaN and infinity."""
+        numbers = {k: v if math.isfinite(v) else None for k, v in self.estimate._asdict().items()}
         line = self._asdict() | numbers | {"verdict": self.verdict}
         del line["estimate"]
         return line

@@ -8,8 +8,7 @@ import xarray as xr
 from toys import every_run, linear, luck, made_up, recorded, tiny
 
 from decoupled_wd.study.claims import budget
-from decoupled_wd.study.claims.budget import PILOTS, Budget
-from decoupled_wd.study.claims.ridges import OFFSETS
+from decoupled_wd.study.claims.budget import Budget, half_octaves
 from decoupled_wd.study.claims.verdicts import FAILS, HOLDS, SAME, UNDECIDED
 from decoupled_wd.study.figures.draw import draw
 from decoupled_wd.study.tasks.task import runner
@@ -18,13 +17,13 @@ BUDGETS = {"epochs": (8, 32, 128), "training points": (24, 96, 384), "batch size
 DESIGN = Budget(
     budgets=BUDGETS,
     learning_rates={"AdamW": [0.01]},
-    decays=2.0 ** np.arange(-14, 1),
+    decays=half_octaves(-16, 0),
     looks=(5,),
 )
 
 
-def pretend(exponent, noise=0.0, apart=0.0):
-    """A parabola in log λ whose minimum is at 2^-5.3·steps^exponent; validation is best so many octaves lower."""
+def pretend(exponent, noise=0.0):
+    """A parabola in log λ whose minimum is at 2^-5.3·steps^exponent."""
 
     def errors(training, point):
         steps, decay = training.task.steps, point["weight_decay"]
@@ -33,10 +32,7 @@ def pretend(exponent, noise=0.0, apart=0.0):
         shift = noise * luck(point["seed"], steps)
         # longer runs are better by far more than `task.tolerance`
         least = 90 - 5 * np.log(steps)
-        return {
-            "test_error": least + (np.log(decay) - best - shift) ** 2,
-            "validation_error": least + 2 * np.abs(np.log(decay) - best + apart * np.log(2)),
-        }
+        return {"test_error": least + (np.log(decay) - best - shift) ** 2}
 
     return made_up(errors)
 
@@ -68,49 +64,66 @@ def test_the_verdict_follows_the_exponent(exponent, expected):
 
 def test_with_noise_it_is_undecided_and_with_more_seeds_less_so():
     found = [
-        measured(pretend(-0.2, noise=1.0), {"epochs": BUDGETS["epochs"]}, look, looks=(5, 20))
+        measured(pretend(-0.1, noise=1.0), {"epochs": BUDGETS["epochs"]}, look, looks=(5, 40))
         for look in (0, 1)
     ]
     assert [line.verdict for line in found[0].verdicts] == [UNDECIDED, UNDECIDED]
     (first, _), (second, _) = (each.verdicts for each in found)
-    assert (first.estimate.seeds, second.estimate.seeds) == (5, 20)
+    assert (first.estimate.seeds, second.estimate.seeds) == (5, 40)
     assert second.estimate.standard_error < 0.75 * first.estimate.standard_error
 
 
 def test_each_way_to_vary_the_budget_changes_the_steps_sixteenfold():
     run, trainings = recorded(pretend(-0.5))
     measured(run)
-    # a pilot and its ridge at each budget
-    tasks = [training.task for training in trainings[::2]]
+    tasks = [training.task for training in trainings]
     sizes = [(len(task.dataset.x_train), len(task.dataset.y_train)) for task in tasks]
     assert sizes == [(384, 384)] * 3 + [(24, 24), (96, 96), (384, 384)] + [(384, 384)] * 3
     steps = np.array([task.steps for task in tasks]).reshape(3, 3)
     np.testing.assert_array_equal(steps / steps[:, :1], [[1, 4, 16]] * 3)
-    assert len({training.place for training in trainings}) == 18
+    assert len({training.place for training in trainings}) == 9
 
 
-def test_the_seeds_are_trained_around_the_best_of_the_pilot_by_validation():
-    run, trainings = recorded(pretend(-0.5, apart=2.0))
+def test_every_seed_is_trained_over_all_of_the_range_once():
+    run, trainings = recorded(pretend(-0.5))
     measured(run, {"epochs": (8, 32)}, looks=(2, 5), look=1, learning_rates={"AdamW": [0.01, 0.02]})
-    assert [each.seeds for each in trainings] == [
-        range(PILOTS),
-        range(PILOTS, PILOTS + 2),
-        range(PILOTS + 2, PILOTS + 5),
-    ] * 4
+    assert [each.seeds for each in trainings] == [range(1, 3), range(3, 6)] * 4
     # each α by itself, at both budgets
-    for rate, pilot, *along in (
-        (rate, *trainings[first : first + 3])
-        for rate, first in ((0.01, 0), (0.01, 3), (0.02, 6), (0.02, 9))
-    ):
-        best = 2**-7.3 * (pilot.task.steps / 100) ** -0.5
-        for each in along:
-            decays = np.asarray(each.space["weight_decay"])
-            np.testing.assert_array_equal(each.space["learning_rate"], [rate] * len(OFFSETS))
-            np.testing.assert_allclose(np.diff(np.log2(decays)), 0.5)
-            # the pilot's grid has whole octaves
-            np.testing.assert_allclose(np.log2(decays[4] / best), 0, atol=0.5)
+    assert [each.space["learning_rate"] for each in trainings] == [[0.01]] * 4 + [[0.02]] * 4
+    for each in trainings:
+        np.testing.assert_array_equal(each.space["weight_decay"], DESIGN.decays)
     runs = [each for training in trainings for each in every_run(training)]
     assert len(set(runs)) == len(runs)
+
+
+def test_the_range_is_in_half_octaves_with_both_ends():
+    decays = half_octaves(-11, -4)
+    np.testing.assert_allclose(np.diff(np.log2(decays)), 0.5)
+    assert (decays[0], decays[-1]) == (2.0**-11, 2.0**-4)
+
+
+@pytest.mark.parametrize(
+    ("level", "expected"),
+    # by the fewest steps an exponent has its upper end, by the most its lower one
+    [(8, [UNDECIDED, UNDECIDED]), (32, [HOLDS, HOLDS]), (128, [HOLDS, HOLDS])],
+)
+def test_where_no_decay_is_as_good_as_the_best_the_interval_has_no_end(level, expected):
+    """At one budget all λ below the best are as good as it, so that nobody knows where the middle is."""
+    steep, dims = pretend(-0.5), ("learning_rate", "weight_decay", "seed")
+
+    def errors(training, point):
+        found = steep(training)["test_error"].isel(epoch=0).transpose(*dims).values
+        lowest = found.argmin(axis=1, keepdims=True)
+        below = np.arange(found.shape[1])[None, :, None] < lowest
+        open_one = training.task.epochs == level
+        return {"test_error": np.where(below & open_one, found.min(), found)}
+
+    lines = measured(made_up(errors), {"epochs": (8, 32, 128)}).verdicts
+    assert [line.verdict for line in lines] == expected
+    low, high = lines[0].estimate[1:3]
+    assert (np.isinf(low), np.isinf(high)) == (level == 128, level == 8)
+    # the other end is that of the right wall, less than an octave above the minimum
+    assert -0.5 - 0.25 < (low if level == 8 else high) < -0.5 + 0.25 or level == 32
 
 
 def test_every_learning_rate_has_verdicts_of_its_own():
@@ -118,8 +131,7 @@ def test_every_learning_rate_has_verdicts_of_its_own():
         # the best λ of the second α falls, that of the first rises
         sign = np.where(point["learning_rate"] == 0.2, -0.5, 0.5)
         best = 2**-5.3 * (training.task.steps / 100) ** sign
-        error = 40 + np.log(point["weight_decay"] / best) ** 2
-        return {"test_error": error, "validation_error": error}
+        return {"test_error": 40 + np.log(point["weight_decay"] / best) ** 2}
 
     rates = {"SGDW": [0.1, 0.2], "AdamW": [0.01]}
     finding = measured(made_up(errors), {"epochs": (8, 32, 128)}, learning_rates=rates)
@@ -137,14 +149,12 @@ def test_judged_in_a_closed_form_with_students_interval():
     """Where every seed's own valley moves as a whole, the exponent is the mean of theirs, and so is its interval."""
     steps = np.array([100, 400, 1600])
     exponents = -0.4 + 0.05 * luck(np.arange(6))
-    decays = 2.0 ** np.linspace(-12, 0, 49)
-    # λ is measured around each budget's best, and a seed's error is linear where it is all that counts
-    at = np.exp(-0.4 * np.log(steps)[:, None]) * decays
-    away = np.log(at)[..., None] - exponents * np.log(steps)[:, None, None] - np.log(decays[24])
+    decays = 2.0 ** np.linspace(-10, 2, 49)
+    away = np.log(decays)[:, None] - exponents * np.log(steps / 400)[:, None, None] + 3.0
     error = xr.DataArray(
         40 + away**2,
-        {"steps": steps, "weight_decay": (("steps", "place"), at)},
-        ("steps", "place", "seed"),
+        {"steps": steps, "weight_decay": decays},
+        ("steps", "weight_decay", "seed"),
     )
     first, second = budget.judge(error, "toy", 2.0, (3, 6))
     assert first.estimate == second.estimate
@@ -179,8 +189,7 @@ def by_size(exponent, size_of):
 
     def errors(training, point):
         best = np.log(2**-5.3 * size_of(training.task) ** exponent)
-        error = 40 + (np.log(point["weight_decay"]) - best) ** 2
-        return {"test_error": error, "validation_error": error}
+        return {"test_error": 40 + (np.log(point["weight_decay"]) - best) ** 2}
 
     return made_up(errors)
 
@@ -197,9 +206,9 @@ def test_over_batch_sizes_it_is_judged_between_the_batch_and_its_root(exponent, 
     for line in finding.verdicts:
         assert line.estimate.value == pytest.approx(exponent, abs=0.005)
         assert line.where.endswith("batch size, AdamW, α = 0.01·(batch size / 4)^0.5")
-    rates = [np.unique(training.space["learning_rate"]).tolist() for training in trainings[::2]]
+    rates = [np.unique(training.space["learning_rate"]).tolist() for training in trainings]
     assert np.ravel(rates) == pytest.approx([0.01, 0.02, 0.04])
-    assert len({training.place for training in trainings}) == 6
+    assert len({training.place for training in trainings}) == 3
     (panels,) = (draw(drawing).axes for drawing in finding.drawings.values())
     raw, scaled = ([line.get_xdata() for line in panel.lines] for panel in panels[:2])
     ratios = [np.unique((a / b).round(6)).tolist() for a, b in zip(raw, scaled, strict=True)]
@@ -221,7 +230,7 @@ def test_over_widths_it_is_judged_between_staying_and_the_inverse_root(exponent,
     (line,) = design.measure(run, task, 0).verdicts
     assert line.verdict == verdict
     assert line.estimate.value == pytest.approx(exponent, abs=0.005)
-    rates = [np.unique(training.space["learning_rate"]).tolist() for training in trainings[::2]]
+    rates = [np.unique(training.space["learning_rate"]).tolist() for training in trainings]
     assert np.ravel(rates) == pytest.approx([0.01, 0.005, 0.0025])
 
 

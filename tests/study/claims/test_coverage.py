@@ -36,6 +36,22 @@ def test_the_other_intervals_hold_it_nearly_as_often(kind, repeats):
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize(
+    ("kind", "repeats"),
+    [
+        ("slope of a ridge, −0.9, where decay gains little", 30),
+        ("exponent, where decay gains little", 120),
+        ("exponent, where it gains nothing at the fewest steps", 120),
+        ("exponent, where it gains nothing at all", 120),
+    ],
+)
+def test_where_the_best_decay_has_no_place_the_interval_says_so(kind, repeats):
+    found, width = coverage.coverage(coverage.KINDS[kind], 8, repeats)
+    assert found >= 0.92 - 3 * (0.05 * 0.95 / repeats) ** 0.5
+    assert width == float("inf")
+
+
+@pytest.mark.slow
 def test_more_seeds_make_the_interval_narrower_by_the_root_of_their_number():
     kind = coverage.KINDS["slope of a ridge, −0.9"]
     (_, few), (_, many) = (coverage.coverage(kind, seeds, 12) for seeds in (8, 32))

@@ -35,7 +35,7 @@ def fake(slopes=SLOPES, noise=0.05, turn=0.0):
         y = np.log2(np.maximum(point["weight_decay"] * unit, 1e-9) / middle.weight_decay)
         number = sorted(CONTENDERS).index(name)
         slope = slopes[name] + turn * luck(point["seed"], number)
-        error = 41.0 + 0.4 * (y - slope * x) ** 2 + 0.05 * x**2
+        error = 41.0 + 0.8 * (y - slope * x) ** 2 + 0.05 * x**2
         chance = np.random.default_rng([number, *training.seeds])
         noisy = error + chance.normal(0, noise, error.shape)
         return {"validation_error": error, "test_error": noisy}
@@ -81,9 +81,9 @@ def test_the_verdicts_follow_both_slopes(l2, decoupled, falls, flatter):
 
 def test_seeds_that_disagree_leave_it_undecided_and_more_looks_are_more_careful():
     steep = SLOPES | {"AdamW": -0.5}
-    finding = measured(fake(steep, turn=0.5))
+    finding = measured(fake(steep, turn=0.2))
     assert finding.verdicts[3].verdict == UNDECIDED
-    looked = measured(fake(steep, turn=0.5), replace(DESIGN, looks=(5, 10, 20)))
+    looked = measured(fake(steep, turn=0.2), replace(DESIGN, looks=(5, 10, 20)))
     for one, two in zip(finding.verdicts, looked.verdicts, strict=True):
         assert one.estimate.value == two.estimate.value
         assert one.estimate.low > two.estimate.low
@@ -105,12 +105,15 @@ def test_a_second_look_has_more_seeds_and_a_narrower_interval():
 class Known:
     """A valley whose slope is the mean of one number for each seed."""
 
-    def __init__(self, slopes):
-        self.slopes = np.asarray(slopes)
+    def __init__(self, slopes, leeway=(0.0, 0.0)):
+        self.slopes, self.unknown = np.asarray(slopes), leeway
         self.along = xr.Dataset(coords={"seed": np.arange(len(slopes))})
 
     def slope(self, drawn):
         return float(self.slopes[drawn].mean())
+
+    def leeway(self):
+        return np.asarray(self.unknown)
 
 
 @pytest.mark.parametrize("sign", [-1, 1])
@@ -124,6 +127,24 @@ def test_the_interval_of_flatter_is_students_although_some_seeds_cross_level(sig
         wanted = ttest_1samp(numbers, 0.0).confidence_interval(0.975)
         np.testing.assert_allclose(line.estimate[1:3], wanted, rtol=1e-9)
         assert line.estimate.value == pytest.approx(numbers.mean(), rel=1e-12)
+
+
+@pytest.mark.parametrize("sign", [-1, 1])
+def test_what_was_not_measured_of_a_ridge_widens_its_verdicts(sign):
+    steep = Known([-0.9, -1.1], (-np.inf, 0.3))
+    level = Known([sign * 0.1, sign * 0.3], (0.0, 0.5))
+    sure = {"Adam": Known(steep.slopes), "AdamW": Known(level.slopes)}
+    pairs, looks = (("Adam", "AdamW"),), (2,)
+    falls, flatter = interaction.judge(
+        {("cosine", dwd.PAPER): {"Adam": steep, "AdamW": level}}, TASK, looks, pairs
+    )
+    first, second = interaction.judge({("cosine", dwd.PAPER): sure}, TASK, looks, pairs)
+    assert falls.estimate.low == -np.inf
+    assert falls.estimate.high == pytest.approx(first.estimate.high + 0.3)
+    # a steeper L2 makes AdamW flatter by half as much; |slope| rises or falls with its sign
+    assert flatter.estimate.high == np.inf
+    less = 0.15 + (0.5 if sign == 1 else 0.0)
+    assert flatter.estimate.low == pytest.approx(second.estimate.low - less)
 
 
 def test_the_table_has_the_best_point_of_each_contender_and_its_slope():

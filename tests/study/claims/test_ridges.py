@@ -47,7 +47,7 @@ def test_the_points_lie_around_the_ridge_of_the_landscape(slope, level):
     y = np.linspace(-6, 6, 4001)
     bottom = y[ridge.error(np.zeros(1), y).argmin()]
     rates, decays = octaves_of(along_the_ridge(pilot(clean(ridge)), TASK.tolerance))
-    middles = decays[:, len(OFFSETS) // 2]
+    middles = decays[:, list(OFFSETS).index(0)]
     np.testing.assert_allclose(decays - middles[:, None], np.tile(OFFSETS, (ROWS, 1)), atol=1e-12)
     np.testing.assert_array_equal(rates, rates[:, :1] + np.zeros(len(OFFSETS)))
     np.testing.assert_allclose(np.diff(rates[:, 0]), 1)
@@ -100,7 +100,7 @@ def test_a_setting_that_diverged_with_one_seed_is_no_good_setting():
     damaged = found.assign(validation_error=found["validation_error"].where(~cells, better))
     _, decays = octaves_of(along_the_ridge(damaged, TASK.tolerance))
     _, wanted = octaves_of(along_the_ridge(found, TASK.tolerance))
-    np.testing.assert_allclose(decays[:, 4], wanted[:, 4], atol=0.75)
+    np.testing.assert_allclose(decays[:, 6], wanted[:, 6], atol=0.75)
 
 
 def test_the_order_of_the_axes_does_not_matter():
@@ -110,12 +110,12 @@ def test_the_order_of_the_axes_does_not_matter():
         np.testing.assert_array_equal(along_the_ridge(turned, TASK.tolerance)[name], values)
 
 
-def test_points_around_are_half_octaves():
+def test_points_around_are_half_octaves_and_away_from_the_middle_whole_ones():
     points = around([0.1, 0.2, 0.4], [0.5, 0.25, 1.0])
-    decays = np.reshape(points["weight_decay"], (3, 9))
-    np.testing.assert_allclose(np.diff(np.log2(decays)), 0.5)
-    np.testing.assert_allclose(np.sqrt(decays[:, 0] * decays[:, -1]), [0.5, 0.25, 1.0])
-    np.testing.assert_array_equal(points["learning_rate"], np.repeat([0.1, 0.2, 0.4], 9))
+    octaves = np.log2(np.reshape(points["weight_decay"], (3, 10)) / [[0.5], [0.25], [1.0]])
+    np.testing.assert_allclose(np.diff(octaves), [[1, 1, *[0.5] * 6, 1]] * 3, atol=1e-12)
+    np.testing.assert_allclose(octaves[:, [0, 6]], [[-4, 0]] * 3, atol=1e-12)
+    np.testing.assert_array_equal(points["learning_rate"], np.repeat([0.1, 0.2, 0.4], 10))
 
 
 def measured(run, looks=(4,), look=0, **options):

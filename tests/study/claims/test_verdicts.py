@@ -21,11 +21,14 @@ from decoupled_wd.study.claims.verdicts import (
 )
 from decoupled_wd.study.statistics import Estimate, over_seeds
 
+INF = float("inf")
 NAN = math.nan
 
 
 def verdict(low, high, sense, bound=0.0, margin=0.0, looks=1):
-    estimate = Estimate((low + high) / 2, low, high, (high - low) / 4, 8)
+    ends = [end for end in (low, high) if not math.isinf(end)]
+    value = sum(ends) / len(ends) if ends else 0.0
+    estimate = Estimate(value, low, high, (high - low) / 4, 8)
     return Verdict("It is so", "toy", "points", estimate, sense, bound, margin, looks)
 
 
@@ -62,6 +65,12 @@ def test_the_looks_share_the_error():
         ((-1.0, -0.1), FAILS),
         ((NAN, 1.0), MISSING),
         ((0.0, NAN), MISSING),
+        # an interval without an end, as of valleys that go on
+        ((0.5, INF), HOLDS),
+        ((0.0, INF), UNDECIDED),
+        ((-INF, 0.0), FAILS),
+        ((-INF, 0.5), UNDECIDED),
+        ((-INF, INF), UNDECIDED),
     ],
 )
 @pytest.mark.parametrize("bound", [0.0, 2.0])
@@ -92,6 +101,9 @@ def test_without_a_margin_no_difference_is_too_small_to_matter(interval, expecte
         ((1.0, 2.0), FAILS),
         ((-2.0, -1.0), FAILS),
         ((NAN, NAN), MISSING),
+        ((0.0, INF), UNDECIDED),
+        ((1.0, INF), FAILS),
+        ((-INF, INF), UNDECIDED),
     ],
 )
 def test_about_a_bound(interval, expected):
@@ -190,6 +202,12 @@ def test_the_verdicts_expected_to_be_wrong_are_those_of_benjamini_and_hochberg()
     exact = Verdict("", "", "", Estimate(0.5, 0.5, 0.5), ">", 0.0)
     assert expected_wrong([*lines, exact]) == expected_wrong(lines)
     assert expected_wrong([exact]) == expected_wrong([]) == 0
+
+
+def test_no_number_of_seeds_decides_where_an_interval_has_no_end():
+    open_one = verdict(-1.0, INF, ">", 0.0, 1.0)
+    assert (open_one.verdict, open_one.seeds_needed, open_one.p_value) == (UNDECIDED, 10**9, 1.0)
+    assert verdict(0.5, INF, ">", 0.0, 1.0).record()["high"] is None
 
 
 def test_a_record_has_every_number_and_no_nan():
