@@ -185,10 +185,15 @@ def judge(
 
 
 def draw(row: Row, along: str = "steps") -> Drawing:
-    """Describes error over λ, and over λ in another law's unit, a line a budget."""
+    """Describes error over λ, and over λ in another law's unit, a line a budget.
+
+    What lies as far above the valley as nothing counts any more is left out.
+    """
     raw, scaled, law = {}, {}, LAWS[along]
     for number, (value, task) in enumerate(row.tasks.items()):
         error = row.error.isel({along: number}, drop=True)
+        mean = error.mean("seed", skipna=False)
+        error = error.isel(weight_decay=~(mean > mean.min() + 4 * task.tolerance))
         error = error.rename({"weight_decay": "λ"})
         # the factor between the two axes
         one = law.unit(task, value)

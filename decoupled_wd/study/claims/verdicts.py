@@ -94,17 +94,19 @@ class Verdict(NamedTuple):
         It is Student's, of the distance from the nearest truth that the verdict denies, times the
         number of looks; 1 for what is not decided.
         """
-        value, _, _, error, seeds = self.estimate
+        _, low, high, error, seeds = self.estimate
         if self.verdict not in DECIDED:
             return 1.0
-        near = [self.bound - self.margin, self.bound + self.margin]
-        denied = near if self.verdict == SAME or self.sense == "≈" else [self.bound]
-        distance = min(abs(value - bound) for bound in denied)
         # nothing random entered, so that chance decides nothing
         if not error:
             return 0.0
-        tails = 2 * float(student.sf(distance / error, max(seeds - 1, 1)))
-        return min(1.0, self.looks * tails)
+        near = [self.bound - self.margin, self.bound + self.margin]
+        denied = near if self.verdict == SAME or self.sense == "≈" else [self.bound]
+        degrees = max(seeds - 1, 1)
+        # from the value, or from where a leeway may have it: within its end by what chance has
+        chance = float(student.ppf(1 - ERROR / self.looks / 2, degrees)) * error
+        distance = min(max(low - bound, bound - high) for bound in denied) + chance
+        return min(1.0, self.looks * 2 * float(student.sf(distance / error, degrees)))
 
     @property
     def seeds_needed(self) -> int:

@@ -44,11 +44,11 @@ def interval(estimate: Estimate) -> list[str]:
     Examples:
         >>> interval(Estimate(-0.692, -0.85, float("nan")))
         ['−0.69', '−0.85', '–']
-        >>> interval(Estimate(0.0123, 0.0119, 0.02))
-        ['0.012', '0.012', '0.02']
+        >>> interval(Estimate(0.0123, 0.0119, math.inf))
+        ['0.012', '0.012', '∞']
     """
     shown = estimate[:3]
-    largest = max((abs(number) for number in shown if not math.isnan(number)), default=0.0)
+    largest = max((abs(number) for number in shown if math.isfinite(number)), default=0.0)
     spec = ".2f" if largest >= 0.1 else ".2g"
     return [number(value, spec) for value in shown]
 
@@ -68,12 +68,12 @@ def number(value: float, spec: str = ".3g") -> str:
     """Writes a number with a minus sign, thousands apart, and NaN as a dash.
 
     Examples:
-        >>> number(-0.0123), number(14321.0), number(float("nan"))
-        ('−0.0123', '14,300', '–')
+        >>> number(-0.0123), number(14321.0), number(math.nan), number(-math.inf)
+        ('−0.0123', '14,300', '–', '−∞')
     """
     if math.isnan(value):
         return "–"
-    written = f"{value:{spec}}"
+    written = f"{value:{spec}}".replace("inf", "∞")
     # g writes four digits as 1.43e+04
     if "e+" in written and abs(value) < 1e7:
         written = f"{float(written):,.0f}"

@@ -175,6 +175,9 @@ def test_in_the_figure_the_minima_coincide_over_the_normalised_decay():
     # to half an octave, which is how finely they are measured
     np.testing.assert_allclose(np.log2(raw / raw[0]), [0, -1, -2], atol=0.5)
     np.testing.assert_allclose(np.log2(scaled / scaled[0]), 0, atol=0.5)
+    heights = [line.get_ydata() for line in panels[0].lines]
+    # all that is within four tolerances of the least, and nothing above
+    assert all(3.0 < np.ptp(each) <= 4.0 for each in heights)
     np.testing.assert_allclose(raw / scaled, np.sqrt(4 / (384 * np.array(BUDGETS["epochs"]))))
 
 

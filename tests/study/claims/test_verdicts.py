@@ -19,7 +19,7 @@ from decoupled_wd.study.claims.verdicts import (
     expected_wrong,
     level,
 )
-from decoupled_wd.study.statistics import Estimate, over_seeds
+from decoupled_wd.study.statistics import Estimate, over_seeds, widened
 
 INF = float("inf")
 NAN = math.nan
@@ -133,6 +133,15 @@ def test_the_p_value_outside_the_margin_is_that_of_its_end():
     found = of(runs, "≈", 0.0, 1.0)
     assert found.verdict == FAILS
     assert found.p_value == pytest.approx(ttest_1samp(runs, 1.0).pvalue, rel=1e-9)
+
+
+def test_a_leeway_makes_a_verdict_as_unsure_as_a_value_that_far_away():
+    runs = np.random.default_rng(4).normal(3.0, 1.0, 8)
+    sure, nearer = of(runs, ">", looks=2), of(runs - 0.5, ">", looks=2)
+    unsure = sure._replace(estimate=widened(sure.estimate, [-0.5, np.inf]))
+    assert unsure.verdict == nearer.verdict == HOLDS
+    assert unsure.p_value == pytest.approx(nearer.p_value, rel=1e-9)
+    assert unsure.p_value > 2 * sure.p_value
 
 
 @pytest.mark.parametrize("sense", ["<", ">", "≈"])

@@ -150,7 +150,13 @@ def test_table_json_holds_the_records_with_null_for_nan(folder):
 
 def test_an_infinite_estimate_spoils_neither_page_nor_json(tmp_path):
     endless = Verdict("a", "b", "c", Estimate(np.inf, 1.0, np.inf), ">", 0.0)
-    assert "inf [1.00, inf]" in shown(tmp_path, endless).text
+    said = shown(tmp_path, endless).text
+    assert "∞ [1.00, ∞]" in said
+    assert "only other λ would decide" not in said
+    assert (
+        "only other λ would decide"
+        in shown(tmp_path, endless._replace(estimate=Estimate(0.0, -1.0, np.inf))).text
+    )
     assert strict(tmp_path / "claims.json")[0]["high"] is None
 
 
