@@ -752,7 +752,7 @@ MUTATIONS = [
     Mutation("study/claims/ridges", "(x - x.mean())[:, None]", "x[:, None]",
              "study/claims/test_ridges.py::test_the_points_lie_around_the_ridge_of_the_landscape"),
     Mutation("study/claims/ridges", "2.0**OFFSETS", "2.0 ** (OFFSETS / 2)",
-             "study/claims/test_ridges.py::test_points_around_are_half_octaves"),
+             "study/claims/test_ridges.py::test_points_around_are_half_octaves_and_away_from_the_middle_whole_ones"),
     Mutation("study/claims/ridges", "first=PILOTS", "first=0",
              "study/claims/test_ridges.py::test_seeds_of_the_pilot_take_no_part_and_no_run_is_trained_twice"),
     Mutation("study/claims/ridges", ".values[:, drawn].mean(axis=1)", ".values.mean(axis=1)",
