@@ -202,16 +202,17 @@ def shown(folder, *verdicts):
 
 
 def test_the_number_of_wrong_verdicts_is_told(tmp_path, read):
-    """Of two with p = 2·P(t > 3) and 2·P(t > 30), the larger q-value is the larger p."""
+    """Of one that is clear and five that are close, the largest q-value is the larger p."""
     assert "at most 0.0 are expected to be wrong" in read.text
+    half = student.ppf(0.975, 8)
     clear, close = (
-        Verdict("a", "b", "c", Estimate(value, 0.1, 2 * value, 1.0, 9), ">", 0.0)
-        for value in (30.0, 2.0)
+        Verdict("a", "b", "c", Estimate(value, value - half, value + half, 1.0, 9), ">", 0.0)
+        for value in (30.0, 2.4)
     )
-    p_value = 2 * student.sf(2.0, 8)
-    words = f"at most {2 * p_value:.1f} are expected to be wrong"
-    assert 0.1 < 2 * p_value < 0.25
-    assert words in shown(tmp_path, clear, close).text
+    p_value = 2 * student.sf(2.4, 8)
+    words = f"at most {6 * p_value:.1f} are expected to be wrong"
+    assert 0.2 < 6 * p_value < 0.3
+    assert words in shown(tmp_path, clear, *[close] * 5).text
 
 
 def test_the_summary_counts_the_verdicts(read):
