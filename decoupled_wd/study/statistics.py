@@ -47,6 +47,8 @@ FINER = 8
 """Places between two neighbouring points at which the error of a valley is interpolated."""
 SHIFTS = 50
 """Steps of the mean shift, which halve what is left of its way or better."""
+HIGH = 4.0
+"""So many tolerances above the least, an error counts no more."""
 RISE = 0.2
 """A valley ends where the error rises by this part of the tolerance: so the intervals hold."""
 
@@ -179,7 +181,7 @@ def leeway(
     for row in np.flatnonzero(np.isfinite(middles)):
         away, above = every[row] - middles[row], _above(rows[row], tolerance)
         # the mean of what lies in the middle: the least of many is lower by its luck
-        weight = np.exp(-4 * above / tolerance - (away / width) ** 2 / 2)
+        weight = np.exp(-4 * above / tolerance) * _bell(away, width)
         low = above < np.average(above, weights=weight) + RISE * tolerance
         if low[0] or low[-1]:
             first, *_, last = np.flatnonzero(np.convolve(low, [1, 1, 1], "same"))
@@ -281,16 +283,19 @@ def _middle(y: _Array, error: _Array, tolerance: float, width: float) -> float:
     # a smooth curve through the points, so that it matters little where they lie
     at = np.linspace(y[0], y[-1], FINER * (len(y) - 1) + 1)
     weight = np.exp(-4 * CubicSpline(y, above)(at) / tolerance)
-    bells = np.exp(-(((at[:, None] - at) / width) ** 2) / 2)
-    middle = at[int((bells @ weight).argmax())]
-    # to a digit more than the grid has: a mean shift ends where the bell holds most
+    # a mean shift ends where the bell holds most: from the nearest of these places
+    middle = at[int((_bell(at[:, None] - at, width) @ weight).argmax())]
     for _ in range(SHIFTS):
-        bell = np.exp(-(((at - middle) / width) ** 2) / 2)
-        middle = np.average(at, weights=weight * bell)
+        middle = np.average(at, weights=weight * _bell(at - middle, width))
     return float(middle)
 
 
 def _above(error: _Array, tolerance: float) -> _Array:
     """Returns how far each error is above the least."""
     # far above the valley nothing counts, but what diverged must not spoil its neighbours
-    return np.asarray(np.fmin(error - np.nanmin(error), 4 * tolerance))
+    return np.asarray(np.fmin(error - np.nanmin(error), HIGH * tolerance))
+
+
+def _bell(away: _Array, width: float) -> _Array:
+    """Returns how much counts what is so far from a bell's middle."""
+    return np.asarray(np.exp(-((away / width) ** 2) / 2))

@@ -16,12 +16,13 @@ from landscapes import PART, RUN, START, Landscape, Runs, task
 from decoupled_wd.study.claims import best_of, generalization
 from decoupled_wd.study.claims.best_of import Trials
 from decoupled_wd.study.claims.budget import judge
+from decoupled_wd.study.claims.interaction import slope_of
 from decoupled_wd.study.claims.restarts import epochs_to, smoothed
 from decoupled_wd.study.claims.ridges import valley
 from decoupled_wd.study.claims.superconvergence import speedup
 from decoupled_wd.study.claims.tuning import difference, halton, mean, tuned
 from decoupled_wd.study.claims.verdicts import DECIDED, FAILS, HOLDS, SAME, Verdict, level
-from decoupled_wd.study.statistics import Estimate, over_seeds, widened
+from decoupled_wd.study.statistics import Estimate, over_seeds
 
 SEEDS = (5, 8, 16, 32)
 OUTPUT = Path(__file__).parents[2] / "docs" / "coverage.md"
@@ -83,7 +84,7 @@ def of_slope(name: str, gain: float = 3.0) -> Kind:
     def slope(seeds: int, repeat: int) -> tuple[Estimate, float]:
         run = Runs(landscapes, repeat)
         found = valley(run, TASK, name, "cosine", grid=8, looks=(seeds,), look=0)
-        return widened(over_seeds(found.slope, seeds), found.leeway()), STEEP[name].slope
+        return slope_of(found, 0.95), STEEP[name].slope
 
     return slope
 

@@ -14,6 +14,7 @@ from decoupled_wd.study.claims.optimizers import contender
 from decoupled_wd.study.claims.tuning import grown
 from decoupled_wd.study.claims.verdicts import Finding, Verdict, level
 from decoupled_wd.study.statistics import (
+    HIGH,
     leeway,
     line_slope,
     over_seeds,
@@ -187,13 +188,13 @@ def judge(
 def draw(row: Row, along: str = "steps") -> Drawing:
     """Describes error over λ, and over λ in another law's unit, a line a budget.
 
-    What lies as far above the valley as nothing counts any more is left out.
+    What is too far above the valley to count is left out.
     """
     raw, scaled, law = {}, {}, LAWS[along]
     for number, (value, task) in enumerate(row.tasks.items()):
         error = row.error.isel({along: number}, drop=True)
         mean = error.mean("seed", skipna=False)
-        error = error.isel(weight_decay=~(mean > mean.min() + 4 * task.tolerance))
+        error = error.isel(weight_decay=~(mean > mean.min() + HIGH * task.tolerance))
         error = error.rename({"weight_decay": "λ"})
         # the factor between the two axes
         one = law.unit(task, value)

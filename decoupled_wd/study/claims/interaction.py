@@ -113,7 +113,7 @@ def tabulate(valleys: Valleys, task: Task) -> list[dict[str, Any]]:
             # argmin ends in an error where all runs diverged
             best = mean.isel(trial=mean["validation_error"].fillna(np.inf).argmin("trial"))
             # at 95 %, not shared among the looks, since nothing is decided by the table
-            slope = _slope(each, 0.95)
+            slope = slope_of(each, 0.95)
             records.append(
                 {
                     "where": _where(task, *key),
@@ -188,10 +188,12 @@ def _lr_coupled(mine: Mapping[str, Valley], where: str, looks: tuple[int, ...]) 
 
 
 def _falls(statement: str, where: str, mine: Valley, looks: tuple[int, ...]) -> Verdict:
-    return Verdict(statement, where, UNIT, _slope(mine, level(looks)), "<", 0.0, SLOPE, len(looks))
+    return Verdict(
+        statement, where, UNIT, slope_of(mine, level(looks)), "<", 0.0, SLOPE, len(looks)
+    )
 
 
-def _slope(mine: Valley, level: float) -> Estimate:
-    """Estimates the slope of a ridge."""
+def slope_of(mine: Valley, level: float) -> Estimate:
+    """Estimates the slope of a ridge, with the leeway of its valleys in the interval."""
     seeds = over_seeds(mine.slope, mine.along.sizes["seed"], level=level)
     return widened(seeds, mine.leeway())
