@@ -29,7 +29,7 @@ MODERN: tuple[Experiment, ...] = (
         "topics",
         "transformer",
         Interaction(grid=6, looks=_TEXT_LOOKS, couplings=(PAPER, LR), pairs=(("Adam", "AdamW"),)),
-        seconds=640,
+        seconds=690,
         shares=RIDGES,
     ),
     Experiment(

@@ -52,7 +52,7 @@ _DEFAULT_LOOKS = (12, 24)
 _DEFAULT = (
     Experiment("i", "mnist1d", "mlp", Equivalence(), seconds=5),
     Experiment(
-        "ii", "mnist1d", "mlp", Interaction(grid=8, looks=_DEFAULT_LOOKS), 75, shares=RIDGES
+        "ii", "mnist1d", "mlp", Interaction(grid=8, looks=_DEFAULT_LOOKS), 80, shares=RIDGES
     ),
     Experiment(
         "iii", "mnist1d", "mlp", Generalization(grid=8, looks=_DEFAULT_LOOKS), 5, shares=RIDGES
@@ -171,13 +171,13 @@ _choice_seeds = partial(_apart, "vi", again=0.85)
 _FULL = (
     Experiment("i", "mnist1d", "mlp", Equivalence(), seconds=5),
     Experiment("i", "digits", "resnet", Equivalence(), seconds=8),
-    *_ridge_seeds("mnist1d", "mlp", _ridges(*_SCHEDULES), seconds=62),
-    *_ridge_seeds("mnist1d", "mlp", _ridges(*_SCHEDULES, coupling=LR), seconds=26),
-    *_ridge_seeds("mnist1d", "mlp without BatchNorm", _ridges("cosine"), seconds=51),
-    *_ridge_seeds("mnist1d", "mlp without BatchNorm", _ridges("cosine", coupling=LR), seconds=24),
-    *_ridge_seeds("digits", "mlp", _ridges("cosine"), seconds=32),
-    *_ridge_seeds("digits", "mlp", _ridges("cosine", coupling=LR), seconds=14),
-    *_ridge_seeds("digits", "resnet", _ridges("cosine"), seconds=190),
+    *_ridge_seeds("mnist1d", "mlp", _ridges(*_SCHEDULES), seconds=67),
+    *_ridge_seeds("mnist1d", "mlp", _ridges(*_SCHEDULES, coupling=LR), seconds=28),
+    *_ridge_seeds("mnist1d", "mlp without BatchNorm", _ridges("cosine"), seconds=55),
+    *_ridge_seeds("mnist1d", "mlp without BatchNorm", _ridges("cosine", coupling=LR), seconds=26),
+    *_ridge_seeds("digits", "mlp", _ridges("cosine"), seconds=35),
+    *_ridge_seeds("digits", "mlp", _ridges("cosine", coupling=LR), seconds=15),
+    *_ridge_seeds("digits", "resnet", _ridges("cosine"), seconds=205),
     *_apart("iii", "mnist1d", "mlp", _gains(*_SCHEDULES), seconds=5),
     *_apart("iii", "mnist1d", "mlp without BatchNorm", _gains("cosine"), seconds=4),
     *_apart("iii", "digits", "mlp", _gains("cosine"), seconds=4),

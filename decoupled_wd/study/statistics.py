@@ -147,19 +147,21 @@ def valleys(
 
 
 def leeway(
-    error: ArrayLike, y: ArrayLike, *, tolerance: float, width: float = WIDTH
+    runs: ArrayLike, y: ArrayLike, *, tolerance: float, level: float, width: float = WIDTH
 ) -> NDArray[np.float64]:
     """Tells how far below and above the middle of each row's valley its best y may lie.
 
     Usually that is 0. But where the error at an end of y is above that in the middle by less than a
-    fifth of the tolerance, the valley is open: it may go on there, nobody knows how far, and what
-    is best may be anywhere in it. Then the leeway is infinite on that side, and on the other one
-    reaches to where the error has risen by as much.
+    fifth of the tolerance, or by no more than chance explains (Student's t over seeds), the valley
+    is open: it may go on there, nobody knows how far, and what is best may be anywhere in it. Then
+    the leeway is infinite on that side, and on the other one reaches to where the error has risen
+    by as much.
 
     Args:
-        error: as of `valleys`.
+        runs: ``[R, L, S]``, error with each of S seeds, whose mean is that of `valleys`.
         y: as of `valleys`.
         tolerance: as of `valleys`.
+        level: of Student's interval of a rise; the error has risen where it is above 0.
         width: as of `valleys`.
 
     Returns:
@@ -168,14 +170,16 @@ def leeway(
 
     Examples:
         >>> y = np.linspace(-4, 4, 17)
-        >>> leeway([y**2], y, tolerance=1.0).tolist()
+        >>> two_seeds = np.stack([y**2, y**2], axis=-1)
+        >>> leeway([two_seeds], y, tolerance=1.0, level=0.95).tolist()
         [[0.0, 0.0]]
-        >>> level_below = np.maximum(y, 0) ** 2
-        >>> leeway([level_below], y, tolerance=1.0)[0, 0].item()
+        >>> two_seeds[y < 0] = 0.0
+        >>> leeway([two_seeds], y, tolerance=1.0, level=0.95)[0, 0].item()
         -inf
     """
-    middles = valleys(error, y, tolerance=tolerance, width=width)
-    rows = np.asarray(error, float)
+    seeds = np.asarray(runs, float)
+    rows = seeds.mean(axis=2)
+    middles = valleys(rows, y, tolerance=tolerance, width=width)
     every = np.broadcast_to(np.asarray(y, float), rows.shape)
     found = np.zeros((len(rows), 2))
     for row in np.flatnonzero(np.isfinite(middles)):
@@ -183,6 +187,8 @@ def leeway(
         # the mean of what lies in the middle: the least of many is lower by its luck
         weight = np.exp(-4 * above / tolerance) * _bell(away, width)
         low = above < np.average(above, weights=weight) + RISE * tolerance
+        counted = np.fmin(seeds[row], np.nanmin(rows[row]) + HIGH * tolerance)
+        low |= _by_chance(counted, weight, level)
         if low[0] or low[-1]:
             first, *_, last = np.flatnonzero(np.convolve(low, [1, 1, 1], "same"))
             found[row] = (
@@ -294,6 +300,13 @@ def _above(error: _Array, tolerance: float) -> _Array:
     """Returns how far each error is above the least."""
     # far above the valley nothing counts, but what diverged must not spoil its neighbours
     return np.asarray(np.fmin(error - np.nanmin(error), HIGH * tolerance))
+
+
+def _by_chance(runs: _Array, weight: _Array, level: float) -> NDArray[np.bool_]:
+    """Says which of errors ``[L, S]`` are above their weighted mean by no more than chance."""
+    rise = runs - np.average(runs, axis=0, weights=weight)
+    most = student.ppf((1 + level) / 2, rise.shape[1] - 1) * sem(rise, axis=1)
+    return np.asarray(rise.mean(axis=1) <= most)
 
 
 def _bell(away: _Array, width: float) -> _Array:

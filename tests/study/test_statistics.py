@@ -357,6 +357,12 @@ def plateau(y, gain, steep=1.0):
     return gain * (1 - np.exp(np.minimum(y, 0))) + steep * np.maximum(y, 0) ** 2
 
 
+def alike(error, y, tolerance):
+    """The leeway of valleys that all seeds agree on."""
+    runs = np.repeat(np.asarray(error)[..., None], 8, axis=2)
+    return leeway(runs, y, tolerance=tolerance, level=0.95)
+
+
 @pytest.mark.parametrize("far", [-3, -6, -12])
 def test_how_far_a_level_side_was_measured_does_not_matter(far):
     y = np.arange(far, 3.25, 0.25)
@@ -373,7 +379,8 @@ def test_how_far_a_level_side_was_measured_does_not_matter(far):
 def test_where_the_error_hardly_rises_the_best_may_be_anywhere_before_the_wall(gain, is_open, unit):
     y = np.arange(-8, 3.5, 0.5)
     error = unit * np.array([plateau(y, gain), 100 + plateau(y, gain)])
-    (found, shifted), (middle, _) = (f(error, y, tolerance=unit) for f in (leeway, valleys))
+    found, shifted = alike(error, y, tolerance=unit)
+    middle, _ = valleys(error, y, tolerance=unit)
     np.testing.assert_allclose(shifted, found, atol=1e-6)
     if is_open:
         # the wall, y², has risen by a fifth at 0.45, and by the next point at the latest
@@ -382,12 +389,12 @@ def test_where_the_error_hardly_rises_the_best_may_be_anywhere_before_the_wall(g
     else:
         assert found.tolist() == [0.0, 0.0]
     # the other way round
-    turned = leeway(error[:, ::-1], -y[::-1], tolerance=unit)[0]
+    turned = alike(error[:, ::-1], -y[::-1], tolerance=unit)[0]
     np.testing.assert_allclose(turned, -found[::-1], atol=1e-6)
 
 
 def test_a_level_row_may_have_its_best_anywhere():
-    assert leeway([np.full(9, 40.0)], np.arange(9), tolerance=1.0).tolist() == [[-np.inf, np.inf]]
+    assert alike([np.full(9, 40.0)], np.arange(9), tolerance=1.0).tolist() == [[-np.inf, np.inf]]
 
 
 def test_a_single_lucky_point_ends_no_valley():
@@ -395,14 +402,29 @@ def test_a_single_lucky_point_ends_no_valley():
     y = np.arange(-8, 3.5, 0.5)
     error = plateau(y, 0.0)
     error[8] -= 0.25
-    assert leeway([error], y, tolerance=1.0)[0, 0] == -np.inf
+    assert alike([error], y, tolerance=1.0)[0, 0] == -np.inf
 
 
 def test_what_diverged_ends_a_valley_and_a_row_of_it_has_none():
     y = np.arange(-3, 3.5, 0.5)
     error = np.array([plateau(y, 0.0), np.full(y.size, np.nan)])
     error[0, 0] = np.nan
-    assert leeway(error, y, tolerance=1.0).tolist() == [[0.0, 0.0]] * 2
+    assert alike(error, y, tolerance=1.0).tolist() == [[0.0, 0.0]] * 2
+
+
+@pytest.mark.parametrize("seeds", [5, 8])
+def test_what_rises_by_chance_ends_no_valley(seeds):
+    """Of rows that are level, hardly one is told to end, and of those that rise all are."""
+    y, chance = np.arange(-4, 4.5, 0.5), np.random.default_rng(3)
+    noise = chance.normal(0, 1.0, (1000, y.size, seeds))
+    found = np.isinf(leeway(noise, y, tolerance=4.0, level=0.95))
+    assert (found.mean(axis=0) > 0.9).all()
+    rising = noise + np.where(y == y[-1], 5.0, 0.0)[:, None]
+    assert np.isinf(leeway(rising, y, tolerance=4.0, level=0.95)).mean(axis=0)[1] < 0.02
+    # what all seeds share is no noise
+    shared = chance.normal(0, 1.0, (1000, 1, seeds))
+    again = leeway(rising + shared, y, tolerance=4.0, level=0.95)
+    np.testing.assert_allclose(again, leeway(rising, y, tolerance=4.0, level=0.95), atol=1e-6)
 
 
 def test_the_weights_of_a_slope_are_those_of_least_squares():

@@ -174,8 +174,9 @@ def judge(
         mean = runs[..., drawn].mean(axis=2)
         return line_slope(at, valleys(mean, decays, tolerance=tolerance))
 
-    seeds = over_seeds(exponent, error.sizes["seed"], level=level(looks))
-    unknown = leeway(runs.mean(axis=2), decays, tolerance=tolerance)
+    sure = level(looks)
+    seeds = over_seeds(exponent, error.sizes["seed"], level=sure)
+    unknown = leeway(runs, decays, tolerance=tolerance, level=sure)
     found = widened(seeds, propagated(slope_weights(at), unknown))
     return [
         Verdict(

@@ -161,8 +161,9 @@ def _flatter(
     def flatter(drawn: NDArray[np.intp]) -> float:
         return float(np.dot([steep.slope(drawn), level_one.slope(drawn)], weights))
 
-    unknown = propagated(weights, [steep.leeway(), level_one.leeway()])
-    found = over_seeds(flatter, every.size, level=level(looks))
+    sure = level(looks)
+    unknown = propagated(weights, [each.leeway(sure) for each in (steep, level_one)])
+    found = over_seeds(flatter, every.size, level=sure)
     return Verdict(
         f"{decoupled}'s ridge is less than half as steep as that of {coupled} with L2",
         where,
@@ -196,4 +197,4 @@ def _falls(statement: str, where: str, mine: Valley, looks: tuple[int, ...]) -> 
 def slope_of(mine: Valley, level: float) -> Estimate:
     """Estimates the slope of a ridge, with the leeway of its valleys in the interval."""
     seeds = over_seeds(mine.slope, mine.along.sizes["seed"], level=level)
-    return widened(seeds, mine.leeway())
+    return widened(seeds, mine.leeway(level))

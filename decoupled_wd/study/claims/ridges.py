@@ -25,8 +25,12 @@ ROWS = 5
 # from −1½ to ½: L2 is expected at −1, and decoupled decay at 0
 SLOPES = np.arange(-6, 3) / 4
 """Slopes of the lines that may be a pilot's ridge, in octaves of λ an octave of α."""
+SHARP = 16.0
+"""A line counts e times less with each so manieth of the tolerance that its error is higher."""
+DIVERGED = 1e9
+"""What a pilot's run that diverged costs: more than any error, and finite."""
 # valleys are gentle below and steep above; away from the middle an octave is fine enough
-OFFSETS = np.array([-4.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0])
+OFFSETS = np.array([-4.0, -3.0, -2.0, -1.5, -1.0, -0.5, 0.0, 0.5, 1.0, 2.0, 3.0])
 """Octaves of λ around the ridge that a pilot shows."""
 
 
@@ -42,33 +46,34 @@ class Valley(NamedTuple):
 
     def ridge(self, drawn: NDArray[np.intp]) -> Ridge:
         """Returns the middle of each row's valley, of the mean over these seeds."""
-        rates, decays, error = self._rows(drawn)
+        rates, decays, runs = self._rows()
         # of the mean error, not the mean of middles: a jackknife wants a function of means
-        middles = valleys(error, decays, tolerance=self.training.task.tolerance)
+        mean = runs[..., drawn].mean(axis=2)
+        middles = valleys(mean, decays, tolerance=self.training.task.tolerance)
         return Ridge(np.exp(rates), np.exp(middles), line_slope(rates, middles))
 
     def slope(self, drawn: NDArray[np.intp]) -> float:
         """Returns d log λ* / d log α of the mean over these seeds."""
         return self.ridge(drawn).slope
 
-    def leeway(self) -> NDArray[np.float64]:
+    def leeway(self, level: float) -> NDArray[np.float64]:
         """Returns how far below and above its value the slope may lie, ``[2]``.
 
         Where the pilot was unlucky, the points miss a part of a valley.
         """
-        rates, decays, error = self._rows(slice(None))
-        unknown = leeway(error, decays, tolerance=self.training.task.tolerance)
+        rates, decays, runs = self._rows()
+        unknown = leeway(runs, decays, tolerance=self.training.task.tolerance, level=level)
         return propagated(slope_weights(rates), unknown)
 
-    def _rows(self, drawn: NDArray[np.intp] | slice) -> tuple[NDArray[np.float64], ...]:
-        """Returns log α, ``[ROWS]``, log λ and the mean error, both ``[ROWS, OFFSETS]``."""
+    def _rows(self) -> tuple[NDArray[np.float64], ...]:
+        """Returns log α, ``[ROWS]``, log λ, ``[ROWS, OFFSETS]``, and errors, with seeds last."""
         shape = ROWS, len(OFFSETS)
-        error = self.along["test_error"].transpose("trial", "seed").values[:, drawn].mean(axis=1)
+        error = self.along["test_error"].transpose("trial", "seed").values
         rates, decays = (
             np.log(self.along[name].values.reshape(shape))
             for name in ("learning_rate", "weight_decay")
         )
-        return rates[:, 0], decays, error.reshape(shape)
+        return rates[:, 0], decays, error.reshape(*shape, -1).astype(float)
 
 
 def valley(
@@ -98,9 +103,10 @@ def valley(
 def along_the_ridge(pilot: xr.Dataset, tolerance: float) -> Points:
     """Places points around the ridge of a pilot, finer than its grid.
 
-    The ridge is the straight line, in log λ over log α, along which the error is lowest on average
-    over `ROWS` neighbouring α. All rows decide together, since few seeds are noisy; they do so on
-    validation data.
+    The ridge is a straight line, in log λ over log α, along which the error is low on average over
+    `ROWS` neighbouring α. All rows decide together, since few seeds are noisy; they do so on
+    validation data. Where many lines are about as good, it lies in their middle, so that not luck
+    places it.
     """
     error = pilot["validation_error"].mean("seed", skipna=False)
     error = error.sortby(["learning_rate", "weight_decay"])
@@ -111,7 +117,7 @@ def along_the_ridge(pilot: xr.Dataset, tolerance: float) -> Points:
     if len(rates) < ROWS:
         raise ValueError(f"grid must be at least {ROWS}, the α of a ridge, got {len(rates)}")
     # beyond the ridge the error soars or the run diverges: how far says nothing of where it is
-    cost = np.nan_to_num(error.values, nan=np.inf)
+    cost = np.nan_to_num(error.values, nan=DIVERGED, posinf=DIVERGED)
     near = np.fmin(cost, cost.min(axis=1, keepdims=True) + tolerance)
     slopes, middles = np.meshgrid(SLOPES, np.arange(decays[0], decays[-1], 0.25))
     found = []
@@ -122,8 +128,11 @@ def along_the_ridge(pilot: xr.Dataset, tolerance: float) -> Points:
         along = np.mean(
             [np.interp(line, decays, row) for line, row in zip(lines, rows, strict=True)], axis=0
         )
-        lowest = int(along.argmin())
-        found.append((float(along[lowest]), x, lines[:, lowest]))
+        weight = np.exp(-SHARP * (along - along.min()) / tolerance)
+        middle = np.average(lines, axis=1, weights=weight)
+        # the line that is nearest to the middle of all: what differs by rounding places alike
+        nearest = int(((lines - middle[:, None]) ** 2).sum(axis=0).argmin())
+        found.append((float(along.min()), x, lines[:, nearest]))
     _, x, line = min(found, key=lambda each: each[0])
     return around(2.0**x, 2.0**line)
 

@@ -112,7 +112,7 @@ class Known:
     def slope(self, drawn):
         return float(self.slopes[drawn].mean())
 
-    def leeway(self):
+    def leeway(self, level):
         return np.asarray(self.unknown)
 
 

@@ -103,6 +103,24 @@ def test_a_setting_that_diverged_with_one_seed_is_no_good_setting():
     np.testing.assert_allclose(decays[:, 6], wanted[:, 6], atol=0.75)
 
 
+def test_where_many_lines_are_as_good_the_points_lie_in_their_middle():
+    """A valley with a level bottom of five octaves, or whose best is a matter of luck."""
+    chance = np.random.default_rng(0)
+    middles = []
+    for _ in range(30):
+        found = pilot(clean(landscapes.Landscape(0.0)))
+        away = np.abs(np.log2(np.fmax(found["weight_decay"], 1e-9) / MIDDLE.weight_decay) + 0.5)
+        error = xr.where(away < 2.6, 40.0, 60.0) + 0 * found["validation_error"]
+        error += chance.normal(0, 0.3, error.shape)
+        _, decays = octaves_of(
+            along_the_ridge(found.assign(validation_error=error), TASK.tolerance)
+        )
+        middles.append(decays[:, list(OFFSETS).index(0)])
+    # lines fall on average, as those of L2 and of decoupled decay together
+    assert np.mean(middles, axis=0)[ROWS // 2] == pytest.approx(-0.5, abs=0.6)
+    assert np.std(middles, axis=0).max() < 0.6
+
+
 def test_the_order_of_the_axes_does_not_matter():
     found = pilot(clean(landscapes.Landscape(-0.5)))
     turned = found.isel(weight_decay=slice(None, None, -1)).transpose("seed", "weight_decay", ...)
@@ -112,10 +130,10 @@ def test_the_order_of_the_axes_does_not_matter():
 
 def test_points_around_are_half_octaves_and_away_from_the_middle_whole_ones():
     points = around([0.1, 0.2, 0.4], [0.5, 0.25, 1.0])
-    octaves = np.log2(np.reshape(points["weight_decay"], (3, 10)) / [[0.5], [0.25], [1.0]])
-    np.testing.assert_allclose(np.diff(octaves), [[1, 1, *[0.5] * 6, 1]] * 3, atol=1e-12)
+    octaves = np.log2(np.reshape(points["weight_decay"], (3, 11)) / [[0.5], [0.25], [1.0]])
+    np.testing.assert_allclose(np.diff(octaves), [[1, 1, *[0.5] * 6, 1, 1]] * 3, atol=1e-12)
     np.testing.assert_allclose(octaves[:, [0, 6]], [[-4, 0]] * 3, atol=1e-12)
-    np.testing.assert_array_equal(points["learning_rate"], np.repeat([0.1, 0.2, 0.4], 10))
+    np.testing.assert_array_equal(points["learning_rate"], np.repeat([0.1, 0.2, 0.4], 11))
 
 
 def measured(run, looks=(4,), look=0, **options):
