@@ -55,7 +55,7 @@ def heatmap(
         the dimensions learning_rate and weight_decay, and perhaps seed, such as xarray's. NaN marks
         a run that diverged.
       ridges: the ridge of each, if it was measured more finely; by default that of the map, as
-        `ridge` finds it.
+        `ridge` finds it. Where its slope is NaN, as unknown, there are dots without a line.
       tolerance: as for `ridge`, in units of the error.
       drop_edge: as for `ridge`.
       circled: how many cells get a ring.
@@ -162,12 +162,18 @@ def _reader(cells: Cells, write: Callable[[float], str]) -> Callable[[float, flo
 
 
 def _draw_ridge(axis: Axes, cells: Cells, found: Ridge) -> None:
-    if np.isnan(found.slope):
+    if _rows(found) < 2:
         return
     outline = [withStroke(linewidth=3.5, foreground="white")]
-    for (rates, decays), look in ((fitted(found), "-"), (found[:2], "o")):
+    line = [] if np.isnan(found.slope) else [(fitted(found), "-")]
+    for (rates, decays), look in (*line, (found[:2], "o")):
         marks = _places(cells, rates, decays)
         axis.plot(*marks, look, color=_RIDGE, linewidth=2, markersize=4, path_effects=outline)
+
+
+def _rows(found: Ridge) -> int:
+    """Count the rows whose best λ is known."""
+    return int(np.isfinite(found.weight_decay).sum())
 
 
 def _places(cells: Cells, rate: Array, decay: Array) -> tuple[Array, Array]:
@@ -194,8 +200,8 @@ def _draw_best(axis: Axes, error: Array, circled: int) -> None:
 
 def _summary(cells: Cells, found: Ridge, write: Callable[[float], str]) -> str:
     best = best_cell(*cells).error
-    slope = f"ridge slope {found.slope:+.2f}".replace("-", "−")
-    ridge = "no ridge" if np.isnan(found.slope) else slope
+    slope = "unknown" if np.isnan(found.slope) else f"{found.slope:+.2f}".replace("-", "−")
+    ridge = "no ridge" if _rows(found) < 2 else f"ridge slope {slope}"
     return "every cell diverged" if np.isnan(best) else f"best {write(best)}, {ridge}"
 
 

@@ -3,10 +3,12 @@
 from dataclasses import dataclass
 from pathlib import Path
 
+from decoupled_wd import PAPER
+from decoupled_wd.study.claims.choice import Choice
+from decoupled_wd.study.claims.exchange import Exchange
+from decoupled_wd.study.claims.generalization import Generalization
+from decoupled_wd.study.claims.interaction import Interaction
 from decoupled_wd.study.claims.verdicts import Design
-
-RIDGES = "ridges of Adam and AdamW"
-"""What claims (ii) and (iii) both train, and (viii) for both of its designs."""
 
 
 @dataclass(frozen=True)
@@ -24,5 +26,19 @@ class Experiment:
     """How long its first look took on two x86-64 cores."""
     again: float = 1.0
     """What as many seeds take again, relative to that: less where a pilot comes first."""
-    shares: str = ""
-    """Names what it trains, if others on its task train it, too: they are looked at together."""
+
+    @property
+    def shares(self) -> str:
+        """Names what it trains for others on its task, too: they are looked at together."""
+        match self.design:
+            # claims (ii) and (iii), and both designs of (viii)
+            case Interaction(pairs=pairs, couplings=couplings, schedules=schedules) if (
+                "Adam",
+                "AdamW",
+            ) in pairs and PAPER in couplings:
+                return f"ridges of Adam and AdamW, {schedules}"
+            case Generalization(schedules=schedules):
+                return f"ridges of Adam and AdamW, {schedules}"
+            case Exchange() | Choice(families=("momentum",) | ("Adam",)):
+                return "searches of momentum and Adam"
+        return ""

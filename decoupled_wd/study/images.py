@@ -8,7 +8,7 @@ from decoupled_wd.study.claims.interaction import Interaction
 from decoupled_wd.study.claims.optimizers import PAIRS
 from decoupled_wd.study.claims.restarts import Restarts
 from decoupled_wd.study.claims.verdicts import Design
-from decoupled_wd.study.experiment import RIDGES, Experiment
+from decoupled_wd.study.experiment import Experiment
 
 # how many seeds there are at each look
 _LOOKS = (8, 16, 32)
@@ -21,15 +21,11 @@ def _images(
 ) -> list[Experiment]:
     """Lists the claims on Fashion-MNIST, or on data of the user's."""
     sgd, adam = (Interaction(grid=grid, looks=looks, pairs=(pair,)) for pair in PAIRS)
-    designs: Sequence[tuple[str, Design, str]] = (
-        ("ii", sgd, ""),
-        ("ii", adam, RIDGES),
-        ("iii", Generalization(grid=grid, looks=looks), RIDGES),
-        (
-            "iv",
-            Budget(budgets={"epochs": (5, 20, 80)}, learning_rates=_RATES, looks=looks),
-            "",
-        ),
+    designs: Sequence[tuple[str, Design]] = (
+        ("ii", sgd),
+        ("ii", adam),
+        ("iii", Generalization(grid=grid, looks=looks)),
+        ("iv", Budget(budgets={"epochs": (5, 20, 80)}, learning_rates=_RATES, looks=looks)),
         (
             "v",
             Restarts(
@@ -40,12 +36,11 @@ def _images(
                 epochs=75,
                 first_cycle=5,
             ),
-            "",
         ),
     )
     return [
-        Experiment(claim, "fashion-mnist", network, design, each, shares=shares)
-        for (claim, design, shares), each in zip(designs, seconds, strict=True)
+        Experiment(claim, "fashion-mnist", network, design, each)
+        for (claim, design), each in zip(designs, seconds, strict=True)
     ]
 
 

@@ -1,5 +1,6 @@
 """Looks at every statement again, with more seeds, until it is decided or the time is up."""
 
+import math
 import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from typing import NamedTuple
@@ -45,8 +46,14 @@ class _Seen(NamedTuple):
             # with how many times as many seeds, of those that seem to be needed
             min(1.0, sizes[self.looks] / sizes[self.looks - 1] * v.estimate.seeds / needed)
             for v in self.undecided
-            for needed in [max(1, v.seeds_needed)]
+            for needed in [max(1, _perhaps_closed(v).seeds_needed)]
         )
+
+
+def _perhaps_closed(verdict: Verdict) -> Verdict:
+    """Returns a verdict as it may become: with more seeds a valley may close that seemed level."""
+    width = verdict.estimate.high - verdict.estimate.low
+    return verdict.closed if math.isinf(width) else verdict
 
 
 def _seconds(together: Iterable[_Seen]) -> float:

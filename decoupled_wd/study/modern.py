@@ -7,7 +7,7 @@ from decoupled_wd.study.claims.generalization import Generalization
 from decoupled_wd.study.claims.interaction import Interaction
 from decoupled_wd.study.claims.precision import Precision
 from decoupled_wd.study.claims.rotation import Rotation
-from decoupled_wd.study.experiment import RIDGES, Experiment
+from decoupled_wd.study.experiment import Experiment
 
 # how many seeds, or searches, there are at each look; a run on text costs ten on MNIST-1D
 _TEXT_LOOKS = (4, 8)
@@ -30,7 +30,6 @@ MODERN: tuple[Experiment, ...] = (
         "transformer",
         Interaction(grid=6, looks=_TEXT_LOOKS, couplings=(PAPER, LR), pairs=(("Adam", "AdamW"),)),
         seconds=690,
-        shares=RIDGES,
     ),
     Experiment(
         "viii",
@@ -38,7 +37,6 @@ MODERN: tuple[Experiment, ...] = (
         "transformer",
         Generalization(grid=6, looks=_TEXT_LOOKS),
         seconds=15,
-        shares=RIDGES,
     ),
     Experiment(
         "ix",

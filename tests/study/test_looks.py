@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 import pytest
 
+from decoupled_wd.study.claims.choice import Choice
+from decoupled_wd.study.claims.exchange import Exchange
+from decoupled_wd.study.claims.generalization import Generalization
+from decoupled_wd.study.claims.interaction import Interaction
 from decoupled_wd.study.claims.verdicts import (
     FAILS,
     HOLDS,
@@ -15,6 +19,7 @@ from decoupled_wd.study.claims.verdicts import (
 )
 from decoupled_wd.study.experiment import Experiment
 from decoupled_wd.study.looks import look
+from decoupled_wd.study.profiles import PROFILES
 from decoupled_wd.study.statistics import Estimate
 
 NAN = float("nan")
@@ -34,8 +39,15 @@ class Sized:
     looks: tuple[int, ...]
 
 
+@dataclass(frozen=True)
+class Sharing(Experiment):
+    """An experiment that shares what it is told to."""
+
+    shares: str = ""
+
+
 def experiment(name, looks=(4, 8, 16), seconds=10.0, again=1.0, shares="", claim="ii"):
-    return Experiment(claim, name, "mlp", Sized(looks), seconds, again, shares)
+    return Sharing(claim, name, "mlp", Sized(looks), seconds, again, shares)
 
 
 class Study:
@@ -231,11 +243,35 @@ def test_those_that_share_what_they_train_are_looked_at_together():
     assert together(NEAR, HOLDS, seconds=102.0) == ["ii"]
 
 
+def test_a_valley_that_is_open_may_close_with_more_seeds():
+    """It comes before what many seeds would be needed for, as if only chance had opened it."""
+    # Student's half-width is 38 with an error of 1 and two seeds at most
+    near_but_open = (200.0, -float("inf"), 300.0)
+    finds = {"a": [[FAR]] * 3, "b": [[near_but_open]] * 3}
+    asked, _ = looked(finds, *(experiment(name) for name in finds), seconds=30.0)
+    assert asked[2:] == [("b", 1)]
+
+
 def test_only_on_one_task_do_they_share():
     finds = {"a": [[NEAR]] * 2, "b": [[FAR]] * 2}
     plan = [experiment(name, looks=(4, 8), shares="x") for name in finds]
     asked, _ = looked(finds, *plan, seconds=30.0)
     assert asked == [("a", 0), ("b", 0), ("a", 1)]
+
+
+@pytest.mark.parametrize("profile", PROFILES)
+def test_profiles_tell_what_is_trained_once(profile):
+    groups = {}
+    for each in PROFILES[profile]:
+        if each.shares:
+            found = groups.setdefault((each.dataset, each.network, each.shares), [])
+            found.append(type(each.design))
+    ridges, searches = [Interaction, Generalization], [Choice, Choice, Exchange]
+    assert groups
+    assert all(each in (ridges, searches) for each in groups.values())
+    # none is left alone that could share
+    apart = [each for each in PROFILES[profile] if not each.shares]
+    assert not any(isinstance(each.design, (Generalization, Exchange)) for each in apart)
 
 
 def test_the_statements_of_all_that_share_count_for_their_time():

@@ -20,6 +20,8 @@ from decoupled_wd.study.tasks.task import Run, Task
 Valleys: TypeAlias = Mapping[tuple[str, Coupling], Mapping[str, Valley]]
 """What was trained under each schedule and coupling, by contender."""
 UNIT = "d log λ* / d log α"
+SHOWN = 0.95
+"""The level in table and figures, not shared among the looks: nothing is decided by them."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +98,7 @@ def draw(valleys: Valleys, task: Task) -> dict[str, Drawing]:
     return {
         f"heatmaps {_where(task, *key)}": Heatmaps(
             xr.DataTree.from_dict({name: each.pilot for name, each in mine.items()}),
-            {name: each.ridge(np.arange(each.along.sizes["seed"])) for name, each in mine.items()},
+            {name: each.known(SHOWN) for name, each in mine.items()},
             task.tolerance,
             task.metric,
         )
@@ -112,8 +114,7 @@ def tabulate(valleys: Valleys, task: Task) -> list[dict[str, Any]]:
             mean = each.along.mean("seed", skipna=False)
             # argmin ends in an error where all runs diverged
             best = mean.isel(trial=mean["validation_error"].fillna(np.inf).argmin("trial"))
-            # at 95 %, not shared among the looks, since nothing is decided by the table
-            slope = slope_of(each, 0.95)
+            slope = slope_of(each, SHOWN)
             records.append(
                 {
                     "where": _where(task, *key),

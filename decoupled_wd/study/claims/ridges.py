@@ -61,9 +61,19 @@ class Valley(NamedTuple):
 
         Where the pilot was unlucky, the points miss a part of a valley.
         """
-        rates, decays, runs = self._rows()
-        unknown = leeway(runs, decays, tolerance=self.training.task.tolerance, level=level)
-        return propagated(slope_weights(rates), unknown)
+        rates, _, _ = self._rows()
+        return propagated(slope_weights(rates), self._leeways(level))
+
+    def known(self, level: float) -> Ridge:
+        """Returns the ridge of all seeds, without what may be anywhere: open rows, or its slope."""
+        found = self.ridge(np.arange(self.along.sizes["seed"]))
+        closed = np.isfinite(self._leeways(level)).all(axis=1)
+        slope = found.slope if np.isfinite(self.leeway(level)).all() else np.nan
+        return Ridge(found.learning_rate[closed], found.weight_decay[closed], slope)
+
+    def _leeways(self, level: float) -> NDArray[np.float64]:
+        _, decays, runs = self._rows()
+        return leeway(runs, decays, tolerance=self.training.task.tolerance, level=level)
 
     def _rows(self) -> tuple[NDArray[np.float64], ...]:
         """Returns log α, ``[ROWS]``, log λ, ``[ROWS, OFFSETS]``, and errors, with seeds last."""

@@ -104,8 +104,7 @@ class Verdict(NamedTuple):
         denied = near if self.verdict == SAME or self.sense == "≈" else [self.bound]
         degrees = max(seeds - 1, 1)
         # from the value, or from where a leeway may have it: within its end by what chance has
-        chance = float(student.ppf(1 - ERROR / self.looks / 2, degrees)) * error
-        distance = min(max(low - bound, bound - high) for bound in denied) + chance
+        distance = min(max(low - bound, bound - high) for bound in denied) + self._chance
         return min(1.0, self.looks * 2 * float(student.sf(distance / error, degrees)))
 
     @property
@@ -127,6 +126,19 @@ class Verdict(NamedTuple):
         half = (high - low) / 2
         known = room and math.isfinite(half)
         return math.ceil(seeds * (half / room) ** 2) if known else 10**9
+
+    @property
+    def closed(self) -> "Verdict":
+        """Returns it with an interval that chance alone makes, as if no valley were open."""
+        value = self.estimate.value
+        low, high = value - self._chance, value + self._chance
+        return self._replace(estimate=self.estimate._replace(low=low, high=high))
+
+    @property
+    def _chance(self) -> float:
+        """Returns half the width of the interval that chance alone makes: Student's."""
+        quantile = student.ppf(1 - ERROR / self.looks / 2, max(self.estimate.seeds - 1, 1))
+        return float(quantile) * self.estimate.standard_error
 
     @property
     def expected(self) -> str:

@@ -87,6 +87,17 @@ def test_what_diverged_or_soared_beyond_the_ridge_does_not_move_it():
             np.testing.assert_array_equal(points[name], values)
 
 
+def test_one_row_whose_valley_is_elsewhere_turns_the_line_little():
+    found = pilot(clean(landscapes.Landscape(0.0)))
+    _, wanted = octaves_of(along_the_ridge(found, TASK.tolerance))
+    elsewhere = pilot(clean(landscapes.Landscape(0.0, level=-3.0, steep=20.0)))["validation_error"]
+    one = found["learning_rate"] == MIDDLE.learning_rate * 2
+    damaged = found.assign(validation_error=xr.where(one, elsewhere, found["validation_error"]))
+    _, decays = octaves_of(along_the_ridge(damaged, TASK.tolerance))
+    # alone it would lie four octaves lower
+    np.testing.assert_allclose(decays, wanted, atol=1.01)
+
+
 def test_a_setting_that_diverged_with_one_seed_is_no_good_setting():
     """A second valley, deeper than the first, in which one of two seeds diverges."""
     ridge, deeper = (
@@ -160,6 +171,24 @@ def test_one_seed_that_diverged_takes_its_point_away_and_no_other():
     cell = ROWS // 2 * len(OFFSETS)
     found.along["test_error"][cell, 1] = np.nan
     assert found.slope(np.arange(4)) == pytest.approx(-1.0, abs=0.02)
+
+
+@pytest.mark.parametrize(("row", "turns"), [(0, True), (ROWS // 2, False)])
+def test_a_row_whose_valley_is_open_is_not_known_nor_the_slope_that_it_turns(row, turns):
+    found = measured(clean(landscapes.Landscape(-1.0)))
+    every = found.ridge(np.arange(4))
+    for one, other in zip(found.known(0.95), every, strict=True):
+        np.testing.assert_array_equal(one, other)
+    # level from the middle on
+    cells = slice(row * len(OFFSETS) + list(OFFSETS).index(0), (row + 1) * len(OFFSETS))
+    found.along["test_error"][cells] = float(found.along["test_error"].min())
+    below, above = found.leeway(0.95)
+    assert below == (-np.inf if turns else 0.0)
+    assert 0 <= above < (1 if turns else 1e-12)
+    known = found.known(0.95)
+    np.testing.assert_array_equal(known.learning_rate, np.delete(every.learning_rate, row))
+    np.testing.assert_array_equal(known.weight_decay, np.delete(every.weight_decay, row))
+    assert np.isnan(known.slope) == turns
 
 
 def test_seeds_of_the_pilot_take_no_part_and_no_run_is_trained_twice():

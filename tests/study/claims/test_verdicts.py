@@ -5,7 +5,7 @@ import math
 
 import numpy as np
 import pytest
-from scipy.stats import false_discovery_control, t, ttest_1samp
+from scipy.stats import false_discovery_control, sem, t, ttest_1samp
 
 from decoupled_wd.study.claims.verdicts import (
     DECIDED,
@@ -217,6 +217,16 @@ def test_no_number_of_seeds_decides_where_an_interval_has_no_end():
     open_one = verdict(-1.0, INF, ">", 0.0, 1.0)
     assert (open_one.verdict, open_one.seeds_needed, open_one.p_value) == (UNDECIDED, 10**9, 1.0)
     assert verdict(0.5, INF, ">", 0.0, 1.0).record()["high"] is None
+
+
+def test_closed_has_the_interval_of_chance_alone():
+    sure, looks = ttest_1samp([1.0, 2.0, 4.0, 2.5], 0.0), 3
+    around = sure.confidence_interval(1 - ERROR / looks)
+    error = sem([1.0, 2.0, 4.0, 2.5])
+    found = Verdict("", "", "", Estimate(2.375, -INF, 9.0, error, 4), ">", 0.0, 1.0, looks).closed
+    np.testing.assert_allclose(found.estimate[1:3], around, rtol=1e-9)
+    assert (found.estimate.value, found.looks, found.bound) == (2.375, 3, 0.0)
+    assert found.seeds_needed < 100
 
 
 def test_a_record_has_every_number_and_no_nan():

@@ -187,6 +187,15 @@ def test_a_ridge_that_was_measured_more_finely_is_the_one_that_is_drawn(results)
     assert axis.get_title().endswith("no ridge")
 
 
+def test_a_ridge_whose_slope_nobody_knows_has_dots_without_a_line(results):
+    child = results["SGD"].dataset
+    found = ridge(child.test_error, child.learning_rate, child.weight_decay, tolerance=9)
+    (axis, _) = heatmaps(tree(SGD=child), ridges={"SGD": found._replace(slope=np.nan)}).axes
+    assert [line.get_linestyle() for line in axis.lines[1:]] == ["None"]
+    assert np.isfinite(axis.lines[-1].get_xdata()).any()
+    assert axis.get_title().endswith("ridge slope unknown")
+
+
 def test_ridge_dots_on_the_edge_are_drawn():
     decays = 0.416 * 2.0 ** np.arange(9)  # log(exp(log 0.416)) < log 0.416 in most libraries
     error = 40 + np.add.outer(np.arange(4), np.arange(9.0))[..., None]
