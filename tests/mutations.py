@@ -643,7 +643,7 @@ MUTATIONS = [
     Mutation("study/grid/locks", "fcntl.LOCK_EX | fcntl.LOCK_NB", "fcntl.LOCK_SH | fcntl.LOCK_NB",
              "study/grid/test_store.py::test_a_second_process_is_told_at_once_by_whom"),
     # the study's statistics
-    Mutation("study/statistics", "student.ppf((1 + level) / 2, seeds - 1)", "student.ppf((1 + level) / 2, seeds)",
+    Mutation("study/statistics", "student.ppf((1 + level) / 2, max(seeds - 1, 1))", "student.ppf((1 + level) / 2, seeds)",
              "study/test_statistics.py::test_the_interval_of_a_mean_is_students"),
     Mutation("study/statistics", "- (seeds - 1) * without", "- seeds * without",
              "study/test_statistics.py::test_the_standard_error_is_that_of_a_jackknife"),

@@ -27,6 +27,7 @@ __all__ = [
     "Estimate",
     "Ridge",
     "best_cell",
+    "half_width",
     "leeway",
     "line_slope",
     "mean",
@@ -101,9 +102,14 @@ def over_seeds(
     pseudovalues = seeds * value - (seeds - 1) * without
     error = float(sem(pseudovalues))
     # all seeds may agree to the last bit, and then there is nothing to be unsure of
-    half = float(student.ppf((1 + level) / 2, seeds - 1)) * error if error else 0.0
+    half = float(half_width(error, seeds, level)) if error else 0.0
     # around the statistic as it is: the bias that a jackknife finds is not taken off
     return Estimate(value, value - half, value + half, error, seeds)
+
+
+def half_width(standard_error: ArrayLike, seeds: int, level: float) -> NDArray[np.float64]:
+    """Returns half the width of Student's interval around a mean over seeds."""
+    return np.asarray(student.ppf((1 + level) / 2, max(seeds - 1, 1)) * standard_error)
 
 
 def mean(worth: NDArray[np.float64], level: float = 0.95) -> Estimate:
@@ -305,7 +311,7 @@ def _above(error: _Array, tolerance: float) -> _Array:
 def _by_chance(runs: _Array, weight: _Array, level: float) -> NDArray[np.bool_]:
     """Says which of errors ``[L, S]`` are above their weighted mean by no more than chance."""
     rise = runs - np.average(runs, axis=0, weights=weight)
-    most = student.ppf((1 + level) / 2, rise.shape[1] - 1) * sem(rise, axis=1)
+    most = half_width(sem(rise, axis=1), rise.shape[1], level)
     return np.asarray(rise.mean(axis=1) <= most)
 
 

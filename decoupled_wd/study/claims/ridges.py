@@ -61,19 +61,21 @@ class Valley(NamedTuple):
 
         Where the pilot was unlucky, the points miss a part of a valley.
         """
-        rates, _, _ = self._rows()
-        return propagated(slope_weights(rates), self._leeways(level))
+        return self._leeways(level)[1]
 
     def known(self, level: float) -> Ridge:
         """Returns the ridge of all seeds, without what may be anywhere: open rows, or its slope."""
         found = self.ridge(np.arange(self.along.sizes["seed"]))
-        closed = np.isfinite(self._leeways(level)).all(axis=1)
-        slope = found.slope if np.isfinite(self.leeway(level)).all() else np.nan
+        rows, whole = self._leeways(level)
+        closed = np.isfinite(rows).all(axis=1)
+        slope = found.slope if np.isfinite(whole).all() else np.nan
         return Ridge(found.learning_rate[closed], found.weight_decay[closed], slope)
 
-    def _leeways(self, level: float) -> NDArray[np.float64]:
-        _, decays, runs = self._rows()
-        return leeway(runs, decays, tolerance=self.training.task.tolerance, level=level)
+    def _leeways(self, level: float) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Returns the leeway of each row, ``[ROWS, 2]``, and what it makes of the slope's."""
+        rates, decays, runs = self._rows()
+        rows = leeway(runs, decays, tolerance=self.training.task.tolerance, level=level)
+        return rows, propagated(slope_weights(rates), rows)
 
     def _rows(self) -> tuple[NDArray[np.float64], ...]:
         """Returns log α, ``[ROWS]``, log λ, ``[ROWS, OFFSETS]``, and errors, with seeds last."""

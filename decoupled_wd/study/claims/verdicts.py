@@ -9,7 +9,7 @@ from scipy.stats import false_discovery_control  # type: ignore[import-untyped]
 from scipy.stats import t as student
 
 from decoupled_wd.study.claims.drawings import Drawing
-from decoupled_wd.study.statistics import Estimate
+from decoupled_wd.study.statistics import Estimate, half_width
 from decoupled_wd.study.tasks.task import Run, Task
 
 HOLDS, FAILS, UNDECIDED, MISSING = "holds", "does not hold", "undecided", "not measured"
@@ -137,8 +137,8 @@ class Verdict(NamedTuple):
     @property
     def _chance(self) -> float:
         """Returns half the width of the interval that chance alone makes: Student's."""
-        quantile = student.ppf(1 - ERROR / self.looks / 2, max(self.estimate.seeds - 1, 1))
-        return float(quantile) * self.estimate.standard_error
+        _, _, _, error, seeds = self.estimate
+        return float(half_width(error, seeds, 1 - ERROR / self.looks))
 
     @property
     def expected(self) -> str:
