@@ -155,7 +155,7 @@ def around(learning_rate: ArrayLike, weight_decay: ArrayLike) -> Points:
     Examples:
       >>> points = around([0.1, 0.2], [0.5, 0.25])
       >>> len(points["learning_rate"]), float(points["weight_decay"][6])
-      (20, 0.5)
+      (22, 0.5)
     """
     decays = np.asarray(weight_decay)[:, None] * 2.0**OFFSETS
     return Points(learning_rate=np.repeat(learning_rate, len(OFFSETS)), weight_decay=decays.ravel())
