@@ -47,12 +47,11 @@ _RATES = {"AdamW": (0.0125, 0.025), "SGDW": (0.05, 0.2)}
 _RESTARTED_RATES = {"AdamW": (0.05, 0.025), "SGDW": (0.25, 0.125)}
 _NORMALIZED_DECAYS = (0.1, 0.2, 0.4, 0.8)
 _SCHEDULES = ("cosine", "step drop", "fixed")
-_DEFAULT_LOOKS = (12, 24)
 
 _DEFAULT = (
     Experiment("i", "mnist1d", "mlp", Equivalence(), seconds=5),
-    Experiment("ii", "mnist1d", "mlp", Interaction(grid=8, looks=_DEFAULT_LOOKS), seconds=80),
-    Experiment("iii", "mnist1d", "mlp", Generalization(grid=8, looks=_DEFAULT_LOOKS), seconds=5),
+    Experiment("ii", "mnist1d", "mlp", Interaction(grid=8, looks=_LOOKS), seconds=58),
+    Experiment("iii", "mnist1d", "mlp", Generalization(grid=8, looks=_LOOKS), seconds=5),
     Experiment(
         "iv",
         "mnist1d",
@@ -60,11 +59,11 @@ _DEFAULT = (
         Budget(
             budgets={"epochs": (8, 32, 128)},
             learning_rates={"AdamW": (0.025,)},
-            looks=_DEFAULT_LOOKS,
+            looks=_LOOKS,
             decays=half_octaves(-10, -5),
             dataset=more_points,
         ),
-        seconds=45,
+        seconds=30,
     ),
     Experiment(
         "v",
@@ -73,7 +72,7 @@ _DEFAULT = (
         Restarts(
             learning_rates={"AdamW": (0.05, 0.025)},
             normalized_decays=_NORMALIZED_DECAYS,
-            looks=_DEFAULT_LOOKS,
+            looks=(12, 24),
         ),
         seconds=30,
     ),

@@ -37,13 +37,15 @@ TIMED = {"compiled anew": 3, "one jit": 16, "torch": 4}  # cells of the loops
 GROWTH = {16: (4, 4), 256: (16, 16), 4096: (64, 64)}
 GROWTH_EPOCHS = 1
 SLOWER = 1.1  # a cell of the largest grid, and its memory, against the smallest
+DEVICES = (1, os.cpu_count(), 8)  # the same cores, divided among so many
 
 
 def measure():
     """Seconds a cell; each part in a process of its own."""
     found = isolated("compare")
     grown = {cells: isolated("grow", cells) for cells in GROWTH}
-    return [*_loops(found), *_growth(grown)]
+    spread = {n: isolated("grow", max(GROWTH), JAX_NUM_CPU_DEVICES=str(n)) for n in DEVICES}
+    return [*_loops(found), *_growth(grown), *_spread(spread)]
 
 
 def _loops(found):
@@ -73,6 +75,22 @@ def _growth(grown):
                 against=f"{first} cells",
                 reference=grown[first][figure],
                 target=SLOWER,
+            )
+
+
+def _spread(spread):
+    one = os.cpu_count()
+    for devices, found in spread.items():
+        for figure, unit in (("warm", "ms/cell"), ("whole", "ms/cell"), ("memory", "MB")):
+            yield row(
+                f"grid {figure}",
+                f"sweep | {max(GROWTH)} cells, {GROWTH_EPOCHS * ROWS // BATCH} steps, {devices} devices",
+                found[figure],
+                unit,
+                against=f"{one} devices, one a core",
+                reference=spread[one][figure],
+                # with one device the other cores are idle between its loops
+                target=SLOWER if devices > one else None,
             )
 
 

@@ -71,7 +71,7 @@ class Study:
 
 def estimate(word, number):
     # an interval may be given as such
-    return Estimate(*INTERVALS.get(word, word), 1.0, seeds=number + 1)
+    return Estimate(*INTERVALS.get(word, word), 1.0, seeds=8 * (number + 1))
 
 
 def looked(finds, *experiments, takes=None, **options):
@@ -97,7 +97,7 @@ def test_the_first_verdict_that_decides_stays_with_its_interval():
     asked, ((_, finding),) = looked(finds)
     assert asked == [("a", 0), ("a", 1), ("a", 2)]
     seeds = [(verdict.verdict, verdict.estimate.seeds) for verdict in finding.verdicts]
-    assert seeds == [(FAILS, 2), (HOLDS, 1), (UNDECIDED, 3)]
+    assert seeds == [(FAILS, 16), (HOLDS, 8), (UNDECIDED, 24)]
 
 
 def test_pictures_and_tables_are_of_the_last_look_and_seconds_of_all():
@@ -184,7 +184,7 @@ def test_a_pilot_is_not_expected_again():
 
 
 FAR, NEAR = (0.1, -2.0, 2.2), (1.0, -0.2, 2.2)
-"""Both undecided; the one clears its bound with some hundred times as many seeds, the other with half as many more."""
+"""Both undecided; the one clears its bound with some hundred times as many seeds, the other with a few more."""
 
 
 def test_what_is_nearest_to_a_decision_for_its_time_comes_next():
@@ -245,8 +245,8 @@ def test_those_that_share_what_they_train_are_looked_at_together():
 
 def test_a_valley_that_is_open_may_close_with_more_seeds():
     """It comes before what many seeds would be needed for, as if only chance had opened it."""
-    # Student's half-width is 38 with an error of 1 and two seeds at most
-    near_but_open = (200.0, -float("inf"), 300.0)
+    # Student's half-width is 3 with an error of 1 and eight seeds
+    near_but_open = (20.0, -float("inf"), 30.0)
     finds = {"a": [[FAR]] * 3, "b": [[near_but_open]] * 3}
     asked, _ = looked(finds, *(experiment(name) for name in finds), seconds=30.0)
     assert asked[2:] == [("b", 1)]

@@ -1,5 +1,6 @@
 """Claims (iv), (ix), (x): how the best λ follows the steps, the batch size and the width."""
 
+import functools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -40,6 +41,7 @@ def half_octaves(low: int, high: int) -> tuple[float, ...]:
     return tuple((2.0 ** np.arange(low, high + 0.5, 0.5)).tolist())
 
 
+@functools.cache
 def more_points() -> Dataset:
     """Makes MNIST-1D with twice the training points.
 

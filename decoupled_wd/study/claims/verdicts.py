@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
-from scipy.stats import false_discovery_control  # type: ignore[import-untyped]
+from scipy.stats import false_discovery_control, norm  # type: ignore[import-untyped]
 from scipy.stats import t as student
 
 from decoupled_wd.study.claims.drawings import Drawing
@@ -111,7 +111,10 @@ class Verdict(NamedTuple):
     def seeds_needed(self) -> int:
         """Estimates how many seeds would decide, if the statistic stays where it is.
 
-        The interval shrinks with the root of their number.
+        The interval shrinks with the root of their number, and as Student's quantile does, from
+        that of the seeds there are to the normal one: ``n = (z·s/room)² + z²/2``.
+
+        Source: Guenther 1981, Sample size formulas for normal theory t tests.
         """
         value, low, high, _, seeds = self.estimate
         least, most = self._expected()
@@ -124,8 +127,12 @@ class Verdict(NamedTuple):
         else:
             room = min(abs(value - end) for end in ends)
         half = (high - low) / 2
-        known = room and math.isfinite(half)
-        return math.ceil(seeds * (half / room) ** 2) if known else 10**9
+        if not room or not math.isfinite(half):
+            return 10**9
+        sure = 1 - ERROR / self.looks
+        normal = float(norm.ppf((1 + sure) / 2))
+        spread = half * normal / float(half_width(1.0, seeds, sure))
+        return math.ceil(seeds * (spread / room) ** 2 + normal**2 / 2)
 
     @property
     def closed(self) -> "Verdict":

@@ -165,37 +165,51 @@ def test_what_is_not_decided_has_no_p_value_and_what_is_exact_has_none_to_fear()
 
 
 @pytest.mark.parametrize(
-    ("interval", "sense", "bound", "margin", "seeds"),
+    ("interval", "sense", "bound", "margin", "room"),
     [
-        # the room is 1 and half the width 2: four times as many as 8
-        ((-1.0, 3.0), ">", 0.0, 0.0, 32),
-        ((-3.0, 1.0), "<", 0.0, 0.0, 32),
-        ((-1.0, 3.0), ">", 2.0, 0.0, 32),
-        ((-1.0, 3.0), "≈", 0.0, 2.0, 32),
-        ((-1.0, 3.0), "≈", 0.0, 1.5, 8 * 16),
+        ((-1.0, 3.0), ">", 0.0, 0.0, 1.0),
+        ((-3.0, 1.0), "<", 0.0, 0.0, 1.0),
+        ((-1.0, 3.0), ">", 2.0, 0.0, 1.0),
+        ((-1.0, 3.0), "≈", 0.0, 2.0, 1.0),
+        ((-1.0, 3.0), "≈", 0.0, 1.5, 0.5),
         # it is 3 from the farther end of the margin's reach, and sooner within than clear
-        ((-1.0, 3.0), ">", 0.0, 4.0, math.ceil(8 * (2 / 3) ** 2)),
-        ((-1.0, 3.0), ">", 0.0, 1.5, 32),
-        ((-2.0, 2.0), ">", 0.0, 1.0, 32),
-        ((-2.0, 2.0), ">", 0.0, 0.0, 10**9),
+        ((-1.0, 3.0), ">", 0.0, 4.0, 3.0),
+        ((-1.0, 3.0), ">", 0.0, 1.5, 1.0),
+        ((-2.0, 2.0), ">", 0.0, 1.0, 1.0),
     ],
 )
-def test_the_seeds_that_would_decide(interval, sense, bound, margin, seeds):
-    assert verdict(*interval, sense, bound, margin).seeds_needed == seeds
+@pytest.mark.parametrize("looks", [1, 3])
+@pytest.mark.parametrize("seeds", [3, 4, 8, 32])
+def test_the_seeds_that_would_decide(interval, sense, bound, margin, room, looks, seeds):
+    """The least number of seeds of which Student's half-width fits into the room, within one."""
+    low, high = interval
+    numbers = np.arange(2, 20_000)
+    student = t.ppf(1 - ERROR / looks / 2, numbers - 1) / np.sqrt(numbers)
+    half = (high - low) / 2 * student / student[seeds - 2]
+    found = Verdict(
+        "", "", "", Estimate((low + high) / 2, low, high, 0.0, seeds), sense, bound, margin, looks
+    )
+    needed = numbers[half < room][0]
+    assert abs(found.seeds_needed - needed) <= 1 + 0.01 * needed
+
+
+def test_no_seeds_decide_what_lies_at_its_bound():
+    assert verdict(-2.0, 2.0, ">").seeds_needed == 10**9
 
 
 @pytest.mark.parametrize("sense", ["<", ">", "≈"])
 @pytest.mark.parametrize("value", [0.3, 0.9, 1.3])
 def test_with_so_many_seeds_and_the_same_statistic_it_is_decided(sense, value):
     def shrunk(seeds):
-        half = 3.0 * np.sqrt(8 / seeds)
-        estimate = Estimate(value, value - half, value + half, half / 2, seeds)
+        error = 1.27 * np.sqrt(8 / seeds)
+        half = t.ppf(0.975, seeds - 1) * error
+        estimate = Estimate(value, value - half, value + half, error, seeds)
         return Verdict("", "", "", estimate, sense, 0.0, 1.0)
 
     needed = shrunk(8).seeds_needed
     assert shrunk(8).verdict == UNDECIDED
     assert shrunk(needed + 1).verdict in DECIDED
-    assert shrunk(needed - 1).verdict == UNDECIDED
+    assert shrunk(needed - 2).verdict == UNDECIDED
 
 
 def test_the_verdicts_expected_to_be_wrong_are_those_of_benjamini_and_hochberg():
