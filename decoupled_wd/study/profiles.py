@@ -47,37 +47,7 @@ _RATES = {"AdamW": (0.0125, 0.025), "SGDW": (0.05, 0.2)}
 _RESTARTED_RATES = {"AdamW": (0.05, 0.025), "SGDW": (0.25, 0.125)}
 _NORMALIZED_DECAYS = (0.1, 0.2, 0.4, 0.8)
 _SCHEDULES = ("cosine", "step drop", "fixed")
-
-_DEFAULT = (
-    Experiment("i", "mnist1d", "mlp", Equivalence(), seconds=5),
-    Experiment("ii", "mnist1d", "mlp", Interaction(grid=8, looks=_LOOKS), seconds=58),
-    Experiment("iii", "mnist1d", "mlp", Generalization(grid=8, looks=_LOOKS), seconds=5),
-    Experiment(
-        "iv",
-        "mnist1d",
-        "mlp",
-        Budget(
-            budgets={"epochs": (8, 32, 128)},
-            learning_rates={"AdamW": (0.025,)},
-            looks=_LOOKS,
-            decays=half_octaves(-10, -5),
-            dataset=more_points,
-        ),
-        seconds=30,
-    ),
-    Experiment(
-        "v",
-        "mnist1d",
-        "mlp",
-        Restarts(
-            learning_rates={"AdamW": (0.05, 0.025)},
-            normalized_decays=_NORMALIZED_DECAYS,
-            looks=(12, 24),
-        ),
-        seconds=30,
-    ),
-    Experiment("xii", "mnist1d", "mlp", ROTATION, seconds=10),
-)
+_DEFAULT_LOOKS = (12, 24)
 
 
 def _apart(
@@ -94,12 +64,12 @@ def _apart(
 
 
 def _ridges(
-    *schedules: str, coupling: Coupling = PAPER, looks: tuple[int, ...] = _LOOKS
+    *schedules: str, coupling: Coupling = PAPER, grid: int = 9, looks: tuple[int, ...] = _LOOKS
 ) -> list[Interaction]:
     """Lists claim (ii) by schedule and pair of optimisers, Adam's second."""
     return [
         Interaction(
-            grid=9, looks=looks, schedules=(schedule,), couplings=(coupling,), pairs=(pair,)
+            grid=grid, looks=looks, schedules=(schedule,), couplings=(coupling,), pairs=(pair,)
         )
         for schedule in schedules
         for pair in PAIRS
@@ -130,6 +100,38 @@ def _budgets(
     ]
 
 
+_ridge_seeds = partial(_apart, "ii", again=0.8)
+_DEFAULT = (
+    Experiment("i", "mnist1d", "mlp", Equivalence(), seconds=5),
+    *_ridge_seeds("mnist1d", "mlp", _ridges("cosine", grid=8, looks=_DEFAULT_LOOKS), seconds=38),
+    Experiment("iii", "mnist1d", "mlp", Generalization(grid=8, looks=_DEFAULT_LOOKS), seconds=5),
+    Experiment(
+        "iv",
+        "mnist1d",
+        "mlp",
+        Budget(
+            budgets={"epochs": (8, 32, 128)},
+            learning_rates={"AdamW": (0.025,)},
+            looks=_LOOKS,
+            decays=half_octaves(-10, -5),
+            dataset=more_points,
+        ),
+        seconds=30,
+    ),
+    Experiment(
+        "v",
+        "mnist1d",
+        "mlp",
+        Restarts(
+            learning_rates={"AdamW": (0.05, 0.025)},
+            normalized_decays=_NORMALIZED_DECAYS,
+            looks=_DEFAULT_LOOKS,
+        ),
+        seconds=30,
+    ),
+    Experiment("xii", "mnist1d", "mlp", ROTATION, seconds=10),
+)
+
 _RESTARTS = [
     Restarts(learning_rates={name: rates}, normalized_decays=_NORMALIZED_DECAYS, looks=_LOOKS)
     for name, rates in _RESTARTED_RATES.items()
@@ -146,7 +148,6 @@ _BUDGETS = [
 ]
 _INCLUSION = Inclusion(trials=16, looks=_SEARCHES)
 _CYCLES = Superconvergence(trials=16, looks=_SEARCHES)
-_ridge_seeds = partial(_apart, "ii", again=0.8)
 _budget_seeds = partial(_apart, "iv", again=0.85)
 _choice_seeds = partial(_apart, "vi", again=0.9)
 # a seed of the ResNet takes ten times as long: Adam's pair alone, and no third look
