@@ -25,14 +25,14 @@ def starts_of(init: Init, seeds: np.ndarray, *, rows: int, epochs: int, batch_si
     These are the parameters, the rows of every batch ``[step, batch]``, and a key for the loss.
     """
     seeds = seeds.astype(np.uint32)
-    params = _initial(seeds, init)
+    params, keys = _initial(seeds, init)
     traced.check_params(params)
     # a seed may be there more than once, and its order is drawn once
     numbers, places = np.unique(seeds, return_inverse=True)
     large = 4 * rows * epochs * len(numbers) > KEPT_MEMORY
     draw = _orders if large else _kept_orders
     orders = draw(tuple(numbers.tolist()), rows, epochs, batch_size)
-    return params, orders[places], _loss_keys(seeds)
+    return params, orders[places], keys
 
 
 def optimizer_of(
@@ -98,13 +98,9 @@ _kept_orders = lru_cache(maxsize=8)(_orders)
 
 # random numbers that are drawn once take XLA longer to optimise than to draw
 @partial(jax.jit, static_argnames="init", compiler_options={"xla_backend_optimization_level": 0})
-def _initial(seeds: jax.Array, init: Init) -> PyTree:
-    return jax.vmap(init)(_keys(seeds)[0])
-
-
-@jax.jit
-def _loss_keys(seeds: jax.Array) -> jax.Array:
-    return _keys(seeds)[2]
+def _initial(seeds: jax.Array, init: Init) -> tuple[PyTree, jax.Array]:
+    starts, _, losses = _keys(seeds)
+    return jax.vmap(init)(starts), losses
 
 
 @partial(jax.jit, static_argnames=("rows", "epochs", "batch_size"))

@@ -244,7 +244,8 @@ def _array(name: str, leaf: PyTree) -> jax.Array:
         if array.dtype != given.dtype:
             _check_same(name, np.asarray(given), np.asarray(array))
         return array
-    if not jnp.isfinite(array).all():
+    # NumPy has nothing to compile
+    if not np.isfinite(np.asarray(array)).all():
         # finite as it was given: the dtype of JAX's array is too narrow
         if np.isfinite(given).all():
             raise ValueError(
