@@ -23,11 +23,6 @@ from table import absent, row
 import decoupled_wd as dwd
 from decoupled_wd.study import sweep
 
-try:
-    import torch
-except ImportError:
-    torch = None
-
 WIDTHS = (64, 128, 128, 10)
 BATCH, ROWS, EPOCHS = 64, 1280, 12  # 240 steps
 STEPS = ROWS // BATCH * EPOCHS
@@ -121,11 +116,14 @@ def compare():
         "compile": compile_,
         "matmuls": _matmuls(),
     }
-    if torch:
-        torch.set_num_threads(1)  # more are slower for matrices this small
-        _torch(1e-3, 1e-3)  # its first run takes ten times as long
-        found["torch"] = _timed(_torch, TIMED["torch"])
-    return found
+    try:
+        import torch  # here alone, since the others measure their memory
+    except ImportError:
+        return found
+    torch.set_num_threads(1)  # more are slower for matrices this small
+    train = functools.partial(_torch, torch)
+    train(1e-3, 1e-3)  # its first run takes ten times as long
+    return found | {"torch": _timed(train, TIMED["torch"])}
 
 
 def grow(cells):
@@ -218,7 +216,7 @@ def _cell_compiled_anew(learning_rate, weight_decay):
     return jax.jit(lambda: _train(learning_rate, weight_decay))()
 
 
-def _torch(learning_rate, weight_decay):
+def _torch(torch, learning_rate, weight_decay):
     """The same run in PyTorch, eagerly."""
     layers = [torch.nn.Linear(i, o) for i, o in itertools.pairwise(WIDTHS)]
     relus = [layer for linear in layers[:-1] for layer in (linear, torch.nn.ReLU())]
