@@ -187,8 +187,9 @@ def test_each_verdict_has_its_words_its_sign_and_its_numbers(read):
 
 
 def test_what_is_undecided_says_how_many_seeds_would_decide(read, tmp_path):
-    # half of its interval is 0.6, and it lies 0.1 from the bound and within 0.2: 4·(0.6/0.1)² seeds
-    assert "? undecided some 144 seeds would decide" in read.text
+    # half of its interval is 0.6, and it lies 0.1 from the bound and within 0.2; t falls from 3.18 to
+    # 1.96: 4·(0.6/0.1·1.96/3.18)² + 1.96²/2 seeds
+    assert "? undecided some 57 seeds would decide" in read.text
     assert read.text.count("would decide") == 1
     close = Verdict("a", "b", "c", Estimate(0.0, -1.0, 1.0, 0.4, 8), ">", 0.0)
     assert "? undecided too close for seeds to decide" in shown(tmp_path, close).text
