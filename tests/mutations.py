@@ -711,7 +711,7 @@ MUTATIONS = [
              "study/claims/test_verdicts.py::test_with_so_many_seeds_and_the_same_statistic_it_is_decided"),
     Mutation("study/claims/verdicts", "seeds * (spread / room) ** 2", "seeds * (spread / room)",
              "study/claims/test_verdicts.py::test_the_seeds_that_would_decide"),
-    Mutation("study/claims/verdicts", "half * normal / float(half_width(1.0, seeds, sure))", "half",
+    Mutation("study/claims/verdicts", "half * normal / float(half_width(1.0, seeds, self._level))", "half",
              "study/claims/test_verdicts.py::test_the_seeds_that_would_decide"),
     Mutation("study/claims/verdicts", " + normal**2 / 2)", ")",
              "study/claims/test_verdicts.py::test_the_seeds_that_would_decide"),

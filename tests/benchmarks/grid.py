@@ -31,8 +31,9 @@ CELLS = SIDE * SIDE
 TIMED = {"compiled anew": 3, "one jit": 16, "torch": 4}  # cells of the loops
 GROWTH = {16: (4, 4), 256: (16, 16), 4096: (64, 64)}
 GROWTH_EPOCHS = 1
+GROWTH_STEPS = ROWS // BATCH * GROWTH_EPOCHS
 SLOWER = 1.1  # a cell of the largest grid, and its memory, against the smallest
-DEVICES = (1, os.cpu_count(), 8)  # the same cores, divided among so many
+DEVICES = (1, 8)  # the same cores, divided among so many, beside one a core
 
 
 def measure():
@@ -40,7 +41,11 @@ def measure():
     found = isolated("compare")
     grown = {cells: isolated("grow", cells) for cells in GROWTH}
     spread = {n: isolated("grow", max(GROWTH), JAX_NUM_CPU_DEVICES=str(n)) for n in DEVICES}
-    return [*_loops(found), *_growth(grown), *_spread(spread)]
+    return [
+        *_loops(found),
+        *_growth(grown),
+        *_spread(spread | {os.cpu_count(): grown[max(GROWTH)]}),
+    ]
 
 
 def _loops(found):
@@ -61,32 +66,23 @@ def _loops(found):
 def _growth(grown):
     first = min(grown)
     for cells, found in grown.items():
-        for figure, unit in (("warm", "ms/cell"), ("whole", "ms/cell"), ("memory", "MB")):
-            yield row(
-                f"grid {figure}",
-                f"sweep | {cells} cells, {GROWTH_EPOCHS * ROWS // BATCH} steps",
-                found[figure],
-                unit,
-                against=f"{first} cells",
-                reference=grown[first][figure],
-                target=SLOWER,
-            )
+        case = f"{cells} cells, {GROWTH_STEPS} steps"
+        yield from _figures(case, found, f"{first} cells", grown[first], SLOWER)
 
 
 def _spread(spread):
     one = os.cpu_count()
     for devices, found in spread.items():
-        for figure, unit in (("warm", "ms/cell"), ("whole", "ms/cell"), ("memory", "MB")):
-            yield row(
-                f"grid {figure}",
-                f"sweep | {max(GROWTH)} cells, {GROWTH_EPOCHS * ROWS // BATCH} steps, {devices} devices",
-                found[figure],
-                unit,
-                against=f"{one} devices, one a core",
-                reference=spread[one][figure],
-                # with one device the other cores are idle between its loops
-                target=SLOWER if devices > one else None,
-            )
+        case = f"{max(GROWTH)} cells, {GROWTH_STEPS} steps, {devices} devices"
+        # with one device the other cores are idle between its loops
+        target = SLOWER if devices > one else None
+        yield from _figures(case, found, f"{one} devices, one a core", spread[one], target)
+
+
+def _figures(case, found, against, reference, target):
+    for figure, unit in (("warm", "ms/cell"), ("whole", "ms/cell"), ("memory", "MB")):
+        figures = {"against": against, "reference": reference[figure], "target": target}
+        yield row(f"grid {figure}", f"sweep | {case}", found[figure], unit, **figures)
 
 
 def _row(case, value, against, reference, target):

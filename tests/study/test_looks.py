@@ -184,7 +184,7 @@ def test_a_pilot_is_not_expected_again():
 
 
 FAR, NEAR = (0.1, -2.0, 2.2), (1.0, -0.2, 2.2)
-"""Both undecided; the one clears its bound with some hundred times as many seeds, the other with a few more."""
+"""Both undecided; the one clears its bound with sixteen times as many seeds, the other with a few more."""
 
 
 def test_what_is_nearest_to_a_decision_for_its_time_comes_next():

@@ -129,9 +129,8 @@ class Verdict(NamedTuple):
         half = (high - low) / 2
         if not room or not math.isfinite(half):
             return 10**9
-        sure = 1 - ERROR / self.looks
-        normal = float(norm.ppf((1 + sure) / 2))
-        spread = half * normal / float(half_width(1.0, seeds, sure))
+        normal = float(norm.ppf((1 + self._level) / 2))
+        spread = half * normal / float(half_width(1.0, seeds, self._level))
         return math.ceil(seeds * (spread / room) ** 2 + normal**2 / 2)
 
     @property
@@ -145,7 +144,12 @@ class Verdict(NamedTuple):
     def _chance(self) -> float:
         """Returns half the width of the interval that chance alone makes: Student's."""
         _, _, _, error, seeds = self.estimate
-        return float(half_width(error, seeds, 1 - ERROR / self.looks))
+        return float(half_width(error, seeds, self._level))
+
+    @property
+    def _level(self) -> float:
+        """Returns the level of the interval: the looks share the error."""
+        return level(range(self.looks))
 
     @property
     def expected(self) -> str:
