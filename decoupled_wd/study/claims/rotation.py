@@ -1,13 +1,15 @@
 """Claim (xii): norm and rotation of a weight settle where theory says, under any schedule."""
 
+import math
 from dataclasses import dataclass
+from functools import partial
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
 import xarray as xr
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from decoupled_wd import PAPER, adamw, theory
 from decoupled_wd._base.paths import named_leaves
@@ -15,6 +17,7 @@ from decoupled_wd._base.types import PyTree, Schedule
 from decoupled_wd.study.claims.drawings import Drawing, Lines
 from decoupled_wd.study.claims.optimizers import SCHEDULES
 from decoupled_wd.study.claims.verdicts import OCTAVE, Finding, Verdict, level
+from decoupled_wd.study.grid.cells import Carry, advance, begin, starts_of
 from decoupled_wd.study.statistics import mean
 from decoupled_wd.study.tasks.task import Run, Task
 
@@ -66,15 +69,16 @@ class Rotation:
         rates = SCHEDULES[schedule](self.learning_rate, self.steps)
         optimizer = adamw(rates, self.decay, b1=B1, peak_learning_rate=self.learning_rate)
         leaves = (*self.leaves, *self.others)
-        measured, sizes = _trained(task, optimizer, leaves, self.steps, seeds)
+        measured, sizes = _trained(task, optimizer, leaves, self.steps, seeds, self.looks[0])
         fraction = PAPER.fraction(self.decay, rates, self.learning_rate)
         # all starts of a leaf have a norm of their own, from which the prediction starts too
-        predicted = np.array(
+        predicted = np.stack(
             [
-                [predict(rates, fraction, self.steps, start=start, size=size) for start in starts]
+                predict(rates, fraction, self.steps, start=starts, size=size)
                 for starts, size in zip(measured[0, :, :, 0], sizes, strict=True)
-            ]
-        ).transpose(2, 0, 1, 3)
+            ],
+            axis=1,
+        )
         dims = ("kind", "leaf", "seed", "step")
         labels = {"kind": ["measured", "predicted"], "leaf": list(leaves)}
         pairs = zip(QUANTITIES, measured, predicted, strict=True)
@@ -85,9 +89,11 @@ class Rotation:
 
 
 def predict(
-    rates: Schedule, fraction: Schedule, steps: int, *, start: float, size: int
+    rates: Schedule, fraction: Schedule, steps: int, *, start: ArrayLike, size: int
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Predicts the norm of AdamW's weight before each step, and the angle of each step.
+
+    Both are ``[..., steps]`` of starts ``[...]``.
 
     ``angle_t = lr_t·√(C·(1 − β1)/(1 + β1)) / r_t``, with r_t from `theory.norms`; where both rest
     it is `theory.rotation`.
@@ -106,9 +112,15 @@ def predict(
     # with c = ½ the norm at rest, lr·√(C/(2c)), is lr·√C
     step_norm = theory.adamw_norm(0.5, learning_rate=1.0, size=size)
     alone = step_norm * theory.rotation(0.5, B1)
-    after = theory.norms(rates, fraction, steps, start=start, step_norm=step_norm)
-    norms = np.concatenate([[start], after[:-1]])
-    return norms, np.array([float(rates(t)) for t in range(steps)]) * alone / norms
+    # r² is linear in the square of the start, so that two walks stand for those of all starts
+    kept, added = (
+        theory.norms(rates, fraction, steps, start=first, step_norm=norm) ** 2
+        for first, norm in ((1.0, 0.0), (0.0, step_norm))
+    )
+    first = np.asarray(start, float)[..., None]
+    after = np.sqrt(first**2 * kept + added)
+    norms = np.concatenate([first, after[..., :-1]], axis=-1)
+    return norms, np.asarray(jax.vmap(rates)(jnp.arange(steps)), float) * alone / norms
 
 
 def _trained(
@@ -117,34 +129,39 @@ def _trained(
     leaves: tuple[str, ...],
     steps: int,
     seeds: int,
+    at_once: int,
 ) -> tuple[NDArray[np.float64], list[int]]:
-    """Returns `QUANTITIES` ``[2, leaf, seed, step]``, and the sizes of the leaves."""
-    x, y = jnp.asarray(task.dataset.x_train), jnp.asarray(task.dataset.y_train)
+    """Returns `QUANTITIES` ``[2, leaf, seed, step]``, and the sizes of the leaves.
+
+    A program has the seeds of the first look, so that a later one compiles nothing.
+    """
+    data = jnp.asarray(task.dataset.x_train), jnp.asarray(task.dataset.y_train)
+    rows, batch_size = len(data[0]), task.batch_size
+    epochs = math.ceil(steps / (rows // batch_size))
+    starts = starts_of(
+        task.model.init, np.arange(seeds), rows=rows, epochs=epochs, batch_size=batch_size
+    )
 
     def chosen(params: PyTree) -> list[jax.Array]:
         by_name = dict(named_leaves(params))
         return [by_name[leaf].ravel() for leaf in leaves]
 
-    def one(key: jax.Array) -> jax.Array:
-        start, order, noise = jax.random.split(key, 3)
-        params = task.model.init(start)
-        batches = jax.random.randint(order, (steps, task.batch_size), 0, len(y))
+    def one(seed: jax.Array, starts: PyTree) -> jax.Array:
+        def step(carry: Carry, _: None) -> tuple[Carry, jax.Array]:
+            new = advance(optimizer, task.model.loss, seed, starts, data, carry, 1)
+            pairs = zip(chosen(carry[0]), chosen(new[0]), strict=True)
+            return new, jnp.array([(jnp.linalg.norm(a), angle(a, b)) for a, b in pairs])
 
-        def step(carry: PyTree, rows: jax.Array) -> tuple[PyTree, jax.Array]:
-            params, state = carry
-            gradients = jax.grad(task.model.loss)(params, x[rows], y[rows], noise)
-            updates, state = optimizer.update(gradients, state, params)
-            new = optax.apply_updates(params, updates)
-            pairs = zip(chosen(params), chosen(new), strict=True)
-            return (new, state), jnp.array([(jnp.linalg.norm(a), angle(a, b)) for a, b in pairs])
+        return jax.lax.scan(step, begin(optimizer, seed, starts), length=steps)[1]
 
-        return jax.lax.scan(step, (params, optimizer.init(params)), batches)[1]
-
-    keys = jax.random.split(jax.random.key(0), seeds)
     # in turn, as `grid.blocks` trains on a CPU core
-    found = np.asarray(jax.jit(lambda keys: jax.lax.map(one, keys))(keys), float)
-    shapes = jax.eval_shape(lambda key: chosen(task.model.init(key)), keys[0])
-    return found.transpose(3, 2, 0, 1), [leaf.size for leaf in shapes]
+    many = jax.jit(lambda starts: jax.lax.map(partial(one, starts=starts), jnp.arange(at_once)))
+    parts = [
+        jax.tree.map(lambda leaf, first=first: leaf[first : first + at_once], starts)
+        for first in range(0, seeds, at_once)
+    ]
+    found = np.concatenate([np.asarray(many(part), float) for part in parts])[:seeds]
+    return found.transpose(3, 2, 0, 1), [leaf.size // seeds for leaf in chosen(starts[0])]
 
 
 def angle(a: jax.Array, b: jax.Array) -> jax.Array:

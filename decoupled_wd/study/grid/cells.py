@@ -89,7 +89,8 @@ def _keys(seeds: jax.Array) -> jax.Array:
 
 
 def _orders(seeds: tuple[int, ...], rows: int, epochs: int, batch_size: int) -> np.ndarray:
-    return np.asarray(_batches(np.array(seeds, np.uint32), rows, epochs, batch_size))
+    # one after the other, so that another number of seeds compiles nothing
+    return np.stack([_batches(np.uint32(seed), rows, epochs, batch_size) for seed in seeds])
 
 
 # all optimisers of a study see the same orders, which take as long to draw as a run to train
@@ -104,12 +105,8 @@ def _initial(seeds: jax.Array, init: Init) -> tuple[PyTree, jax.Array]:
 
 
 @partial(jax.jit, static_argnames=("rows", "epochs", "batch_size"))
-def _batches(seeds: jax.Array, rows: int, epochs: int, batch_size: int) -> jax.Array:
-    def batches(key: jax.Array) -> jax.Array:
-        keys = jax.random.split(key, epochs)
-        orders = jax.lax.map(lambda epoch: jax.random.permutation(epoch, rows), keys)
-        whole: jax.Array = orders[:, : rows // batch_size * batch_size].reshape(-1, batch_size)
-        return whole
-
-    every: jax.Array = jax.lax.map(batches, _keys(seeds)[1])
-    return every
+def _batches(seed: jax.Array, rows: int, epochs: int, batch_size: int) -> jax.Array:
+    keys = jax.random.split(_keys(seed[None])[1, 0], epochs)
+    orders = jax.lax.map(lambda epoch: jax.random.permutation(epoch, rows), keys)
+    whole: jax.Array = orders[:, : rows // batch_size * batch_size].reshape(-1, batch_size)
+    return whole
