@@ -116,7 +116,7 @@ class Restarts:
     epochs: int = 150
     """Epochs of the whole run, which ends with a cycle."""
     first_cycle: int = 10
-    """Its epochs, 7 to 10 % of the run; with very few the advantage vanishes."""
+    """Its epochs, 7 to 14 % of the run; with very few the advantage vanishes."""
     evaluate_every: int = 5
     """Epochs between two evaluations, a divisor of both."""
 
