@@ -75,9 +75,8 @@ def keep_compiled() -> None:
         # where nothing can be kept, all is compiled as before
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            for name, value in (
-                ("jax_compilation_cache_dir", str(folder)),
-                # of many small programs, too
-                ("jax_persistent_cache_min_compile_time_secs", 0),
-            ):
-                jax.config.update(name, value)  # type: ignore[no-untyped-call]
+            jax.config.update("jax_compilation_cache_dir", str(folder))  # type: ignore[no-untyped-call]
+    least = "jax_persistent_cache_min_compile_time_secs"
+    # a study has many small programs, and asks for each several times
+    if least.upper() not in os.environ:
+        jax.config.update(least, 0)  # type: ignore[no-untyped-call]

@@ -97,6 +97,17 @@ def test_what_is_compiled_is_kept_for_the_next_start_where_it_can_be(tmp_path, w
         assert folder == "None"
 
 
+@pytest.mark.parametrize("least", [None, "1000"])
+def test_small_programs_are_kept_in_a_folder_of_the_user_s_too(tmp_path, least):
+    own = {name: text for name, text in os.environ.items() if "_CACHE_" not in name}
+    own["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path)
+    if least is not None:
+        own["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = least
+    done = subprocess.run([sys.executable, "-c", KEEPING], env=own, capture_output=True, text=True)
+    assert done.stdout.split() == [str(tmp_path), "2"]
+    assert any(tmp_path.rglob("*-cache")) == (least is None)
+
+
 def test_it_is_quiet_when_not_on_a_terminal(finished):
     assert "\x1b" not in finished[1]
     assert "%" not in finished[1].replace("95 %", "")
