@@ -1,7 +1,7 @@
 """``python tests/benchmarks/ridges.py``: which estimator of a ridge's slope errs least, at equal training.
 
 Landscapes are made up, with known slopes from −1 to 0.25, valleys of different shapes, and the noise of the study's
-runs. 488 runs go to each estimate: to all cells of the grid alike, or first to a pilot and then along its ridge.
+runs. 568 runs go to each estimate: to all cells of the grid alike, or first to a pilot and then along its ridge.
 Writes ``docs/ridges.md``.
 """
 
@@ -24,7 +24,7 @@ from decoupled_wd.study.tasks.task import Training
 
 TASK = task()
 NAME, GRID, SEEDS = "Adam", 8, 8
-WHOLE = 8
+WHOLE = 9
 """Seeds of the whole grid, some more runs than the others have."""
 OUTPUT = Path(__file__).parents[2] / "docs" / "ridges.md"
 Row = np.ndarray
