@@ -188,8 +188,7 @@ def test_what_differs_in_cells_and_seeds_alone_is_compiled_once(cache, tmp_path)
     first, then = output(
         python(AGAIN, **cache | {"JAX_COMPILATION_CACHE_DIR": str(tmp_path)})
     ).split()
-    # the orders of two seeds, and of three
-    assert int(first) > 2 == int(then)
+    assert int(first) > 0 == int(then)
 
 
 def test_large_orders_are_not_kept(monkeypatch):
