@@ -22,9 +22,6 @@ PRINTED = {
     "warm_restarts": "end of a cycle",
 }
 
-# compiled as for users: what trains for a minute takes twice as long with the suite's flags
-AS_USERS = {"JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg", "XLA_FLAGS": ""}
-
 
 # those that are notebooks too run as notebooks, in CI
 @pytest.mark.slow
@@ -37,7 +34,7 @@ def test_the_script_runs(script, tmp_path):
     done = subprocess.run(
         [sys.executable, str(script)],
         cwd=tmp_path,
-        env=os.environ | AS_USERS | {"HOME": str(tmp_path)},
+        env=os.environ | {"JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg", "HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=900,
