@@ -73,7 +73,9 @@ def study(options: argparse.Namespace, experiments: Sequence[Experiment], comman
     if options.data or options.network:
         cores += " for Fashion-MNIST and the study's networks"
     console.print(
-        f"{len(experiments)} experiments, about {duration(seconds)} {cores}", soft_wrap=True
+        f"{len(experiments)} experiments, about {duration(seconds)} {cores}, and longer for what "
+        "is not decided at once",
+        soft_wrap=True,
     )
     if options.data or options.text:
         console.print(Text(sizes_of(experiments[0])), soft_wrap=True)

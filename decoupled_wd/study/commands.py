@@ -75,7 +75,9 @@ def keep_compiled() -> None:
         # where nothing can be kept, all is compiled as before
         with suppress(OSError):
             folder.mkdir(parents=True, exist_ok=True)
-            jax.config.update("jax_compilation_cache_dir", str(folder))  # type: ignore[no-untyped-call]
+            jax.config.update(  # type: ignore[no-untyped-call]
+                "jax_compilation_cache_dir", str(folder)
+            )
     least = "jax_persistent_cache_min_compile_time_secs"
     # a study has many small programs, and asks for each several times
     if least.upper() not in os.environ:

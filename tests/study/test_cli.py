@@ -62,7 +62,9 @@ def finished(tmp_path_factory):
 
 def test_it_says_how_long_it_takes_before_it_starts(finished):
     first, *_ = finished[1].splitlines()
-    assert first == "2 experiments, about 10 s on two x86-64 cores"
+    assert first == (
+        "2 experiments, about 10 s on two x86-64 cores, and longer for what is not decided at once"
+    )
 
 
 def test_the_folder_is_printed_as_it_is(finished):
@@ -331,7 +333,7 @@ def test_what_is_undecided_is_looked_at_again_and_the_report_is_of_the_last_look
     assert [row["seeds"] for row in json.loads((tmp_path / "table.json").read_text())] == [2, 3, 3]
     printed = capsys.readouterr().out
     assert "not measured within" not in printed
-    assert printed.startswith("3 experiments, about 1 min 30 s on two x86-64 cores\n")
+    assert printed.startswith("3 experiments, about 1 min 30 s on two x86-64 cores, and")
 
 
 def test_what_the_time_does_not_allow_is_left_out_and_said(monkeypatch, capsys, tmp_path):

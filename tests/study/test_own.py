@@ -83,7 +83,8 @@ def test_a_file_and_a_network_of_the_user_s_are_measured(npz, tmp_path):
     done = run(npz, "--data", "mine.npz", "--network", "nets:linear", "--out", str(tmp_path))
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[:2] == [
-        "1 experiments, about 5 s on two x86-64 cores for Fashion-MNIST and the study's networks",
+        "1 experiments, about 5 s on two x86-64 cores for Fashion-MNIST and the study's networks, "
+        "and longer for what is not decided at once",
         "mine: 300 examples train, 100 choose and 100 judge; 4 classes",
     ]
     records = json.loads((tmp_path / "claims.json").read_text())
