@@ -1,6 +1,5 @@
 """One training run in two pieces: how it begins, and some steps further."""
 
-import itertools
 from collections.abc import Callable, Sequence
 from functools import lru_cache, partial
 from typing import TypeAlias
@@ -90,10 +89,8 @@ def _keys(seeds: jax.Array) -> jax.Array:
 
 
 def _orders(seeds: tuple[int, ...], rows: int, epochs: int, batch_size: int) -> np.ndarray:
-    # a seed at a time, so that another number of them compiles nothing, and on every device
-    places = zip(seeds, itertools.cycle(jax.local_devices()), strict=False)
-    told = [jax.device_put(np.uint32(seed), device) for seed, device in places]
-    return np.stack([_batches(seed, rows, epochs, batch_size) for seed in told])
+    # a seed at a time, so that another number of them compiles nothing
+    return np.stack([_batches(np.uint32(seed), rows, epochs, batch_size) for seed in seeds])
 
 
 # all optimisers of a study see the same orders, which take as long to draw as a run to train
