@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import dataclass
-from functools import partial
 
 import jax
 import jax.numpy as jnp
@@ -69,7 +68,7 @@ class Rotation:
         rates = SCHEDULES[schedule](self.learning_rate, self.steps)
         optimizer = adamw(rates, self.decay, b1=B1, peak_learning_rate=self.learning_rate)
         leaves = (*self.leaves, *self.others)
-        measured, sizes = _trained(task, optimizer, leaves, self.steps, seeds, self.looks[0])
+        measured, sizes = _trained(task, optimizer, leaves, self.steps, seeds)
         fraction = PAPER.fraction(self.decay, rates, self.learning_rate)
         # all starts of a leaf have a norm of their own, from which the prediction starts too
         predicted = np.stack(
@@ -114,8 +113,8 @@ def predict(
     alone = step_norm * theory.rotation(0.5, B1)
     # r² is linear in the square of the start, so that two walks stand for those of all starts
     kept, added = (
-        theory.norms(rates, fraction, steps, start=first, step_norm=norm) ** 2
-        for first, norm in ((1.0, 0.0), (0.0, step_norm))
+        theory.norms(rates, fraction, steps, start=r, step_norm=s) ** 2
+        for r, s in ((1.0, 0.0), (0.0, step_norm))
     )
     first = np.asarray(start, float)[..., None]
     after = np.sqrt(first**2 * kept + added)
@@ -129,12 +128,8 @@ def _trained(
     leaves: tuple[str, ...],
     steps: int,
     seeds: int,
-    at_once: int,
 ) -> tuple[NDArray[np.float64], list[int]]:
-    """Returns `QUANTITIES` ``[2, leaf, seed, step]``, and the sizes of the leaves.
-
-    A program has the seeds of the first look, so that a later one compiles nothing.
-    """
+    """Returns `QUANTITIES` ``[2, leaf, seed, step]``, and the sizes of the leaves."""
     data = jnp.asarray(task.dataset.x_train), jnp.asarray(task.dataset.y_train)
     rows, batch_size = len(data[0]), task.batch_size
     epochs = math.ceil(steps / (rows // batch_size))
@@ -146,21 +141,22 @@ def _trained(
         by_name = dict(named_leaves(params))
         return [by_name[leaf].ravel() for leaf in leaves]
 
-    def one(seed: jax.Array, starts: PyTree) -> jax.Array:
+    @jax.jit
+    def one(mine: PyTree) -> jax.Array:
+        place = jnp.array(0)
+
         def step(carry: Carry, _: None) -> tuple[Carry, jax.Array]:
-            new = advance(optimizer, task.model.loss, seed, starts, data, carry, 1)
+            new = advance(optimizer, task.model.loss, place, mine, data, carry, 1)
             pairs = zip(chosen(carry[0]), chosen(new[0]), strict=True)
             return new, jnp.array([(jnp.linalg.norm(a), angle(a, b)) for a, b in pairs])
 
-        return jax.lax.scan(step, begin(optimizer, seed, starts), length=steps)[1]
+        return jax.lax.scan(step, begin(optimizer, place, mine), length=steps)[1]
 
-    # in turn, as `grid.blocks` trains on a CPU core
-    many = jax.jit(lambda starts: jax.lax.map(partial(one, starts=starts), jnp.arange(at_once)))
-    parts = [
-        jax.tree.map(lambda leaf, first=first: leaf[first : first + at_once], starts)
-        for first in range(0, seeds, at_once)
-    ]
-    found = np.concatenate([np.asarray(many(part), float) for part in parts])[:seeds]
+    def trained(seed: int) -> NDArray[np.float64]:
+        return np.asarray(one(jax.tree.map(lambda leaf: leaf[seed : seed + 1], starts)), float)
+
+    # a seed at a time, so that a later look compiles nothing
+    found = np.stack([trained(seed) for seed in range(seeds)])
     return found.transpose(3, 2, 0, 1), [leaf.size // seeds for leaf in chosen(starts[0])]
 
 
