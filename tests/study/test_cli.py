@@ -81,14 +81,18 @@ print(jax.jit(lambda x: x + 1)(1))
 """
 
 
+def keeping(**variables):
+    own = {name: text for name, text in os.environ.items() if "_CACHE_" not in name}
+    command = [sys.executable, "-c", KEEPING]
+    return subprocess.run(command, env=own | variables, capture_output=True, text=True)
+
+
 @pytest.mark.parametrize("writable", [True, False])
 def test_what_is_compiled_is_kept_for_the_next_start_where_it_can_be(tmp_path, writable):
     caches = tmp_path / "caches"
     if not writable:
         caches.write_text("a file")
-    own = {name: text for name, text in os.environ.items() if "_CACHE_" not in name}
-    own |= {"XDG_CACHE_HOME": str(caches), "PYTHONWARNINGS": "error"}
-    done = subprocess.run([sys.executable, "-c", KEEPING], env=own, capture_output=True, text=True)
+    done = keeping(XDG_CACHE_HOME=str(caches), PYTHONWARNINGS="error")
     assert (done.returncode, done.stderr) == (0, "")
     folder, two = done.stdout.split()
     assert two == "2"
@@ -101,11 +105,8 @@ def test_what_is_compiled_is_kept_for_the_next_start_where_it_can_be(tmp_path, w
 
 @pytest.mark.parametrize("least", [None, "1000"])
 def test_small_programs_are_kept_in_a_folder_of_the_user_s_too(tmp_path, least):
-    own = {name: text for name, text in os.environ.items() if "_CACHE_" not in name}
-    own["JAX_COMPILATION_CACHE_DIR"] = str(tmp_path)
-    if least is not None:
-        own["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = least
-    done = subprocess.run([sys.executable, "-c", KEEPING], env=own, capture_output=True, text=True)
+    bound = {} if least is None else {"JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": least}
+    done = keeping(JAX_COMPILATION_CACHE_DIR=str(tmp_path), **bound)
     assert done.stdout.split() == [str(tmp_path), "2"]
     assert any(tmp_path.rglob("*-cache")) == (least is None)
 
@@ -333,7 +334,10 @@ def test_what_is_undecided_is_looked_at_again_and_the_report_is_of_the_last_look
     assert [row["seeds"] for row in json.loads((tmp_path / "table.json").read_text())] == [2, 3, 3]
     printed = capsys.readouterr().out
     assert "not measured within" not in printed
-    assert printed.startswith("3 experiments, about 1 min 30 s on two x86-64 cores, and")
+    assert printed.startswith(
+        "3 experiments, about 1 min 30 s on two x86-64 cores, and longer for what is not decided at "
+        "once\n"
+    )
 
 
 def test_what_the_time_does_not_allow_is_left_out_and_said(monkeypatch, capsys, tmp_path):
