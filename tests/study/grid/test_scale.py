@@ -192,6 +192,18 @@ def test_what_differs_in_cells_and_seeds_alone_is_compiled_once(cache, tmp_path)
     assert int(then) == 0
 
 
+@pytest.mark.parametrize("rows", [1, 40, 3000])
+def test_an_order_is_a_permutation_of_jax(rows):
+    """Of few rows it sorts once, and of many twice."""
+    seed, epochs, batch_size = 7, 3, 1
+    _, orders, _ = starts_of(
+        problem()["init"], np.array([seed]), rows=rows, epochs=epochs, batch_size=batch_size
+    )
+    _, key, _ = jax.random.split(jax.random.fold_in(jax.random.key(0), seed), 3)
+    expected = [jax.random.permutation(each, rows) for each in jax.random.split(key, epochs)]
+    np.testing.assert_array_equal(orders[0], np.concatenate(expected)[:, None])
+
+
 def test_large_orders_are_not_kept(monkeypatch):
     """They would hold their memory for as long as the process lives."""
     case = {"rows": 60, "epochs": 3, "batch_size": 6}
