@@ -2,25 +2,31 @@
 
 Landscapes are made up, with known slopes from −1 to 0.25, valleys of different shapes, and the noise of the study's
 runs. 568 runs go to each estimate: to all cells of the grid alike, or first to a pilot and then along its ridge.
-Writes ``docs/ridges.md``.
+How wide the intervals are is told there, and on MNIST-1D itself. Writes ``docs/ridges.md``.
 """
 
 import argparse
+import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 from landscapes import Landscape, Runs, task
+from scipy.stats import bootstrap
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, WhiteKernel
 from sklearn.isotonic import IsotonicRegression
 
-from decoupled_wd.study.claims.ridges import OFFSETS, ROWS, valley
+from decoupled_wd.study.claims.interaction import slope_of
+from decoupled_wd.study.claims.optimizers import CONTENDERS
+from decoupled_wd.study.claims.ridges import OFFSETS, ROWS, Valley, valley
 from decoupled_wd.study.claims.tuning import at_the_end, grid_of
-from decoupled_wd.study.statistics import line_slope, ridge, valleys
-from decoupled_wd.study.tasks.task import Training
+from decoupled_wd.study.statistics import Estimate, line_slope, over_seeds, ridge, valleys
+from decoupled_wd.study.tasks.task import Run, Task, Training, runner
+from decoupled_wd.study.tasks.task import task as task_of
 
 TASK = task()
 NAME, GRID, SEEDS = "Adam", 8, 8
@@ -109,49 +115,114 @@ def drawn(repeat: int) -> Landscape:
     )
 
 
-def errors_of(repeat: int) -> dict[str, float]:
-    """How far each estimate is from the truth, on one landscape."""
-    landscape = drawn(repeat)
-    run = Runs({NAME: landscape}, repeat)
-    first = grid_of(TASK, NAME, "cosine", grid=GRID)
-    whole = at_the_end(run, Training(TASK, first.make_optimizer, first.space, seeds=range(WHOLE)))
+def trained(run: Run, where: Task, name: str) -> tuple[Callable[[Row], float], Valley]:
+    """The slope of a whole grid, for any of its seeds, and what is trained along the ridge instead."""
+    first = grid_of(where, name, "cosine", grid=GRID)
+    seeds = range(WHOLE)
+    whole = at_the_end(run, Training(where, first.make_optimizer, first.space, seeds=seeds))
     error = whole["test_error"].transpose("learning_rate", "weight_decay", "seed").values
-    rates, decays = (whole[name].values for name in ("learning_rate", "weight_decay"))
-    found = {
-        "the whole grid, row minima, Theil and Sen": ridge(
-            error, rates, decays, tolerance=2.5
-        ).slope
+    axes = (whole[name].values for name in ("learning_rate", "weight_decay"))
+    slope = partial(ridge, learning_rate=next(axes), weight_decay=next(axes), tolerance=2.5)
+    along = valley(run, where, name, "cosine", grid=GRID, looks=(SEEDS,), look=0)
+    return lambda drawn: slope(error[..., drawn]).slope, along
+
+
+def percentiles(statistic: Callable[[Row], float]) -> Estimate:
+    """The study's first interval, of a bootstrap over seeds, which holds the truth too seldom."""
+    found = bootstrap(
+        (np.arange(WHOLE),),
+        lambda drawn: statistic(drawn.astype(int)),
+        vectorized=False,
+        n_resamples=500,
+        method="percentile",
+        rng=np.random.default_rng(0),
+    ).confidence_interval
+    return Estimate(statistic(np.arange(WHOLE)), found.low, found.high)
+
+
+def intervals(whole: Callable[[Row], float], along: Valley) -> dict[str, Estimate]:
+    """The interval of a slope before and now."""
+    return {
+        "the whole grid, percentiles of a bootstrap": percentiles(whole),
+        "the whole grid, jackknife": over_seeds(whole, WHOLE),
+        "along the ridge, jackknife and open valleys": slope_of(along, 0.95),
     }
-    along = valley(run, TASK, NAME, "cosine", grid=GRID, looks=(SEEDS,), look=0).along
+
+
+def estimates(repeat: int) -> tuple[dict[str, float], dict[str, Estimate]]:
+    """How far each slope is from the truth, and the intervals less it, on one landscape."""
+    landscape = drawn(repeat)
+    whole, found = trained(Runs({NAME: landscape}, repeat), TASK, NAME)
+    along = found.along
     mean = along["test_error"].mean("seed").values.reshape(ROWS, len(OFFSETS))
     x, y = (np.log2(along[n].values.reshape(mean.shape)) for n in ("learning_rate", "weight_decay"))
-    found |= {f"along the ridge, {name}": slope(mean, x[:, 0], y) for name, slope in ALONG.items()}
-    return {name: slope - landscape.slope for name, slope in found.items()}
+    slopes = {"the whole grid, row minima, Theil and Sen": whole(np.arange(WHOLE))}
+    slopes |= {f"along the ridge, {name}": slope(mean, x[:, 0], y) for name, slope in ALONG.items()}
+    truth = landscape.slope
+    errors = {name: slope - truth for name, slope in slopes.items()}
+    around = {
+        name: Estimate(*(end - truth for end in each[:3]))
+        for name, each in intervals(whole, found).items()
+    }
+    return errors, around
+
+
+def table(head: str, rows: Iterable[tuple[str, ...]]) -> str:
+    """A table in Markdown, with typographic minus signs."""
+    lines = [head, "| --- " * (head.count("|") - 1) + "|", *(f"| {' | '.join(r)} |" for r in rows)]
+    return re.sub(r"(?<!\w)-(?=\d|inf)", "−", "\n".join(lines))
+
+
+def of_errors(every: list[dict[str, float]]) -> str:
+    """The table of how far estimates are from the truth."""
+
+    def row(name: str) -> tuple[str, ...]:
+        error = np.array([each[name] for each in every])
+        error = error[np.isfinite(error)]
+        root, worst = np.sqrt(np.mean(error**2)), np.quantile(np.abs(error), 0.99)
+        return name, f"{root:.3f}", f"{error.mean():+.3f}", f"{worst:.2f}"
+
+    head = f"| estimator, {len(every)} landscapes | root mean square error | bias | worst of a hundred |"
+    return table(head, map(row, every[0]))
+
+
+def of_widths(every: list[dict[str, Estimate]]) -> str:
+    """The table of how wide the intervals are, and how often they hold the truth."""
+
+    def row(name: str) -> tuple[str, ...]:
+        low, high = np.array([each[name][1:3] for each in every]).T
+        holds = np.mean((low <= 0) & (high >= 0))
+        return name, f"{np.median(high - low):.2f}", f"{holds:.1%}".replace("%", " %")
+
+    head = f"| interval at 95 %, {len(every)} landscapes | median width | holds the truth |"
+    return table(head, map(row, every[0]))
+
+
+def of_contenders() -> str:
+    """The table of intervals on MNIST-1D."""
+    where, run = task_of("mnist1d", "mlp"), runner()
+    found = {name: intervals(*trained(run, where, name)) for name in CONTENDERS}
+    head = f"| MNIST-1D, MLP | {' | '.join(next(iter(found.values())))} |"
+    return table(
+        head,
+        (
+            (name, *(f"{e.value:.2f} [{e.low:.2f}, {e.high:.2f}]" for e in each.values()))
+            for name, each in found.items()
+        ),
+    )
 
 
 def main() -> None:
-    """Simulates, and writes the table."""
+    """Simulates, trains, and writes the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--repeats", type=int, default=300)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)
-        every = [errors_of(repeat) for repeat in range(options.repeats)]
-    lines = [
-        f"| estimator, {options.repeats} landscapes | root mean square error | bias | worst of a hundred |"
-    ]
-    lines.append("| --- | --- | --- | --- |")
-    for name in every[0]:
-        error = np.array([each[name] for each in every])
-        error = error[np.isfinite(error)]
-        worst = np.quantile(np.abs(error), 0.99)
-        lines.append(
-            f"| {name} | {np.sqrt(np.mean(error**2)):.3f} | {error.mean():+.3f} | {worst:.2f} |".replace(
-                "-0", "−0"
-            )
-        )
-    options.output.write_text("\n".join(lines) + "\n")
+        errors, around = zip(*map(estimates, range(options.repeats)), strict=True)
+    tables = of_errors(list(errors)), of_widths(list(around)), of_contenders()
+    options.output.write_text("\n\n".join(tables) + "\n")
 
 
 if __name__ == "__main__":
