@@ -605,6 +605,8 @@ MUTATIONS = [
              "study/tune/test_tune_storages.py::test_trials_of_a_process_that_ended_are_failed_and_no_others"),
     Mutation("study/grid/cells", "len(numbers) > KEPT_MEMORY", "len(numbers) > 2**40",
              "study/grid/test_scale.py::test_large_orders_are_not_kept"),
+    Mutation("study/grid/cells", "math.ceil(3 * math.log(rows)", "math.ceil(math.log(rows)",
+             "study/grid/test_scale.py::test_an_order_is_a_permutation_of_jax"),
     Mutation("study/grid/cells", "orders[places]", "orders[:len(places)]",
              "study/grid/test_scale.py::test_what_differs_in_cells_and_seeds_alone_is_compiled_once"),
     Mutation("study/grid/sweep", "seeds = _filled(space.seeds, 4 * rows * epochs)", "seeds = space.seeds",
