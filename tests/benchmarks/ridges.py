@@ -6,10 +6,8 @@ How wide the intervals are is told there, and on MNIST-1D itself. Writes ``docs/
 """
 
 import argparse
-import re
 import warnings
 from collections.abc import Callable, Iterable
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -24,6 +22,7 @@ from decoupled_wd.study.claims.interaction import slope_of
 from decoupled_wd.study.claims.optimizers import CONTENDERS
 from decoupled_wd.study.claims.ridges import OFFSETS, ROWS, Valley, valley
 from decoupled_wd.study.claims.tuning import at_the_end, grid_of
+from decoupled_wd.study.report.pieces import interval, number
 from decoupled_wd.study.statistics import Estimate, line_slope, over_seeds, ridge, valleys
 from decoupled_wd.study.tasks.task import Run, Task, Training, runner
 from decoupled_wd.study.tasks.task import task as task_of
@@ -121,10 +120,9 @@ def trained(run: Run, where: Task, name: str) -> tuple[Callable[[Row], float], V
     seeds = range(WHOLE)
     whole = at_the_end(run, Training(where, first.make_optimizer, first.space, seeds=seeds))
     error = whole["test_error"].transpose("learning_rate", "weight_decay", "seed").values
-    axes = (whole[name].values for name in ("learning_rate", "weight_decay"))
-    slope = partial(ridge, learning_rate=next(axes), weight_decay=next(axes), tolerance=2.5)
+    axes = [whole[name].values for name in ("learning_rate", "weight_decay")]
     along = valley(run, where, name, "cosine", grid=GRID, looks=(SEEDS,), look=0)
-    return lambda drawn: slope(error[..., drawn]).slope, along
+    return lambda drawn: ridge(error[..., drawn], *axes, tolerance=2.5).slope, along
 
 
 def percentiles(statistic: Callable[[Row], float]) -> Estimate:
@@ -167,10 +165,10 @@ def estimates(repeat: int) -> tuple[dict[str, float], dict[str, Estimate]]:
     return errors, around
 
 
-def table(head: str, rows: Iterable[tuple[str, ...]]) -> str:
-    """A table in Markdown, with typographic minus signs."""
-    lines = [head, "| --- " * (head.count("|") - 1) + "|", *(f"| {' | '.join(r)} |" for r in rows)]
-    return re.sub(r"(?<!\w)-(?=\d|inf)", "−", "\n".join(lines))
+def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
+    """A table in Markdown."""
+    lines = (head, ("---",) * len(head), *rows)
+    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def of_errors(every: list[dict[str, float]]) -> str:
@@ -180,9 +178,10 @@ def of_errors(every: list[dict[str, float]]) -> str:
         error = np.array([each[name] for each in every])
         error = error[np.isfinite(error)]
         root, worst = np.sqrt(np.mean(error**2)), np.quantile(np.abs(error), 0.99)
-        return name, f"{root:.3f}", f"{error.mean():+.3f}", f"{worst:.2f}"
+        return name, number(root, ".3f"), number(error.mean(), "+.3f"), number(worst, ".2f")
 
-    head = f"| estimator, {len(every)} landscapes | root mean square error | bias | worst of a hundred |"
+    what = f"estimator, {len(every)} landscapes"
+    head = (what, "root mean square error", "bias", "worst of a hundred")
     return table(head, map(row, every[0]))
 
 
@@ -192,9 +191,9 @@ def of_widths(every: list[dict[str, Estimate]]) -> str:
     def row(name: str) -> tuple[str, ...]:
         low, high = np.array([each[name][1:3] for each in every]).T
         holds = np.mean((low <= 0) & (high >= 0))
-        return name, f"{np.median(high - low):.2f}", f"{holds:.1%}".replace("%", " %")
+        return name, number(np.median(high - low), ".2f"), f"{100 * holds:.1f} %"
 
-    head = f"| interval at 95 %, {len(every)} landscapes | median width | holds the truth |"
+    head = (f"interval at 95 %, {len(every)} landscapes", "median width", "holds the truth")
     return table(head, map(row, every[0]))
 
 
@@ -202,14 +201,12 @@ def of_contenders() -> str:
     """The table of intervals on MNIST-1D."""
     where, run = task_of("mnist1d", "mlp"), runner()
     found = {name: intervals(*trained(run, where, name)) for name in CONTENDERS}
-    head = f"| MNIST-1D, MLP | {' | '.join(next(iter(found.values())))} |"
-    return table(
-        head,
-        (
-            (name, *(f"{e.value:.2f} [{e.low:.2f}, {e.high:.2f}]" for e in each.values()))
-            for name, each in found.items()
-        ),
-    )
+
+    def row(name: str) -> tuple[str, ...]:
+        written = map(interval, found[name].values())
+        return name, *(f"{value} [{low}, {high}]" for value, low, high in written)
+
+    return table(("MNIST-1D, MLP", *found["Adam"]), map(row, found))
 
 
 def main() -> None:
@@ -222,7 +219,7 @@ def main() -> None:
         warnings.simplefilter("ignore", ConvergenceWarning)
         errors, around = zip(*map(estimates, range(options.repeats)), strict=True)
     tables = of_errors(list(errors)), of_widths(list(around)), of_contenders()
-    options.output.write_text("\n\n".join(tables) + "\n")
+    options.output.write_text("\n".join(tables))
 
 
 if __name__ == "__main__":

@@ -25,6 +25,7 @@ from decoupled_wd._base.types import PyTree
 from decoupled_wd.study.claims.drawings import Drawing, Lines
 from decoupled_wd.study.claims.optimizers import Scalar
 from decoupled_wd.study.claims.verdicts import Finding, Verdict
+from decoupled_wd.study.grid.cells import DRAWN_ONCE
 from decoupled_wd.study.statistics import Estimate
 from decoupled_wd.study.tasks.task import Run, Task
 
@@ -138,8 +139,7 @@ def lockstep(task: Task, cases: Mapping[str, Case], *, steps: int, seeds: int) -
     grid = Case(*np.array(list(cases.values()), float).T)
     keys = jax.random.split(jax.random.key(0), seeds)
     draw = jax.vmap(lambda key: ravel_pytree(task.model.init(key))[0].astype(float))
-    # random numbers that are drawn once take XLA longer to optimise than to draw
-    starts = jax.jit(draw, compiler_options={"xla_backend_optimization_level": 0})(keys)
+    starts = jax.jit(draw, compiler_options=DRAWN_ONCE)(keys)
     program = jax.jit(jax.vmap(jax.vmap(copies, (None, 0, 0, 0)), (0, None, None, None)))
     found = jax.device_get(program(grid, starts, keys, batches))
     return xr.Dataset(

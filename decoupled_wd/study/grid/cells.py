@@ -16,6 +16,8 @@ from decoupled_wd.study.grid.types import Init, Loss
 
 Carry: TypeAlias = tuple[PyTree, PyTree, jax.Array]
 """Parameters, the optimiser's state, and the number of steps behind them."""
+DRAWN_ONCE = {"xla_backend_optimization_level": 0}
+"""Options of `jax.jit`: what is drawn once takes XLA longer to optimise than to draw."""
 KEPT_MEMORY = 2**25
 """Bytes of the orders of a sweep up to which they are kept for the next."""
 
@@ -94,12 +96,11 @@ def _orders(seeds: tuple[int, ...], rows: int, epochs: int, batch_size: int) -> 
     return np.stack([_batches(np.uint32(seed), rows, epochs, batch_size) for seed in seeds])
 
 
-# all optimisers of a study see the same orders, which take as long to draw as a run to train
+# all optimisers of a study see the same orders
 _kept_orders = lru_cache(maxsize=8)(_orders)
 
 
-# random numbers that are drawn once take XLA longer to optimise than to draw
-@partial(jax.jit, static_argnames="init", compiler_options={"xla_backend_optimization_level": 0})
+@partial(jax.jit, static_argnames="init", compiler_options=DRAWN_ONCE)
 def _initial(seeds: jax.Array, init: Init) -> tuple[PyTree, jax.Array]:
     starts, _, losses = _keys(seeds)
     return jax.vmap(init)(starts), losses
@@ -113,11 +114,7 @@ def _batches(seed: np.uint32, rows: int, epochs: int, batch_size: int) -> np.nda
     return orders[:, : rows // batch_size * batch_size].reshape(-1, batch_size)
 
 
-@partial(
-    jax.jit,
-    static_argnames=("rows", "epochs"),
-    compiler_options={"xla_backend_optimization_level": 0},
-)
+@partial(jax.jit, static_argnames=("rows", "epochs"), compiler_options=DRAWN_ONCE)
 def _bits(seed: jax.Array, rows: int, epochs: int) -> jax.Array:
     """Returns what each epoch is sorted by, ``[times, epochs, rows]``."""
     # as often as leaves equal numbers no influence
