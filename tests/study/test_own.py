@@ -148,14 +148,14 @@ def test_without_fashion_mnist_the_command_says_where_to_get_it(tmp_path, capsys
     assert "install Debian's dataset-fashion-mnist" in error
 
 
-def test_the_profile_measures_four_claims_with_two_networks_in_less_than_an_hour():
+def test_the_profile_measures_four_claims_with_two_networks_in_ninety_minutes():
     found = [(e.claim, e.dataset, e.network) for e in IMAGES]
     assert found == [
         (claim, "fashion-mnist", network)
         for network in ("mlp", "resnet")
         for claim in ("ii", "ii", "iii", "iv", "v")
     ]
-    assert sum(e.seconds for e in IMAGES) < 3600
+    assert sum(e.seconds for e in IMAGES) < 90 * 60
 
 
 @pytest.mark.parametrize(
