@@ -5,7 +5,8 @@ is measured by the study's own code. Writes ``docs/coverage.md``.
 """
 
 import argparse
-from collections.abc import Callable, Iterator
+import itertools
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from decoupled_wd.study.claims.ridges import valley
 from decoupled_wd.study.claims.superconvergence import speedup
 from decoupled_wd.study.claims.tuning import difference, halton, mean, tuned
 from decoupled_wd.study.claims.verdicts import DECIDED, FAILS, HOLDS, SAME, Verdict, level
+from decoupled_wd.study.report.pieces import markdown_table, number
 from decoupled_wd.study.statistics import Estimate, over_seeds
 
 SEEDS = (5, 8, 16, 32)
@@ -193,24 +195,32 @@ def wrong_decisions(effect: float, margin: float, looks: tuple[int, ...], repeat
     return wrong / repeats
 
 
-def lines(repeats: int) -> Iterator[str]:
-    """The tables, in Markdown."""
-    yield f"| interval of 95 %, {repeats} times each | {' | '.join(f'{n} seeds' for n in SEEDS)} |"
-    yield "| --- |" + " --- |" * len(SEEDS)
-    for name, kind in KINDS.items():
+def of_coverage(repeats: int) -> str:
+    """The table of how often intervals hold the truth."""
+
+    def row(name: str, kind: Kind) -> tuple[str, ...]:
         found = [coverage(kind, seeds, repeats) for seeds in SEEDS]
         print(name, found, flush=True)
-        cells = (f"{100 * c:.1f} % (width {w:.2f})".replace("inf", "∞") for c, w in found)
-        yield f"| {name} | {' | '.join(cells)} |"
-    yield ""
-    yield "| wrong decisions over all looks, the margin 1 point | 8, 16 and 32 seeds |"
-    yield "| --- | --- |"
-    for effect, name in (
-        (0.0, "no gain at all"),
-        (1.0, "a gain of just the margin"),
-        (-1.0, "a loss of just the margin"),
-    ):
-        yield f"| {name} | {100 * wrong_decisions(effect, 1.0, (8, 16, 32), 10 * repeats):.1f} % |"
+        return name, *(f"{100 * c:.1f} % (width {number(w, '.2f')})" for c, w in found)
+
+    head = (f"interval of 95 %, {repeats} times each", *(f"{n} seeds" for n in SEEDS))
+    return markdown_table(head, itertools.starmap(row, KINDS.items()))
+
+
+def of_decisions(repeats: int) -> str:
+    """The table of how often a decision is wrong."""
+
+    def row(name: str, effect: float) -> tuple[str, str]:
+        wrong = wrong_decisions(effect, 1.0, (8, 16, 32), 10 * repeats)
+        return name, f"{100 * wrong:.1f} %"
+
+    effects = {
+        "no gain at all": 0.0,
+        "a gain of just the margin": 1.0,
+        "a loss of just the margin": -1.0,
+    }
+    head = ("wrong decisions over all looks, the margin 1 point", "8, 16 and 32 seeds")
+    return markdown_table(head, itertools.starmap(row, effects.items()))
 
 
 def main() -> None:
@@ -219,7 +229,8 @@ def main() -> None:
     parser.add_argument("--repeats", type=int, default=2000)
     parser.add_argument("--output", type=Path, default=OUTPUT)
     options = parser.parse_args()
-    options.output.write_text("\n".join(lines(options.repeats)) + "\n")
+    tables = of_coverage(options.repeats), of_decisions(options.repeats)
+    options.output.write_text("\n".join(tables))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,7 @@ How wide the intervals are is told there, and on MNIST-1D itself. Writes ``docs/
 
 import argparse
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +22,7 @@ from decoupled_wd.study.claims.interaction import slope_of
 from decoupled_wd.study.claims.optimizers import CONTENDERS
 from decoupled_wd.study.claims.ridges import OFFSETS, ROWS, Valley, valley
 from decoupled_wd.study.claims.tuning import at_the_end, grid_of
-from decoupled_wd.study.report.pieces import interval, number
+from decoupled_wd.study.report.pieces import markdown_table, number, with_ends
 from decoupled_wd.study.statistics import Estimate, line_slope, over_seeds, ridge, valleys
 from decoupled_wd.study.tasks.task import Run, Task, Training, runner
 from decoupled_wd.study.tasks.task import task as task_of
@@ -165,12 +165,6 @@ def estimates(repeat: int) -> tuple[dict[str, float], dict[str, Estimate]]:
     return errors, around
 
 
-def table(head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
-    """A table in Markdown."""
-    lines = (head, ("---",) * len(head), *rows)
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
-
-
 def of_errors(every: list[dict[str, float]]) -> str:
     """The table of how far estimates are from the truth."""
 
@@ -182,7 +176,7 @@ def of_errors(every: list[dict[str, float]]) -> str:
 
     what = f"estimator, {len(every)} landscapes"
     head = (what, "root mean square error", "bias", "worst of a hundred")
-    return table(head, map(row, every[0]))
+    return markdown_table(head, map(row, every[0]))
 
 
 def of_widths(every: list[dict[str, Estimate]]) -> str:
@@ -194,7 +188,7 @@ def of_widths(every: list[dict[str, Estimate]]) -> str:
         return name, number(np.median(high - low), ".2f"), f"{100 * holds:.1f} %"
 
     head = (f"interval at 95 %, {len(every)} landscapes", "median width", "holds the truth")
-    return table(head, map(row, every[0]))
+    return markdown_table(head, map(row, every[0]))
 
 
 def of_contenders() -> str:
@@ -203,10 +197,9 @@ def of_contenders() -> str:
     found = {name: intervals(*trained(run, where, name)) for name in CONTENDERS}
 
     def row(name: str) -> tuple[str, ...]:
-        written = map(interval, found[name].values())
-        return name, *(f"{value} [{low}, {high}]" for value, low, high in written)
+        return name, *map(with_ends, found[name].values())
 
-    return table(("MNIST-1D, MLP", *found["Adam"]), map(row, found))
+    return markdown_table(("MNIST-1D, MLP", *found["Adam"]), map(row, found))
 
 
 def main() -> None:

@@ -34,9 +34,10 @@ from decoupled_wd.study.report.pictures import Picture, picture
 from decoupled_wd.study.report.pieces import (
     duration,
     environment,
-    interval,
+    markdown_table,
     replace_whole,
     strict_json,
+    with_ends,
 )
 
 PACKAGES = ("decoupled-wd", "jax", "jaxlib", "optax", "flax", "numpy", "scipy", "xarray")
@@ -137,18 +138,18 @@ def markdown(verdicts: Iterable[tuple[str, Verdict]]) -> str:
         | ii | λ* falls | mnist1d | slope | −0.70 [−0.90, −0.50] | 1 | < 0 | ✓ holds |
     """
     head = ("claim", "statement", "where", "statistic", "measured", "seeds", "expected", "verdict")
-    rows = [head, ("---",) * len(head)]
-    for claim, line in verdicts:
-        value, low, high = interval(line.estimate)
-        found = (
-            f"{value} [{low}, {high}]",
+    rows = (
+        (
+            claim,
+            *line[:3],
+            with_ends(line.estimate),
             str(line.estimate.seeds),
             line.expected,
             f"{SIGNS[line.verdict]} {line.verdict}",
         )
-        words = (word.replace("|", "\\|") for word in line[:3])
-        rows.append((claim, *words, *found))
-    return "".join(f"| {' | '.join(row)} |\n" for row in rows)
+        for claim, line in verdicts
+    )
+    return markdown_table(head, rows)
 
 
 def _claims(

@@ -4,7 +4,7 @@ import errno
 import json
 import math
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -53,6 +53,17 @@ def interval(estimate: Estimate) -> list[str]:
     return [number(value, spec) for value in shown]
 
 
+def with_ends(estimate: Estimate) -> str:
+    """Writes value and ends in one piece.
+
+    Examples:
+        >>> with_ends(Estimate(-0.692, -0.85, math.inf))
+        '−0.69 [−0.85, ∞]'
+    """
+    value, low, high = interval(estimate)
+    return f"{value} [{low}, {high}]"
+
+
 def duration(seconds: float) -> str:
     """Writes minutes and seconds.
 
@@ -78,6 +89,20 @@ def number(value: float, spec: str = ".3g") -> str:
     if "e+" in written and abs(value) < 1e7:
         written = f"{float(written):,.0f}"
     return written.replace("-", "−")
+
+
+def markdown_table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    r"""Writes a table in Markdown.
+
+    Examples:
+        >>> print(markdown_table(["of", "size"], [["a slope", "|a|"]]), end="")
+        | of | size |
+        | --- | --- |
+        | a slope | \|a\| |
+    """
+    lines = [head, ["---"] * len(head), *rows]
+    cells = ([cell.replace("|", "\\|") for cell in line] for line in lines)
+    return "".join(f"| {' | '.join(line)} |\n" for line in cells)
 
 
 def strict_json(value: object) -> bytes:

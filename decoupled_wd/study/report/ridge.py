@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 
 from decoupled_wd import CONSTANT, CORRECTED, LR, PAPER, SQUARED, Coupling
-from decoupled_wd.study.report.pieces import interval
+from decoupled_wd.study.report.pieces import interval, with_ends
 from decoupled_wd.study.report.search import DECAY, RATE, Search
 from decoupled_wd.study.response import LEAST, Valley
 from decoupled_wd.study.statistics import Estimate
@@ -93,5 +93,4 @@ def ridge_words(search: Search, valley: Valley | None, coupling: Coupling | None
 
 
 def _held(estimate: Estimate) -> str:
-    value, low, high = interval(estimate)
-    return value if not math.isfinite(estimate.low) else f"{value} [{low}, {high}]"
+    return with_ends(estimate) if math.isfinite(estimate.low) else interval(estimate)[0]

@@ -17,7 +17,7 @@ from decoupled_wd.study.claims.verdicts import (
     Verdict,
 )
 from decoupled_wd.study.experiment import Experiment
-from decoupled_wd.study.report.pieces import interval
+from decoupled_wd.study.report.pieces import with_ends
 
 STYLES = {HOLDS: "green", FAILS: "red", SAME: "blue", UNDECIDED: "yellow", MISSING: "dim"}
 
@@ -51,10 +51,9 @@ def verdicts_table(
 
 
 def _cells(claim: str, line: Verdict) -> tuple[Text, Text, Text, Text]:
-    value, low, high = interval(line.estimate)
     return (
         Text(f"({claim}) {line.statement} ").append(f"({line.where})", "dim"),
-        Text(f"{value} [{low}, {high}]"),
+        Text(with_ends(line.estimate)),
         Text(line.expected),
         Text(line.verdict, STYLES[line.verdict]),
     )

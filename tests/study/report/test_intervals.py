@@ -17,6 +17,7 @@ from decoupled_wd.study.claims.verdicts import (
 from decoupled_wd.study.experiment import Experiment
 from decoupled_wd.study.report import page as report
 from decoupled_wd.study.report.intervals import REACH, bar
+from decoupled_wd.study.report.pieces import interval
 from decoupled_wd.study.statistics import Estimate
 
 NAN, INF = float("nan"), float("inf")
@@ -91,7 +92,7 @@ def test_each_verdict_is_drawn_as_its_interval_and_said_in_words(tmp_path):
         assert line.verdict == expected
         assert style == expected.replace(" ", "-")
         assert f"<b>{report.SIGNS[expected]} {expected}</b>" in item
-        value, low, high = report.interval(line.estimate)
+        value, low, high = interval(line.estimate)
         assert f'aria-label="{value} [{low}, {high}], expected &gt; 0"' in item
         if expected == MISSING:
             assert "held" not in item
